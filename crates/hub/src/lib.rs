@@ -1,1 +1,16 @@
-//! placeholder
+//! The rules of an IoT hub: who may connect, what a message is, what a change of the registry does,
+//! and why somebody was refused.
+//!
+//! Nothing here opens a socket, speaks SQL or TLS, or reads a clock: time and randomness are arguments,
+//! and everything that lasts goes through a port of [`ports`].
+
+#![warn(missing_docs)]
+
+pub mod access;
+pub mod decision;
+pub mod error;
+pub mod identity;
+pub mod ports;
+pub mod record;
+pub mod refusal;
+pub mod telemetry;

@@ -1,0 +1,232 @@
+//! The event of every decision: who wanted what, from where, with which credential, and whether it was allowed.
+//! The audit log, `holdfast why` and later the metrics and the posture engine read this one stream.
+
+use std::net::IpAddr;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::record::Slot;
+use crate::refusal::Refusal;
+
+/// One decision and the facts it was made on.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Decision {
+    /// When.
+    pub time: Timestamp,
+    /// What was decided about.
+    pub act: Act,
+    /// The device or module it concerns, `device` or `device/module`, as it was claimed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
+    /// Who acted, for what a service or an operator did: a policy, or `operator`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub actor: Option<String>,
+    /// Where it came from.
+    #[serde(default)]
+    pub origin: Origin,
+    /// What was presented.
+    #[serde(default)]
+    pub facts: Facts,
+    /// Why it was refused; `None` when it was allowed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refusal: Option<Refusal>,
+    /// How many decisions this record stands for: those of one source and cause beyond a number a minute are folded.
+    #[serde(default = "one")]
+    pub count: u64,
+}
+
+fn one() -> u64 {
+    1
+}
+
+impl Decision {
+    /// A decision about this, allowed, with nothing else known yet.
+    pub fn new(time: Timestamp, act: Act) -> Self {
+        Self {
+            time,
+            act,
+            identity: None,
+            actor: None,
+            origin: Origin::default(),
+            facts: Facts::default(),
+            refusal: None,
+            count: 1,
+        }
+    }
+}
+
+/// What a decision is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "camelCase")]
+pub enum Act {
+    /// A TLS handshake, or what came in its place.
+    Handshake,
+    /// A device connection.
+    Connect,
+    /// The end of a device connection.
+    Disconnect {
+        /// Why it ended.
+        reason: String,
+    },
+    /// A link of an AMQP connection.
+    Link {
+        /// Its address.
+        address: String,
+    },
+    /// A token put on an open connection.
+    Token,
+    /// An operation of a device or service.
+    Operation {
+        /// Which one.
+        name: String,
+    },
+    /// A change of the registry; its record commits with it.
+    Change {
+        /// What was changed, in a word or two: `create device`.
+        what: String,
+        /// The key of the record.
+        target: String,
+    },
+    /// Records that were lost because too many came at once; `count` says how many.
+    Gap,
+}
+
+/// Where a decision's request came from.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Origin {
+    /// The peer's address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
+    /// The peer's port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// The door it knocked at.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub door: Option<Door>,
+}
+
+/// The doors of the hub.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum Door {
+    /// MQTT over TLS.
+    #[serde(rename = "mqtt")]
+    Mqtt,
+    /// MQTT over WebSocket.
+    #[serde(rename = "mqtt-ws")]
+    MqttWs,
+    /// AMQP over TLS.
+    #[serde(rename = "amqp")]
+    Amqp,
+    /// AMQP over WebSocket.
+    #[serde(rename = "amqp-ws")]
+    AmqpWs,
+    /// HTTPS.
+    #[serde(rename = "https")]
+    Https,
+}
+
+impl Door {
+    /// The name in records and tables.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Mqtt => "mqtt",
+            Self::MqttWs => "mqtt-ws",
+            Self::Amqp => "amqp",
+            Self::AmqpWs => "amqp-ws",
+            Self::Https => "https",
+        }
+    }
+}
+
+/// What was presented. Texts of the peer are cut at [`TEXT_CHARS_MAX`]; no key, signature or token is in here.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Facts {
+    /// The product string of the SDK.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sdk: Option<String>,
+    /// The api-version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub api_version: Option<String>,
+    /// `1.2` or `1.3`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tls_version: Option<String>,
+    /// The cipher suite.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cipher: Option<String>,
+    /// The server name that the client asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_name: Option<String>,
+    /// The fields of the token.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<TokenFacts>,
+    /// The slot of the key or thumbprint that admitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<Slot>,
+    /// The certificates offered, leaf first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub chain: Vec<CertificateFacts>,
+}
+
+/// The longest text of a peer that is kept in a record, in characters.
+pub const TEXT_CHARS_MAX: usize = 256;
+
+/// A peer's text cut to what a record keeps.
+pub fn cut(text: &str) -> String {
+    text.chars().take(TEXT_CHARS_MAX).collect()
+}
+
+/// The fields of a SAS token that are no secret.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenFacts {
+    /// The resource.
+    pub sr: String,
+    /// The end, seconds since 1970 UTC.
+    pub se: i64,
+    /// The policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skn: Option<String>,
+}
+
+/// What a record says of a certificate.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateFacts {
+    /// The subject.
+    pub subject: String,
+    /// The issuer.
+    pub issuer: String,
+    /// SHA-256 of the certificate.
+    pub thumbprint: String,
+    /// The end of its validity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_after: Option<Timestamp>,
+}
+
+/// Which decisions are asked for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DecisionFilter {
+    /// Only those about this device or one of its modules.
+    pub device: Option<String>,
+    /// Only those from this address.
+    pub address: Option<IpAddr>,
+    /// Only refusals.
+    pub refused_only: bool,
+    /// Only those with a number below this one.
+    pub before: Option<u64>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+/// A record with its number in the order of the log.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Numbered<T> {
+    /// Its number; rises, never reused.
+    pub number: u64,
+    /// The record.
+    #[serde(flatten)]
+    pub record: T,
+}

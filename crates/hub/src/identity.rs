@@ -1,0 +1,148 @@
+//! The names of devices and modules (`spec/limits.md` §4).
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+/// The longest device or module id, in characters.
+pub const ID_CHARS_MAX: usize = 128;
+
+/// Why a text is not a device or module id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+pub enum IdError {
+    /// The text is empty.
+    #[error("an id has at least one character")]
+    Empty,
+    /// The text has more than [`ID_CHARS_MAX`] characters.
+    #[error("an id has at most {ID_CHARS_MAX} characters, this one has {0}")]
+    TooLong(usize),
+    /// The text holds a character outside the documented set.
+    #[error(
+        "the character {0:?} is not allowed in an id; allowed are A-Z a-z 0-9 and - . _ : + % # * ? ! ( ) , = @ $ ' ;"
+    )]
+    Character(char),
+}
+
+fn check(text: &str) -> Result<(), IdError> {
+    if text.is_empty() {
+        return Err(IdError::Empty);
+    }
+    if let Some(bad) =
+        text.chars().find(|c| !(c.is_ascii_alphanumeric() || "-._:+%#*?!(),=@$';".contains(*c)))
+    {
+        return Err(IdError::Character(bad));
+    }
+    if text.len() > ID_CHARS_MAX {
+        return Err(IdError::TooLong(text.len()));
+    }
+    Ok(())
+}
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// Checks the text against `spec/limits.md` §4. Ids are case-sensitive.
+            pub fn parse(text: &str) -> Result<Self, IdError> {
+                check(text)?;
+                Ok(Self(text.into()))
+            }
+
+            /// The id as it was given.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{:?}", &*self.0)
+            }
+        }
+
+        impl TryFrom<String> for $name {
+            type Error = IdError;
+            fn try_from(text: String) -> Result<Self, IdError> {
+                Self::parse(&text)
+            }
+        }
+
+        impl From<$name> for String {
+            fn from(id: $name) -> String {
+                id.0.as_ref().to_owned()
+            }
+        }
+    };
+}
+
+id! {
+    /// The id of a device, unique in its hub.
+    DeviceId
+}
+
+id! {
+    /// The id of a module, unique on its device. Ids that start with `$` are system modules.
+    ModuleId
+}
+
+/// Who connects: a device, or one of its modules. Each is an identity of its own.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Debug)]
+pub struct Identity {
+    /// The device, or the device that the module belongs to.
+    pub device: DeviceId,
+    /// The module, when the identity is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub module: Option<ModuleId>,
+}
+
+impl Identity {
+    /// The identity of a device itself.
+    pub fn device(device: DeviceId) -> Self {
+        Self { device, module: None }
+    }
+
+    /// The identity of a module on a device.
+    pub fn module(device: DeviceId, module: ModuleId) -> Self {
+        Self { device, module: Some(module) }
+    }
+}
+
+impl fmt::Display for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.module {
+            None => write!(f, "{}", self.device),
+            Some(module) => write!(f, "{}/{}", self.device, module),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_documented_character_is_allowed() {
+        assert!(DeviceId::parse("aZ09-._:+%#*?!(),=@$';").is_ok());
+        assert!(DeviceId::parse(&"x".repeat(128)).is_ok());
+    }
+
+    #[test]
+    fn what_is_not_an_id_is_named() {
+        assert_eq!(DeviceId::parse(""), Err(IdError::Empty));
+        assert_eq!(DeviceId::parse(&"x".repeat(129)), Err(IdError::TooLong(129)));
+        for bad in ['/', ' ', '\\', '"', '<', '>', '[', ']', '{', '}', '^', '~', '|', '&', '`', 'é', '\0'] {
+            assert_eq!(DeviceId::parse(&format!("a{bad}b")), Err(IdError::Character(bad)), "{bad:?}");
+        }
+    }
+}

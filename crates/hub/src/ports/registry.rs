@@ -1,0 +1,87 @@
+//! The port that keeps the hub's records, each with a version, and the record of every decision.
+
+use std::sync::Arc;
+
+use super::BoxFuture;
+use crate::decision::{Decision, DecisionFilter, Numbered};
+use crate::record::{Key, Kind, Record};
+
+/// Versioned records, and the audit record that commits with each change of them.
+pub trait Registry: Send + Sync {
+    /// Loads one record, or `None` when there is none.
+    fn load(&self, key: Key) -> BoxFuture<'_, Result<Option<Versioned>, StoreError>>;
+
+    /// Lists the records of one kind in the order of their keys, after `after`, at most `limit`.
+    fn list(
+        &self,
+        kind: Kind,
+        after: Option<Key>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<(Key, Versioned)>, StoreError>>;
+
+    /// How many records of a kind there are.
+    fn count(&self, kind: Kind) -> BoxFuture<'_, Result<u64, StoreError>>;
+
+    /// Applies all writes together with the decision that explains them, durably, or none of it:
+    /// [`StoreError::Stale`] when any replaced version is gone. Returns the versions after the writes, in order
+    /// (0 for a removed record).
+    fn commit(&self, change: Change) -> BoxFuture<'_, Result<Vec<u64>, StoreError>>;
+
+    /// Appends decisions that change no record, durably and in order. The oldest are dropped beyond the number
+    /// that the adapter was set up to keep.
+    fn record(&self, decisions: Vec<Decision>) -> BoxFuture<'_, Result<(), StoreError>>;
+
+    /// The decisions that a filter names, newest first.
+    fn decisions(&self, filter: DecisionFilter)
+    -> BoxFuture<'_, Result<Vec<Numbered<Decision>>, StoreError>>;
+
+    /// Asks to be told the keys of every committed change, from now on, on whichever node it was made. The watcher
+    /// is called on the adapter's own thread after the commit and must return at once.
+    fn watch(&self, watcher: Watcher);
+}
+
+/// Is told the keys of a committed change.
+pub type Watcher = Arc<dyn Fn(&[Key]) + Send + Sync>;
+
+/// A record with the version that a write must name to replace it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Versioned {
+    /// Rises with every write of this key; 1 after the first one.
+    pub version: u64,
+    /// The record.
+    pub record: Record,
+}
+
+/// A set of writes that become true together.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// The writes, each key at most once.
+    pub writes: Vec<Write>,
+    /// Who did it and what it was; commits with the writes.
+    pub decision: Option<Decision>,
+}
+
+/// One write of a [`Change`].
+#[derive(Debug, Clone)]
+pub struct Write {
+    /// What is written.
+    pub key: Key,
+    /// The version that this write replaces; `None` when there must be no such record yet.
+    pub replaces: Option<u64>,
+    /// The new record; `None` removes it.
+    pub record: Option<Record>,
+}
+
+/// Why the registry did not do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum StoreError {
+    /// A record was changed since it was loaded: decide again on fresh values.
+    #[error("the record {0:?} was changed in the meantime")]
+    Stale(Key),
+    /// No space is left; nothing of the change was kept.
+    #[error("no space is left for the registry")]
+    NoSpace,
+    /// The database failed; nothing of the change was kept.
+    #[error("the registry failed: {0}")]
+    Failed(String),
+}

@@ -1,0 +1,313 @@
+//! What the registry keeps: the records and their keys. The serialised form of everything here rests on disk:
+//! add members with a default, never rename or reuse one.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::access::{Policy, PolicyName};
+use crate::identity::{DeviceId, Identity, ModuleId};
+use crate::ports::secrets::Fingerprint;
+
+/// The key of a record.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Key {
+    /// A device.
+    Device(DeviceId),
+    /// A module on a device.
+    Module(DeviceId, ModuleId),
+    /// A shared access policy.
+    Policy(PolicyName),
+    /// A certificate authority, by the name its owner gave it.
+    Authority(String),
+    /// The MQTT session of an identity.
+    Session(Identity),
+    /// A consumer group of the built-in endpoint, in lower case.
+    ConsumerGroup(String),
+}
+
+impl Key {
+    /// The kind of record under this key.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Self::Device(_) => Kind::Device,
+            Self::Module(..) => Kind::Module,
+            Self::Policy(_) => Kind::Policy,
+            Self::Authority(_) => Kind::Authority,
+            Self::Session(_) => Kind::Session,
+            Self::ConsumerGroup(_) => Kind::ConsumerGroup,
+        }
+    }
+
+    /// The key as two texts, an owner and a name within it, such that the pairs of one kind sort as the keys do.
+    /// [`Key::from_parts`] reads them back.
+    pub fn parts(&self) -> (String, String) {
+        match self {
+            Self::Device(device) => (device.to_string(), String::new()),
+            Self::Module(device, module) => (device.to_string(), module.to_string()),
+            Self::Policy(name) => (name.to_string(), String::new()),
+            Self::Authority(name) | Self::ConsumerGroup(name) => (name.clone(), String::new()),
+            Self::Session(identity) => (
+                identity.device.to_string(),
+                identity.module.as_ref().map(ToString::to_string).unwrap_or_default(),
+            ),
+        }
+    }
+
+    /// The key of a kind whose parts these are, or `None` when they are not the parts of such a key.
+    pub fn from_parts(kind: Kind, owner: &str, name: &str) -> Option<Self> {
+        Some(match kind {
+            Kind::Device => Self::Device(DeviceId::parse(owner).ok()?),
+            Kind::Module => Self::Module(DeviceId::parse(owner).ok()?, ModuleId::parse(name).ok()?),
+            Kind::Policy => Self::Policy(PolicyName::parse(owner).ok()?),
+            Kind::Authority => Self::Authority(owner.to_owned()),
+            Kind::Session => Self::Session(Identity {
+                device: DeviceId::parse(owner).ok()?,
+                module: if name.is_empty() { None } else { Some(ModuleId::parse(name).ok()?) },
+            }),
+            Kind::ConsumerGroup => Self::ConsumerGroup(owner.to_owned()),
+        })
+    }
+}
+
+/// The kinds of records. The number is the one that rests on disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[repr(u8)]
+pub enum Kind {
+    /// Devices.
+    Device = 1,
+    /// Modules.
+    Module = 2,
+    /// Shared access policies.
+    Policy = 3,
+    /// Certificate authorities.
+    Authority = 4,
+    /// MQTT sessions.
+    Session = 5,
+    /// Consumer groups.
+    ConsumerGroup = 6,
+}
+
+impl Kind {
+    /// All kinds.
+    pub const ALL: [Self; 6] =
+        [Self::Device, Self::Module, Self::Policy, Self::Authority, Self::Session, Self::ConsumerGroup];
+}
+
+/// A record of the registry.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "record", rename_all = "camelCase")]
+pub enum Record {
+    /// A device.
+    Device(Device),
+    /// A module.
+    Module(Module),
+    /// A shared access policy.
+    Policy(Policy),
+    /// A certificate authority.
+    Authority(Authority),
+    /// An MQTT session.
+    Session(Session),
+    /// A consumer group.
+    ConsumerGroup(ConsumerGroup),
+}
+
+/// A device identity (`spec/service-rest.md` §3).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Device {
+    /// Its id.
+    pub id: DeviceId,
+    /// Differs each time an id is deleted and made again.
+    pub generation: String,
+    /// Changes with every change of the identity; opaque, without quotes.
+    pub etag: String,
+    /// Whether it may connect.
+    pub status: Status,
+    /// Why it has this status, for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status_reason: Option<String>,
+    /// When the status changed last; `None` while it never did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status_updated: Option<Timestamp>,
+    /// How it proves who it is.
+    pub authentication: Authentication,
+    /// Whether it is an edge device.
+    #[serde(default)]
+    pub edge: bool,
+    /// The scope of an edge device, or the parent's scope of a leaf.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_scope: Option<String>,
+    /// The scopes of its parents.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub parent_scopes: Vec<String>,
+    /// When it was made.
+    pub created: Timestamp,
+}
+
+/// A module identity (`spec/service-rest.md` §3.3).
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Module {
+    /// Its device.
+    pub device: DeviceId,
+    /// Its id.
+    pub id: ModuleId,
+    /// Differs each time an id is deleted and made again.
+    pub generation: String,
+    /// Changes with every change of the identity; opaque, without quotes.
+    pub etag: String,
+    /// Who manages it, as its owner wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub managed_by: Option<String>,
+    /// How it proves who it is.
+    pub authentication: Authentication,
+    /// When it was made.
+    pub created: Timestamp,
+}
+
+/// Whether an identity may connect.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Status {
+    /// It may.
+    Enabled,
+    /// It may not.
+    Disabled,
+}
+
+/// How an identity proves who it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "camelCase")]
+pub enum Authentication {
+    /// By a token signed with one of two symmetric keys.
+    Sas {
+        /// The primary key.
+        primary: SealedKey,
+        /// The secondary key.
+        secondary: SealedKey,
+    },
+    /// By a certificate with one of two registered thumbprints.
+    SelfSigned {
+        /// The primary thumbprint.
+        primary: Option<Thumbprint>,
+        /// The secondary thumbprint.
+        secondary: Option<Thumbprint>,
+    },
+    /// By a certificate under a verified certificate authority, whose common name is the device id.
+    CertificateAuthority,
+    /// Not at all: it cannot connect by itself.
+    None,
+}
+
+/// A symmetric key, sealed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SealedKey {
+    /// The ciphertext of the key's text, in base64.
+    pub sealed: String,
+    /// By which it is compared and named.
+    pub fingerprint: Fingerprint,
+    /// When it was set.
+    pub set: Timestamp,
+}
+
+/// Which of two keys, thumbprints or slots.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Slot {
+    /// The primary one.
+    Primary,
+    /// The secondary one.
+    Secondary,
+}
+
+/// The SHA-1 or SHA-256 digest of a certificate, in upper-case hexadecimal digits as Azure shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Thumbprint(String);
+
+impl Thumbprint {
+    /// Reads 40 (SHA-1) or 64 (SHA-256) hexadecimal digits of any case.
+    pub fn parse(text: &str) -> Result<Self, ThumbprintError> {
+        if !matches!(text.len(), 40 | 64) || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(ThumbprintError);
+        }
+        Ok(Self(text.to_ascii_uppercase()))
+    }
+
+    /// The digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for Thumbprint {
+    type Error = ThumbprintError;
+    fn try_from(text: String) -> Result<Self, ThumbprintError> {
+        Self::parse(&text)
+    }
+}
+
+impl From<Thumbprint> for String {
+    fn from(thumbprint: Thumbprint) -> String {
+        thumbprint.0
+    }
+}
+
+/// A text that is no thumbprint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a thumbprint is 40 (SHA-1) or 64 (SHA-256) hexadecimal digits without separators")]
+pub struct ThumbprintError;
+
+/// A certificate authority that devices' certificates may chain to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Authority {
+    /// The name its owner gave it.
+    pub name: String,
+    /// The certificate, DER in base64.
+    pub certificate: String,
+    /// The subject, for people.
+    pub subject: String,
+    /// Its SHA-256 thumbprint.
+    pub thumbprint: Thumbprint,
+    /// The end of its validity.
+    pub not_after: Timestamp,
+    /// Whether possession of its key was proved, or declared by the operator.
+    pub verified: bool,
+    /// The code that a proof-of-possession certificate must carry as common name, while one is awaited.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verification_code: Option<String>,
+    /// The newest certificate revocation list of this issuer, DER in base64.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revocation_list: Option<String>,
+    /// When it was added.
+    pub created: Timestamp,
+}
+
+/// What an MQTT session must remember while nobody is connected (`spec/device-mqtt.md` §2.7).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// The generation of the identity whose session it is; a session of an older one counts for nothing.
+    pub generation: String,
+    /// The subscriptions, in the order they were made.
+    pub subscriptions: Vec<Subscription>,
+}
+
+/// One subscription of a [`Session`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subscription {
+    /// The topic filter.
+    pub filter: String,
+    /// The granted quality of service, 0 or 1.
+    pub qos: u8,
+}
+
+/// A consumer group of the built-in endpoint.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConsumerGroup {
+    /// The name in the case in which it was made.
+    pub name: String,
+    /// When it was made.
+    pub created: Timestamp,
+}

@@ -1,0 +1,199 @@
+//! Telemetry: what a device sends, its limits, and the partition it goes to
+//! (`spec/limits.md` §1, `spec/event-hubs-endpoint.md` §7).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use bytestring::ByteString;
+use serde::{Deserialize, Serialize};
+
+use crate::identity::{DeviceId, Identity};
+
+/// The largest message, in bytes, counted as `spec/limits.md` §1.1 counts: body, system property values,
+/// application property names and values.
+pub const MESSAGE_BYTES_MAX: usize = 256 * 1024;
+
+/// A time in milliseconds since 1970 UTC, the resolution of the protocols.
+pub type Millis = i64;
+
+/// One message from a device to the cloud, as the hub took it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Message {
+    /// When the hub received it (`iothub-enqueuedtime`).
+    pub enqueued: Millis,
+    /// The stamps of the connection that sent it, shared by all its messages.
+    pub sender: Arc<Sender>,
+    /// System properties in the order they came; each at most once.
+    pub system: Vec<(SystemProperty, ByteString)>,
+    /// Application properties in the order they came; each name at most once.
+    pub application: Vec<(ByteString, PropertyValue)>,
+    /// The payload, untouched.
+    pub body: Bytes,
+}
+
+impl Message {
+    /// The size that the limit speaks of (`spec/limits.md` §1.1).
+    pub fn metered_bytes(&self) -> usize {
+        let system: usize = self.system.iter().map(|(_, value)| value.len()).sum();
+        let application: usize =
+            self.application.iter().map(|(name, value)| name.len() + value.metered_bytes()).sum();
+        self.body.len() + system + application
+    }
+}
+
+/// What the hub knows of the sender and stamps on its messages; a device cannot set any of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sender {
+    /// The device or module that sent it.
+    pub identity: Identity,
+    /// The generation of the identity (`iothub-connection-auth-generation-id`).
+    pub generation: String,
+    /// How the connection was authenticated (`iothub-connection-auth-method`), as the JSON text of the wire.
+    pub auth_method: String,
+    /// What kind of event it is.
+    pub source: Source,
+    /// The model id that the connection announced (`dt-dataschema`).
+    pub model_id: Option<String>,
+}
+
+/// What an event in the stream is (`iothub-message-source`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Source {
+    /// A message that a device or module sent.
+    Telemetry,
+}
+
+impl Source {
+    /// The spelling on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Telemetry => "Telemetry",
+        }
+    }
+}
+
+/// A system property that a device may set. The number is the one that rests on disk: never reuse one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[repr(u8)]
+pub enum SystemProperty {
+    /// `message-id`.
+    MessageId = 1,
+    /// `correlation-id`.
+    CorrelationId = 2,
+    /// `user-id`.
+    UserId = 3,
+    /// `to`.
+    To = 4,
+    /// `content-type`.
+    ContentType = 5,
+    /// `content-encoding`.
+    ContentEncoding = 6,
+    /// `absolute-expiry-time`, ISO 8601.
+    Expiry = 7,
+    /// `iothub-creation-time-utc`.
+    CreationTime = 8,
+    /// `iothub-outputname`: the output of a module.
+    OutputName = 9,
+    /// `iothub-interface-id`.
+    InterfaceId = 10,
+    /// `dt-subject`: the Plug and Play component.
+    Subject = 11,
+    /// `Diagnostic-Id`.
+    DiagnosticId = 12,
+    /// `Correlation-Context`.
+    CorrelationContext = 13,
+    /// `iothub-message-schema`.
+    MessageSchema = 14,
+    /// `iothub-operation`.
+    Operation = 15,
+    /// `iothub-ack`.
+    Ack = 16,
+}
+
+impl SystemProperty {
+    /// All of them, by the number on disk.
+    pub const ALL: [Self; 16] = [
+        Self::MessageId,
+        Self::CorrelationId,
+        Self::UserId,
+        Self::To,
+        Self::ContentType,
+        Self::ContentEncoding,
+        Self::Expiry,
+        Self::CreationTime,
+        Self::OutputName,
+        Self::InterfaceId,
+        Self::Subject,
+        Self::DiagnosticId,
+        Self::CorrelationContext,
+        Self::MessageSchema,
+        Self::Operation,
+        Self::Ack,
+    ];
+}
+
+/// The value of an application property. MQTT and HTTPS carry text only; AMQP types are kept as they came.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum PropertyValue {
+    /// Text.
+    Text(ByteString),
+    /// No value.
+    Null,
+    /// A Boolean.
+    Bool(bool),
+    /// A signed integer of any width.
+    Long(i64),
+    /// A floating-point number of any width.
+    Double(f64),
+    /// A point in time.
+    Timestamp(Millis),
+    /// Bytes.
+    Binary(Bytes),
+}
+
+impl PropertyValue {
+    /// The bytes that count towards the size of the message.
+    pub fn metered_bytes(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Binary(bytes) => bytes.len(),
+            Self::Null => 0,
+            Self::Bool(_) => 1,
+            Self::Long(_) | Self::Double(_) | Self::Timestamp(_) => 8,
+        }
+    }
+}
+
+/// The partition of a device: a stable hash of its id modulo the number of partitions, so that the order of
+/// one device's messages is kept, and modules follow their device.
+pub fn partition_of(device: &DeviceId, partitions: u16) -> u16 {
+    // FNV-1a, 64 bits: stable over versions and machines, which the standard library's hashers do not promise.
+    let hash = device.as_str().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    // The low bits of FNV mix less than the high ones.
+    ((hash ^ (hash >> 32)) % u64::from(partitions.max(1))) as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_keeps_its_partition_for_ever() {
+        let at = |id: &str| partition_of(&DeviceId::parse(id).expect("a legal id"), 4);
+        // These numbers rest on disk in every installation: a change here breaks the order of running fleets.
+        assert_eq!([at("thermostat-7"), at("d1"), at("d2"), at("pump-07"), at("gw")], [1, 1, 0, 1, 0]);
+    }
+
+    #[test]
+    fn partitions_share_the_devices_evenly() {
+        let mut counts = [0_u32; 8];
+        for n in 0..8_000 {
+            let id = DeviceId::parse(&format!("device-{n}")).expect("a legal id");
+            counts[usize::from(partition_of(&id, 8))] += 1;
+        }
+        assert!(counts.iter().all(|count| (800..1_200).contains(count)), "{counts:?}");
+    }
+}

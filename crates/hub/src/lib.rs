@@ -7,10 +7,14 @@
 #![warn(missing_docs)]
 
 pub mod access;
+pub mod authenticate;
+pub mod certificate;
 pub mod decision;
 pub mod error;
+pub mod hub;
 pub mod identity;
 pub mod ports;
 pub mod record;
 pub mod refusal;
+pub mod sas;
 pub mod telemetry;

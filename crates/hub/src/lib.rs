@@ -16,5 +16,6 @@ pub mod identity;
 pub mod ports;
 pub mod record;
 pub mod refusal;
+pub mod registry;
 pub mod sas;
 pub mod telemetry;

@@ -8,11 +8,13 @@
 
 pub mod access;
 pub mod authenticate;
+pub mod authorities;
 pub mod certificate;
 pub mod decision;
 pub mod error;
 pub mod hub;
 pub mod identity;
+pub mod policies;
 pub mod ports;
 pub mod record;
 pub mod refusal;

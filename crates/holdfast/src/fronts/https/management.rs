@@ -88,7 +88,9 @@ pub(super) async fn dispatch(
         }
         ("POST", ["v1", "certificates", name, "trust"]) => Ok(ok(&authority_json(&hub.trust_authority(name, &by).await?))),
         ("PUT", ["v1", "certificates", name, "revocation-list"]) => {
-            let list = request::body(body, BODY_BYTES_MAX).await?;
+            let body = request::json(body, BODY_BYTES_MAX).await?;
+            let list = STANDARD.decode(body["list"].as_str().unwrap_or_default());
+            let list = list.map_err(|_| HubError::new(HubErrorCode::ArgumentInvalid, "`list` is DER in base64"))?;
             Ok(ok(&authority_json(&hub.set_revocation_list(name, &list, &by).await?)))
         }
         _ => match asked.method {

@@ -1,0 +1,244 @@
+//! Opening a journal: reading the headers, looking through the newest segment, cutting a torn tail.
+
+use std::collections::HashSet;
+use std::io;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use super::batch::End;
+use super::damage::{Damage, Harm};
+use super::disk::{Disk, DiskFile, read_full, write_all};
+use super::index::Index;
+use super::scan::{self, ScanError};
+use super::segment::{self, HEADER_BYTES_MAX, Header, HeaderError};
+use super::segments::{Opened, Segment};
+use super::walk::{Step, Walk, WalkError};
+
+/// What opening a journal found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Recovery {
+    /// How many segments there are.
+    pub segments: usize,
+    /// Whether the journal had been closed in order (or is new).
+    pub clean: bool,
+    /// The torn tail that was cut, never acknowledged to anybody.
+    pub cut: Option<Cut>,
+    /// What is damaged and was passed over.
+    pub damages: Vec<Damage>,
+}
+
+/// A torn tail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cut {
+    /// The number of the segment.
+    pub segment: u64,
+    /// Where it was cut.
+    pub position: u64,
+    /// How many bytes were cut off.
+    pub bytes: u64,
+}
+
+/// Why a journal does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Somebody else has it open.
+    #[error("the journal is in use by another process")]
+    Locked,
+    /// The number of partitions is fixed when a journal is made.
+    #[error("the journal was made with {found} partitions, not {asked}; the number cannot be changed")]
+    Partitions {
+        /// What was asked for.
+        asked: u16,
+        /// What the journal has.
+        found: u16,
+    },
+    /// The number of partitions is out of range.
+    #[error("a journal has 1 to 128 partitions, not {0}")]
+    PartitionCount(u16),
+    /// It was written by a newer program.
+    #[error("journal segment {segment} was written by a newer program: {problem}")]
+    Newer {
+        /// The number of the segment.
+        segment: u64,
+        /// What is not understood.
+        problem: String,
+    },
+    /// The disk failed.
+    #[error("the journal cannot be opened")]
+    Io(#[from] io::Error),
+}
+
+impl From<ScanError> for OpenError {
+    fn from(error: ScanError) -> Self {
+        match error {
+            ScanError::Io(source) | ScanError::Walk { source: WalkError::Io(source), .. } => Self::Io(source),
+            ScanError::Walk { segment, source } => Self::Newer { segment, problem: source.to_string() },
+        }
+    }
+}
+
+/// A journal as it was found.
+pub(super) struct Recovered {
+    pub(super) table: Vec<Arc<Segment>>,
+    /// Where each partition stands.
+    pub(super) ends: Vec<End>,
+    pub(super) next_number: u64,
+    /// The latest time in the first batch of the newest segment.
+    pub(super) begun: Option<i64>,
+    pub(super) report: Recovery,
+}
+
+/// Reads what is there and leaves it in order, on stable storage.
+pub(super) fn recover(disk: &dyn Disk, partitions: u16) -> Result<Recovered, OpenError> {
+    let names: HashSet<String> = disk.names()?.into_iter().collect();
+    let mut numbers: Vec<u64> = names.iter().filter_map(|name| segment::number(name)).collect();
+    numbers.sort_unstable();
+    let next_number = numbers.last().map_or(0, |newest| newest + 1);
+    let mut report = Recovery::default();
+    let mut table = Vec::new();
+    // From the newest on: a file that holds nothing at all is a leftover only while nothing newer is there.
+    for number in numbers.into_iter().rev() {
+        match read_segment(disk, number, partitions, &mut report)? {
+            Some(segment) => table.push(Arc::new(segment)),
+            None if table.is_empty() => remove_leftover(disk, number)?,
+            None => {}
+        }
+    }
+    table.reverse();
+    report.segments = table.len();
+    for pair in table.windows(2) {
+        if !names.contains(&segment::index_name(pair[0].number)) {
+            index_sealed(disk, &pair[0], &pair[1], &mut report)?;
+        }
+    }
+    let (ends, begun) = match table.last() {
+        Some(newest) => settle_newest(disk, newest, &mut report)?,
+        None => {
+            report.clean = true;
+            (vec![End::default(); partitions.into()], None)
+        }
+    };
+    report.damages.iter().for_each(Damage::log);
+    Ok(Recovered { table, ends, next_number, begun, report })
+}
+
+fn read_segment(
+    disk: &dyn Disk,
+    number: u64,
+    partitions: u16,
+    report: &mut Recovery,
+) -> Result<Option<Segment>, OpenError> {
+    let file = disk.open(&segment::name(number))?;
+    let size = file.size()?;
+    let bytes = read_range(&*file, 0, size.min(HEADER_BYTES_MAX as u64) as usize)?;
+    let begin = Header::bytes(partitions.into()) as u64;
+    match Header::read(&bytes) {
+        Ok(header) if header.starts.len() != usize::from(partitions) => {
+            Err(OpenError::Partitions { asked: partitions, found: header.starts.len() as u16 })
+        }
+        Ok(header) => Ok(Some(Segment::new(number, Some(header.salt), header.starts, begin, size))),
+        Err(HeaderError::Newer { version }) => {
+            Err(OpenError::Newer { segment: number, problem: format!("format version {version}") })
+        }
+        Err(HeaderError::Damaged) => read_headless(file, number, partitions, begin, size, report),
+    }
+}
+
+/// A segment without a good header: its first batch tells what the header did. Without any batch it is nothing.
+fn read_headless(
+    file: Arc<dyn DiskFile>,
+    number: u64,
+    partitions: u16,
+    begin: u64,
+    size: u64,
+    report: &mut Recovery,
+) -> Result<Option<Segment>, OpenError> {
+    let mut walk = Walk::new(file, None, partitions.into(), begin, size);
+    loop {
+        match walk.step().map_err(|source| ScanError::Walk { segment: number, source })? {
+            Step::Batch(head) => {
+                report.damages.push(Damage {
+                    segment: number,
+                    position: 0,
+                    bytes: begin,
+                    harm: Harm::Header,
+                    lost: Vec::new(),
+                });
+                return Ok(Some(Segment::new(number, Some(head.salt), head.ends, begin, size)));
+            }
+            Step::Damaged { .. } => {}
+            Step::Tail { .. } | Step::End => return Ok(None),
+        }
+    }
+}
+
+/// Removes the file of a segment that never came to be: its header was durable before anything in it counted.
+fn remove_leftover(disk: &dyn Disk, number: u64) -> Result<(), OpenError> {
+    tracing::warn!(segment = number, "a journal segment that was never begun is removed");
+    disk.remove(&segment::name(number))?;
+    Ok(())
+}
+
+fn index_sealed(
+    disk: &dyn Disk,
+    segment: &Segment,
+    next: &Segment,
+    report: &mut Recovery,
+) -> Result<(), OpenError> {
+    let file = disk.open(&segment::name(segment.number))?;
+    let found = scan::scan(segment, file, Some(&next.starts), false)?;
+    super::segments::save_index(disk, segment, &found.index);
+    report.damages.extend(found.damages);
+    Ok(())
+}
+
+/// Looks through the newest segment, cuts its torn tail, and makes sure that what is left is on stable storage.
+fn settle_newest(
+    disk: &dyn Disk,
+    newest: &Segment,
+    report: &mut Recovery,
+) -> Result<(Vec<End>, Option<i64>), OpenError> {
+    let file = disk.open(&segment::name(newest.number))?;
+    let found = scan::scan(newest, Arc::clone(&file), None, true)?;
+    let size = file.size()?;
+    if size > found.end {
+        let cut = Cut { segment: newest.number, position: found.end, bytes: size - found.end };
+        tracing::warn!(
+            segment = cut.segment,
+            position = cut.position,
+            bytes = cut.bytes,
+            "a torn tail is cut"
+        );
+        file.truncate(found.end)?;
+        report.cut = Some(cut);
+    }
+    report.clean = found.closed && report.cut.is_none();
+    if !found.closed
+        && let Some(position) = found.last_batch
+    {
+        // After a kill, or a failed sync that nobody lived to see, the page cache may show a batch that the disk
+        // never took, and may take it for written. Writing it once more makes the sync below mean it.
+        let bytes = read_range(&*file, position, (found.end - position) as usize)?;
+        write_all(&*file, &bytes, position)?;
+    }
+    file.sync()?;
+    disk.sync()?;
+    newest.size.store(found.end, std::sync::atomic::Ordering::Release);
+    newest.set_opened(Some(Arc::new(Opened::new(file, found.index))));
+    report.damages.extend(found.damages);
+    Ok((found.ends, found.begun))
+}
+
+fn read_range(file: &dyn DiskFile, position: u64, bytes: usize) -> io::Result<Bytes> {
+    let mut buffer = BytesMut::zeroed(bytes);
+    let filled = read_full(file, &mut buffer, position)?;
+    buffer.truncate(filled);
+    Ok(buffer.freeze())
+}
+
+impl Opened {
+    pub(super) fn new(file: Arc<dyn DiskFile>, index: Index) -> Self {
+        Self { file, index: std::sync::Mutex::new(index) }
+    }
+}

@@ -1,0 +1,300 @@
+//! The one thread that writes: take a batch, write it, sync, tell everybody, again.
+
+use std::io::{self, ErrorKind};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use bytes::Bytes;
+use hub::ports::event_log::AppendError;
+use hub::telemetry::Millis;
+
+use super::batch::{self, End, Head, Placed, Section};
+use super::disk::{DiskFile, write_all};
+use super::index::Index;
+use super::queue::{Pending, Work};
+use super::segment::{self, Header};
+use super::segments::{Opened, Segment, save_index};
+use super::{Shared, lock};
+
+/// The state of the writing thread.
+pub(super) struct Writer {
+    shared: Arc<Shared>,
+    /// The segment that takes batches; `None` after a failure ended it.
+    active: Option<Active>,
+    /// Where each partition stands durably.
+    ends: Vec<End>,
+    next_number: u64,
+}
+
+/// The segment that takes batches.
+pub(super) struct Active {
+    segment: Arc<Segment>,
+    opened: Arc<Opened>,
+    /// The latest time in its first batch.
+    begun: Option<Millis>,
+}
+
+impl Active {
+    pub(super) fn new(segment: Arc<Segment>, opened: Arc<Opened>, begun: Option<Millis>) -> Self {
+        Self { segment, opened, begun }
+    }
+}
+
+impl Writer {
+    pub(super) fn new(shared: Arc<Shared>, active: Option<Active>, ends: Vec<End>, next_number: u64) -> Self {
+        Self { shared, active, ends, next_number }
+    }
+
+    /// Writes until the queue is closed and drained.
+    pub(super) fn run(mut self) {
+        let guard = Guard(Arc::clone(&self.shared));
+        loop {
+            match self.shared.queue.next() {
+                Work::Commit(batch) => match self.commit(&batch) {
+                    Ok(()) => {
+                        let position = batch.position;
+                        // Room first: who is woken may append at once.
+                        self.shared.queue.committed(batch);
+                        self.shared.tickets.settle(position, Ok(()));
+                    }
+                    Err(error) => {
+                        if self.refuse_until_writable(&error) {
+                            break;
+                        }
+                    }
+                },
+                Work::Rotate(reply) => {
+                    if let Err(error) = self.begin_segment() {
+                        tracing::warn!(%error, "no new journal segment could be begun");
+                    }
+                    // Nobody waits any longer: nothing to tell.
+                    let _ = reply.send(());
+                }
+                Work::Close => break,
+            }
+        }
+        self.seal();
+        drop(guard);
+    }
+
+    /// Makes sure that there is a segment to write to.
+    pub(super) fn begin(&mut self) -> io::Result<()> {
+        if self.active.is_none() { self.begin_segment() } else { Ok(()) }
+    }
+
+    fn commit(&mut self, batch: &Pending) -> io::Result<()> {
+        if batch.chunks().is_empty() {
+            return Ok(());
+        }
+        if self.active.as_ref().is_none_or(|active| self.is_full(active)) {
+            self.begin_segment()?;
+        }
+        let Some(active) = &mut self.active else { return Err(ErrorKind::NotFound.into()) };
+        let position = active.segment.size();
+        let (head, bytes) = encode(batch, &self.ends, active.segment.salt.unwrap_or_default(), position);
+        if let Err(error) = write_durably(&*active.opened.file, &bytes, position) {
+            if error.ends_file {
+                tracing::error!(segment = active.segment.number, error = %error.source, "a journal segment ends");
+                self.active = None;
+            }
+            return Err(error.source);
+        }
+        if active.begun.is_none() {
+            active.begun = head.sections.iter().map(|section| section.latest).max();
+        }
+        {
+            let mut index = lock(&active.opened.index);
+            head.placed().for_each(|placed| index.add(placed.section.partition, &placed.before, position));
+        }
+        active.segment.size.store(head.batch_end(), Ordering::Release);
+        self.publish(&head, &bytes);
+        Ok(())
+    }
+
+    fn publish(&mut self, head: &Head, bytes: &Bytes) {
+        let slice = |placed: Placed| {
+            let start = (placed.position - head.position) as usize;
+            (placed, bytes.slice(start..start + placed.section.bytes as usize))
+        };
+        self.shared.recent.push(head.placed().map(slice));
+        let after = head.ends_after();
+        for (partition, (old, new)) in self.ends.iter().zip(&after).enumerate() {
+            if old != new {
+                self.shared.ends.publish(partition as u16, *new);
+            }
+        }
+        self.ends = after;
+    }
+
+    fn is_full(&self, active: &Active) -> bool {
+        let config = &self.shared.config;
+        let newest = self.ends.iter().map(|end| end.last_time).max().unwrap_or_default();
+        // Retention drops whole segments: a slow one must not hold a day's events back until it is full.
+        let stretch = Millis::try_from((config.retention / SEGMENTS_PER_RETENTION).as_millis());
+        let stretch = stretch.unwrap_or(Millis::MAX);
+        active.segment.size() >= config.segment_bytes
+            || active.begun.is_some_and(|begun| newest.saturating_sub(begun) > stretch)
+    }
+
+    /// Begins a new segment. Nothing in it counts before its header and its name are durable.
+    fn begin_segment(&mut self) -> io::Result<()> {
+        let disk = &self.shared.segments.disk;
+        let number = self.next_number;
+        // A number is never used twice, so that what a failed attempt leaves behind is in nobody's way.
+        self.next_number += 1;
+        let header = Header::new(number, self.ends.clone());
+        let bytes = header.write();
+        let name = segment::name(number);
+        let file = disk.create(&name)?;
+        let begun = write_all(&*file, &bytes, 0).and_then(|()| file.sync()).and_then(|()| disk.sync());
+        if let Err(error) = begun {
+            let _ = disk.remove(&name);
+            return Err(error);
+        }
+        if let Some(sealed) = self.active.take() {
+            save_index(&**disk, &sealed.segment, &lock(&sealed.opened.index));
+            // From now on it is opened when somebody reads that far back.
+            sealed.segment.set_opened(None);
+        }
+        let size = bytes.len() as u64;
+        let segment = Segment::new(number, Some(header.salt), header.starts, size, size);
+        let opened = Arc::new(Opened::new(file, Index::new(self.ends.len())));
+        segment.set_opened(Some(Arc::clone(&opened)));
+        let segment = Arc::new(segment);
+        self.shared.segments.push(Arc::clone(&segment));
+        self.active = Some(Active::new(segment, opened, None));
+        Ok(())
+    }
+
+    /// Fails all that waits, and takes nothing until the disk takes a probe. True when the queue closes first.
+    fn refuse_until_writable(&mut self, error: &io::Error) -> bool {
+        tracing::error!(%error, "the journal cannot be written; nothing is accepted until it can");
+        let failure = explain(error);
+        let position = self.shared.queue.refuse(failure.clone());
+        self.shared.tickets.settle(position, Err(failure));
+        while !self.shared.queue.closing_within(self.shared.config.retry_after) {
+            match self.probe().and_then(|()| self.begin()) {
+                Ok(()) => {
+                    tracing::info!("the journal can be written again");
+                    self.shared.queue.accept();
+                    return false;
+                }
+                Err(error) => tracing::debug!(%error, "the journal still cannot be written"),
+            }
+        }
+        true
+    }
+
+    /// Whether the disk takes and keeps a little.
+    fn probe(&self) -> io::Result<()> {
+        let disk = &self.shared.segments.disk;
+        if disk.names()?.iter().any(|name| name == PROBE_NAME) {
+            disk.remove(PROBE_NAME)?;
+        }
+        let file = disk.create(PROBE_NAME)?;
+        let written = write_all(&*file, &[0; PROBE_BYTES], 0).and_then(|()| file.sync());
+        disk.remove(PROBE_NAME)?;
+        written
+    }
+
+    /// Says in the file that nothing follows, so that damage to its last batch is not taken for a torn tail.
+    fn seal(&mut self) {
+        let Some(active) = &self.active else { return };
+        let position = active.segment.size();
+        let head = Head {
+            flags: batch::CLOSED,
+            salt: active.segment.salt.unwrap_or_default(),
+            position,
+            head_bytes: Head::bytes(self.ends.len(), 0) as u32,
+            body_bytes: 0,
+            ends: self.ends.clone(),
+            sections: Vec::new(),
+        };
+        let mut bytes = Vec::with_capacity(head.head_bytes as usize);
+        head.write(&mut bytes);
+        if let Err(error) = write_durably(&*active.opened.file, &bytes, position) {
+            tracing::warn!(error = %error.source, "the journal could not be closed in order");
+        }
+    }
+}
+
+/// When the thread ends, however it ends, nobody is left waiting.
+struct Guard(Arc<Shared>);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.0.queue.close();
+        let position = self.0.queue.refuse(AppendError::Closing);
+        self.0.tickets.settle(position, Err(AppendError::Closing));
+    }
+}
+
+/// One retention time is spread over at least so many segments.
+const SEGMENTS_PER_RETENTION: u32 = 8;
+const PROBE_NAME: &str = "probe";
+/// More than a file system gives from its last free block.
+const PROBE_BYTES: usize = 256 * 1024;
+
+fn encode(batch: &Pending, ends: &[End], salt: u64, position: u64) -> (Head, Bytes) {
+    let section = |chunk: &super::queue::Chunk| Section {
+        partition: chunk.partition,
+        events: chunk.events,
+        bytes: chunk.bytes.len() as u32,
+        crc: crc32c::crc32c(&chunk.bytes),
+        last: chunk.last,
+        base: chunk.base,
+        latest: chunk.latest,
+    };
+    let sections: Vec<_> = batch.chunks().iter().map(section).collect();
+    let head_bytes = Head::bytes(ends.len(), sections.len());
+    let head = Head {
+        flags: 0,
+        salt,
+        position,
+        head_bytes: head_bytes as u32,
+        body_bytes: batch.bytes() as u32,
+        ends: ends.to_vec(),
+        sections,
+    };
+    let mut bytes = Vec::with_capacity(head_bytes + batch.bytes());
+    head.write(&mut bytes);
+    batch.chunks().iter().for_each(|chunk| bytes.extend_from_slice(&chunk.bytes));
+    (head, bytes.into())
+}
+
+struct WriteFailure {
+    source: io::Error,
+    /// Whether the file can take nothing any more.
+    ends_file: bool,
+}
+
+fn write_durably(file: &dyn DiskFile, bytes: &[u8], position: u64) -> Result<(), WriteFailure> {
+    if let Err(source) = write_all(file, bytes, position) {
+        // What was not written can be cut off again. If it cannot, or the disk is broken and not just full, the
+        // next segment goes on from where this one is durable.
+        let cut = file.truncate(position);
+        return Err(WriteFailure { ends_file: cut.is_err() || !is_full(&source), source });
+    }
+    if let Err(source) = file.sync() {
+        // A failed sync may have dropped the pages and called them clean: no later sync of this file means anything.
+        // The next segment's header says that this batch does not count; cutting it off is for tidiness.
+        let _ = file.truncate(position);
+        return Err(WriteFailure { ends_file: true, source });
+    }
+    Ok(())
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge | ErrorKind::WriteZero
+    )
+}
+
+fn explain(error: &io::Error) -> AppendError {
+    if is_full(error) { AppendError::NoSpace } else { AppendError::Failed(error.to_string()) }
+}
+
+/// The shortest sensible pause between two probes.
+pub(super) const RETRY_AFTER: Duration = Duration::from_millis(200);

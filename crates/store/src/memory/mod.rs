@@ -1,0 +1,5 @@
+//! Adapters that keep everything in memory: for tests, and as the second opinion on what a port means.
+
+mod log;
+
+pub use log::MemoryLog;

@@ -3,5 +3,9 @@
 
 #![warn(missing_docs)]
 
+mod bus;
 pub mod journal;
 pub mod memory;
+
+pub use bus::MemoryBus;
+pub use journal::{Journal, JournalConfig};

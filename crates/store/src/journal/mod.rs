@@ -207,6 +207,10 @@ impl EventLog for Journal {
         Ok(Ticket { partition, position })
     }
 
+    fn poll_space(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.shared.queue.poll_space(cx)
+    }
+
     fn poll_durable(&self, ticket: Ticket, cx: &mut Context<'_>) -> Poll<Result<(), AppendError>> {
         self.shared.tickets.poll(ticket.position, cx)
     }

@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, PoisonError, mpsc};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use hub::ports::event_log::AppendError;
@@ -34,6 +35,8 @@ struct State {
     /// The writer waits.
     idle: bool,
     rotate: Option<mpsc::Sender<()>>,
+    /// Producers that were told that the queue is full.
+    space_wanted: Vec<Waker>,
     partitions: usize,
 }
 
@@ -88,6 +91,7 @@ impl Queue {
             closing: false,
             idle: false,
             rotate: None,
+            space_wanted: Vec::new(),
             partitions,
         };
         Self { state: Mutex::new(state), work: Condvar::new(), bytes_max }
@@ -129,6 +133,19 @@ impl Queue {
         Ok(position)
     }
 
+    /// Ready once half of the queue is free again, so that those who waited do not meet a full one at once. Ready too
+    /// when the queue takes nothing for another reason, which the next append then tells.
+    pub(super) fn poll_space(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = lock(&self.state);
+        if state.closing || state.refusing.is_some() || state.bytes <= self.bytes_max / 2 {
+            return Poll::Ready(());
+        }
+        if !state.space_wanted.iter().any(|waker| waker.will_wake(cx.waker())) {
+            state.space_wanted.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
     /// Waits for work. Batches come first, so that closing drains.
     pub(super) fn next(&self) -> Work {
         let mut state = lock(&self.state);
@@ -155,6 +172,9 @@ impl Queue {
             batch.clear();
             state.spare.push(batch);
         }
+        if state.bytes <= self.bytes_max / 2 {
+            state.wake_producers();
+        }
     }
 
     /// Drops all that waits and refuses what comes, until [`Queue::accept`]. Returns the last position given: all
@@ -166,6 +186,7 @@ impl Queue {
         state.bytes = 0;
         state.rotate = None;
         state.refusing = Some(error);
+        state.wake_producers();
         state.position
     }
 
@@ -186,7 +207,10 @@ impl Queue {
 
     /// Takes nothing from now on; what waits is still written.
     pub(super) fn close(&self) {
-        lock(&self.state).closing = true;
+        let mut state = lock(&self.state);
+        state.closing = true;
+        state.wake_producers();
+        drop(state);
         self.work.notify_one();
     }
 
@@ -207,6 +231,10 @@ impl Queue {
 }
 
 impl State {
+    fn wake_producers(&mut self) {
+        self.space_wanted.drain(..).for_each(Waker::wake);
+    }
+
     fn open_batch(&mut self) -> &mut Pending {
         if self.batches.back().is_none_or(|batch| batch.bytes >= BATCH_BYTES) {
             let mut batch = self.spare.pop().unwrap_or_default();

@@ -113,6 +113,10 @@ impl EventLog for MemoryLog {
         Ok(Ticket { partition, position })
     }
 
+    fn poll_space(&self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
+
     fn poll_durable(&self, _: Ticket, _: &mut Context<'_>) -> Poll<Result<(), AppendError>> {
         Poll::Ready(Ok(()))
     }

@@ -5,3 +5,4 @@
 
 pub mod journal;
 pub mod memory;
+pub mod sqlite;

@@ -4,6 +4,7 @@
 
 mod log_battery;
 mod messages;
+mod registry_battery;
 
 use std::future::Future;
 

@@ -122,7 +122,7 @@ impl Registry for SqliteRegistry {
     }
 
     fn commit(&self, change: Change) -> BoxFuture<'_, Result<Vec<u64>, StoreError>> {
-        Box::pin(self.ask(|reply| Job::Commit(change, reply)))
+        Box::pin(self.ask(|reply| Job::Commit(Box::new(change), reply)))
     }
 
     fn record(&self, decisions: Vec<Decision>) -> BoxFuture<'_, Result<(), StoreError>> {

@@ -13,7 +13,7 @@ use super::{Watchers, rows};
 
 /// What the thread is asked to do. An answer that nobody waits for any longer is dropped.
 pub(super) enum Job {
-    Commit(Change, oneshot::Sender<Result<Vec<u64>, StoreError>>),
+    Commit(Box<Change>, oneshot::Sender<Result<Vec<u64>, StoreError>>),
     Record(Vec<Decision>, oneshot::Sender<Result<(), StoreError>>),
     /// Nothing comes after this.
     Close,

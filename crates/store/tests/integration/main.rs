@@ -5,6 +5,7 @@
 mod log_battery;
 mod messages;
 mod registry_battery;
+mod sqlite;
 
 use std::future::Future;
 

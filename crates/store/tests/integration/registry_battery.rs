@@ -164,7 +164,7 @@ fn decisions_are_found_by_what_they_are_about(registry: &dyn Registry) {
         let mut decision = Decision::new(Timestamp::UNIX_EPOCH, Act::Connect);
         decision.identity = Some(identity.to_owned());
         decision.origin.address = Some(address.parse().unwrap());
-        decision.refusal = refused.then(|| Refusal::NoCredential);
+        decision.refusal = refused.then_some(Refusal::NoCredential);
         decision
     };
     let sent = vec![

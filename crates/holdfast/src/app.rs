@@ -11,7 +11,6 @@ use hub::decision::{Door, Origin};
 use hub::hub::{Hub, Settings};
 use hub::ports::bus::Ending;
 use hub::ports::clock::Clock;
-use hub::ports::event_log::EventLog;
 use hub::ports::registry::Registry;
 use hub::record::Key;
 use hub::registry::By;
@@ -49,6 +48,7 @@ pub(crate) struct App {
     /// What could not be served, and why.
     pub(crate) not_served: Vec<(Door, SocketAddr, io::Error)>,
     journal: Arc<Journal>,
+    registry: Arc<SqliteRegistry>,
     recorder: Arc<QueueRecorder>,
     drain: Drain,
     drain_deadline: Duration,
@@ -87,7 +87,7 @@ impl App {
         let secrets = Arc::new(KeyRing::open(&config.data)?);
         let registry: Arc<SqliteRegistry> = Arc::new(SqliteRegistry::open(
             &config.data.join("registry.db"),
-            SqliteConfig { decisions_max: config.decisions_kept, ..SqliteConfig::default() },
+            &SqliteConfig { decisions_max: config.decisions_kept, ..SqliteConfig::default() },
         )?);
         let journal = Arc::new(Journal::open(
             &config.data.join("journal"),
@@ -125,6 +125,7 @@ impl App {
             ports: Ports::default(),
             not_served: Vec::new(),
             journal,
+            registry,
             recorder,
             drain: Drain::new(),
             drain_deadline: Duration::from_secs(config.drain_seconds),
@@ -142,7 +143,12 @@ impl App {
     ) -> anyhow::Result<()> {
         let (hub, drain) = (self.hub.clone(), self.drain.clone());
         if let Some((listener, port)) = self.bind(Door::Https, config, config.https_port).await {
-            let front = HttpsFront { hub: hub.clone(), management, recorder: self.recorder.clone(), drain: drain.clone() };
+            let front = HttpsFront {
+                hub: hub.clone(),
+                management,
+                recorder: self.recorder.clone(),
+                drain: drain.clone(),
+            };
             let tls = server_config(certificate, &[b"http/1.1"])?;
             tokio::spawn(accept(listener, Door::Https, tls, hub.clone(), Arc::new(front), drain.clone()));
             self.ports.https = Some(port);
@@ -185,8 +191,13 @@ impl App {
             tracing::warn!(seconds = self.drain_deadline.as_secs(), "connections did not end in time");
         }
         self.recorder.settle().await;
-        if let Err(error) = self.journal.close().await {
-            tracing::error!(%error, "the journal did not close well");
+        let (journal, registry) = (self.journal.clone(), self.registry.clone());
+        let closed = tokio::task::spawn_blocking(move || {
+            journal.close();
+            registry.close();
+        });
+        if let Err(error) = closed.await {
+            tracing::error!(%error, "the journal or the registry did not close well");
         }
         tracing::info!(milliseconds = begun.elapsed().as_millis() as u64, "stopped");
     }
@@ -217,7 +228,9 @@ fn prune_now_and_then(journal: &Arc<Journal>) {
         loop {
             every.tick().await;
             let Some(journal) = journal.upgrade() else { return };
-            if let Err(error) = journal.prune(Timestamp::now().as_millisecond()).await {
+            let pruned =
+                tokio::task::spawn_blocking(move || journal.prune(Timestamp::now().as_millisecond())).await;
+            if let Ok(Err(error)) = pruned {
                 tracing::error!(%error, "old events could not be removed");
             }
         }

@@ -64,8 +64,10 @@ pub(crate) const DOTTED_NAME: &str = "holdfast.localhost";
 impl Config {
     /// Reads a file and checks it.
     pub(crate) fn from_file(path: &Path) -> anyhow::Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("could not read {}", path.display()))?;
-        toml::from_str(&text).with_context(|| format!("{} is not a configuration of Holdfast", path.display()))
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("could not read {}", path.display()))?;
+        toml::from_str(&text)
+            .with_context(|| format!("{} is not a configuration of Holdfast", path.display()))
     }
 
     /// Says what is out of range.
@@ -106,7 +108,8 @@ impl Config {
 
     /// The Event Hubs-compatible name.
     pub(crate) fn event_hub_name(&self) -> String {
-        let named = self.hostname.first().filter(|name| name.parse::<IpAddr>().is_err() && *name != "localhost");
+        let named =
+            self.hostname.first().filter(|name| name.parse::<IpAddr>().is_err() && *name != "localhost");
         let label = named.and_then(|name| name.split('.').next());
         self.event_hub_name.clone().unwrap_or_else(|| label.unwrap_or("holdfast").to_ascii_lowercase())
     }
@@ -123,7 +126,8 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_refused_by_name() {
-        let error = toml::from_str::<Config>("listen = \"127.0.0.1\"\nparitions = 4").expect_err("a typing error");
+        let error =
+            toml::from_str::<Config>("listen = \"127.0.0.1\"\nparitions = 4").expect_err("a typing error");
         assert!(error.to_string().contains("paritions"), "{error}");
     }
 

@@ -33,7 +33,8 @@ fn write(path: &Path, content: &[u8], mode: u32) -> anyhow::Result<()> {
     let name = path.file_name().with_context(failed)?.to_string_lossy();
     let part = directory.join(format!(".{name}.{}.part", std::process::id()));
     let _ = fs::remove_file(&part);
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&part).with_context(failed)?;
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(mode).open(&part).with_context(failed)?;
     file.write_all(content).and_then(|()| file.sync_all()).with_context(failed)?;
     fs::rename(&part, path).with_context(failed)?;
     File::open(directory).and_then(|directory| directory.sync_all()).with_context(failed)

@@ -35,7 +35,11 @@ impl WebSocketBytes {
 }
 
 impl AsyncRead for WebSocketBytes {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         while self.rest.is_empty() {
             match ready!(Pin::new(&mut self.socket).poll_next(cx)) {
                 None | Some(Ok(Message::Close(_))) => return Poll::Ready(Ok(())),
@@ -59,7 +63,9 @@ impl AsyncRead for WebSocketBytes {
 impl AsyncWrite for WebSocketBytes {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         ready!(Pin::new(&mut self.socket).poll_ready(cx)).map_err(as_io)?;
-        Pin::new(&mut self.socket).start_send(Message::Binary(Bytes::copy_from_slice(bytes))).map_err(as_io)?;
+        Pin::new(&mut self.socket)
+            .start_send(Message::Binary(Bytes::copy_from_slice(bytes)))
+            .map_err(as_io)?;
         Poll::Ready(Ok(bytes.len()))
     }
 

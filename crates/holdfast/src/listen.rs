@@ -75,7 +75,9 @@ pub(crate) async fn accept<F: Front>(
                 Ok((stream, facts, chain)) => {
                     front.serve(stream, Visitor { origin, facts, chain }).await;
                 }
-                Err(Some(refusal)) => hub.record(Act::Handshake, None, origin, Facts::default(), Some(refusal)),
+                Err(Some(refusal)) => {
+                    hub.record(Act::Handshake, None, origin, Facts::default(), Some(refusal))
+                }
                 Err(None) => {}
             }
             drop(guard);
@@ -86,7 +88,11 @@ pub(crate) async fn accept<F: Front>(
 type Handshake = (TlsStream<TcpStream>, Facts, Option<Chain>);
 
 /// Does the handshake. The error is `None` for a client that went without a word, which is no refusal.
-async fn handshake(stream: TcpStream, acceptor: &TlsAcceptor, peer: SocketAddr) -> Result<Handshake, Option<Refusal>> {
+async fn handshake(
+    stream: TcpStream,
+    acceptor: &TlsAcceptor,
+    peer: SocketAddr,
+) -> Result<Handshake, Option<Refusal>> {
     let _ = stream.set_nodelay(true);
     let begun = timeout(HANDSHAKE_TIMEOUT, async {
         refuse_plain_text(&stream).await?;
@@ -152,7 +158,9 @@ fn failed(error: &io::Error) -> Option<Refusal> {
             | PeerIncompatible::Tls13RequiredForQuic
             | PeerIncompatible::SupportedVersionsExtensionRequired,
         ) => Refusal::TlsVersion { offered: "1.1".to_owned() },
-        Error::PeerIncompatible(incompatible) => Refusal::TlsParameters { problem: format!("{incompatible:?}") },
+        Error::PeerIncompatible(incompatible) => {
+            Refusal::TlsParameters { problem: format!("{incompatible:?}") }
+        }
         Error::AlertReceived(
             alert @ (AlertDescription::UnknownCA
             | AlertDescription::BadCertificate
@@ -160,7 +168,9 @@ fn failed(error: &io::Error) -> Option<Refusal> {
             | AlertDescription::UnsupportedCertificate
             | AlertDescription::CertificateExpired),
         ) => Refusal::TlsServerNotTrusted { alert: format!("{alert:?}") },
-        Error::AlertReceived(AlertDescription::ProtocolVersion) => Refusal::TlsVersion { offered: "1.1".to_owned() },
+        Error::AlertReceived(AlertDescription::ProtocolVersion) => {
+            Refusal::TlsVersion { offered: "1.1".to_owned() }
+        }
         other => Refusal::TlsFailed { problem: other.to_string() },
     })
 }

@@ -47,7 +47,8 @@ impl KeyRing {
     /// Opens the key ring of a data directory, or makes it on first start.
     pub(crate) fn open(directory: &Path) -> anyhow::Result<Self> {
         let master = master_key(directory)?;
-        let master = RandomizedNonceKey::new(&AES_256_GCM, &*master).context("the master key has 32 bytes")?;
+        let master =
+            RandomizedNonceKey::new(&AES_256_GCM, &*master).context("the master key has 32 bytes")?;
         let path = directory.join("keys.json");
         let (data, fingerprint) = match path.exists() {
             true => unwrap_keys(&master, &path)?,
@@ -130,20 +131,28 @@ fn make_keys(master: &RandomizedNonceKey, path: &Path) -> anyhow::Result<KeyPair
         key
     };
     let (data, fingerprint) = (random(), random());
-    let wrap = |place, key: &[u8]| seal(master, place, key).map(|b| STANDARD.encode(b)).context("keys can be sealed");
-    let wrapped =
-        Wrapped { data_key: wrap("data key", &data)?, fingerprint_key: wrap("fingerprint key", &fingerprint)? };
+    let wrap = |place, key: &[u8]| {
+        seal(master, place, key).map(|b| STANDARD.encode(b)).context("keys can be sealed")
+    };
+    let wrapped = Wrapped {
+        data_key: wrap("data key", &data)?,
+        fingerprint_key: wrap("fingerprint key", &fingerprint)?,
+    };
     create_private(path, serde_json::to_string_pretty(&wrapped)?.as_bytes())?;
     Ok((data, fingerprint))
 }
 
 fn unwrap_keys(master: &RandomizedNonceKey, path: &Path) -> anyhow::Result<KeyPair> {
     let text = fs::read_to_string(path).with_context(|| format!("could not read {}", path.display()))?;
-    let wrapped: Wrapped = serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?;
+    let wrapped: Wrapped =
+        serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?;
     let unwrap = |place: &str, text: &str| {
         let sealed = STANDARD.decode(text).unwrap_or_default();
         open(master, place, &sealed).with_context(|| {
-            format!("the {place} in {} does not open: the master key is another one than it was sealed with", path.display())
+            format!(
+                "the {place} in {} does not open: the master key is another one than it was sealed with",
+                path.display()
+            )
         })
     };
     Ok((unwrap("data key", &wrapped.data_key)?, unwrap("fingerprint key", &wrapped.fingerprint_key)?))

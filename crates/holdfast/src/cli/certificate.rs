@@ -96,25 +96,37 @@ const LINES: &[(&str, &str)] = &[
 pub(super) fn run(command: CertificateCommand) -> anyhow::Result<ExitCode> {
     match command {
         CertificateCommand::Add { file, name, verified, common } => {
-            let stem = || file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+            let stem =
+                || file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
             let body = json!({ "certificate": certificate(&file)?, "verified": verified });
             let request = Request::new("PUT", path(&name.unwrap_or_else(stem))).with(body);
             one(common.output, &common.target.open()?.management(request)?, LINES);
         }
         CertificateCommand::List { common } => {
-            let authorities = common.target.open()?.management(Request::new("GET", "/holdfast/v1/certificates"))?;
+            let authorities =
+                common.target.open()?.management(Request::new("GET", "/holdfast/v1/certificates"))?;
             let authorities: Vec<Value> = authorities.as_array().cloned().unwrap_or_default();
-            list(common.output, &authorities, &[
-                ("NAME", "/name"),
-                ("SUBJECT", "/subject"),
-                ("VALID UNTIL", "/notAfter"),
-                ("VERIFIED", "/verified"),
-            ]);
+            list(
+                common.output,
+                &authorities,
+                &[
+                    ("NAME", "/name"),
+                    ("SUBJECT", "/subject"),
+                    ("VALID UNTIL", "/notAfter"),
+                    ("VERIFIED", "/verified"),
+                ],
+            );
         }
         CertificateCommand::Show { name, common } => {
-            let authorities = common.target.open()?.management(Request::new("GET", "/holdfast/v1/certificates"))?;
-            let named = authorities.as_array().and_then(|all| all.iter().find(|one| one["name"] == name.as_str()));
-            one(common.output, named.with_context(|| format!("there is no certificate authority `{name}`"))?, LINES);
+            let authorities =
+                common.target.open()?.management(Request::new("GET", "/holdfast/v1/certificates"))?;
+            let named =
+                authorities.as_array().and_then(|all| all.iter().find(|one| one["name"] == name.as_str()));
+            one(
+                common.output,
+                named.with_context(|| format!("there is no certificate authority `{name}`"))?,
+                LINES,
+            );
         }
         CertificateCommand::Verify { name, proof, trust: _, common } => {
             let target = common.target.open()?;

@@ -41,7 +41,11 @@ impl ConnectionString {
                 )
             })
         };
-        Ok(Self { host: need("HostName")?, policy: need("SharedAccessKeyName")?, key: need("SharedAccessKey")? })
+        Ok(Self {
+            host: need("HostName")?,
+            policy: need("SharedAccessKeyName")?,
+            key: need("SharedAccessKey")?,
+        })
     }
 }
 
@@ -51,8 +55,10 @@ mod tests {
 
     #[test]
     fn a_service_connection_string_is_read_and_others_are_named() {
-        let read = ConnectionString::parse("SharedAccessKey=a=b=;HostName=h.net; sharedaccesskeyname=service");
-        let expected = ConnectionString { host: "h.net".into(), policy: "service".into(), key: "a=b=".into() };
+        let read =
+            ConnectionString::parse("SharedAccessKey=a=b=;HostName=h.net; sharedaccesskeyname=service");
+        let expected =
+            ConnectionString { host: "h.net".into(), policy: "service".into(), key: "a=b=".into() };
         assert_eq!(read.expect("a connection string"), expected);
         let error = |text: &str| ConnectionString::parse(text).expect_err("not one").to_string();
         assert!(error("HostName=h;DeviceId=d;SharedAccessKey=k").contains("of a device"));

@@ -202,14 +202,20 @@ pub(super) fn run(command: DeviceCommand) -> anyhow::Result<ExitCode> {
             one(common.output, &with_connection_string(device, &target), LINES);
         }
         DeviceCommand::List { top, common } => {
-            let devices = common.target.open()?.service(Request::new("GET", format!("/devices?top={top}")))?;
-            let devices: Vec<Value> = devices.as_array().cloned().unwrap_or_default().into_iter().map(hide).collect();
-            list(common.output, &devices, &[
-                ("DEVICE", "/deviceId"),
-                ("STATUS", "/status"),
-                ("CONNECTION", "/connectionState"),
-                ("AUTHENTICATION", "/authentication/type"),
-            ]);
+            let devices =
+                common.target.open()?.service(Request::new("GET", format!("/devices?top={top}")))?;
+            let devices: Vec<Value> =
+                devices.as_array().cloned().unwrap_or_default().into_iter().map(hide).collect();
+            list(
+                common.output,
+                &devices,
+                &[
+                    ("DEVICE", "/deviceId"),
+                    ("STATUS", "/status"),
+                    ("CONNECTION", "/connectionState"),
+                    ("AUTHENTICATION", "/authentication/type"),
+                ],
+            );
         }
         DeviceCommand::Show { id, keys, common } => {
             let target = common.target.open()?;
@@ -255,7 +261,9 @@ pub(super) fn token(identity: &Value, resource: &str, seconds: u64) -> anyhow::R
     let key = identity
         .pointer("/authentication/symmetricKey/primaryKey")
         .and_then(Value::as_str)
-        .with_context(|| format!("it has no symmetric key, its authentication is {}", identity["authentication"]["type"]))?;
+        .with_context(|| {
+            format!("it has no symmetric key, its authentication is {}", identity["authentication"]["type"])
+        })?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?.as_secs();
     sas_token_until(resource, key, None, now + seconds)
 }

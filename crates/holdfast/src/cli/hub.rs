@@ -136,7 +136,8 @@ fn run_hub(
     no_core_dumps();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let (mut terminate, mut interrupt) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let app = App::start(config, temporary).await?;
         for (door, address, error) in &app.not_served {
             warn_not_served(door.as_str(), *address, error);
@@ -173,7 +174,9 @@ async fn describe(app: &App) -> anyhow::Result<Value> {
     let entity = &app.hub.settings.event_hub_name;
     let event_hubs = owner_key.map(|key| {
         let key = key.as_str();
-        format!("Endpoint=sb://{host}/;SharedAccessKeyName=iothubowner;SharedAccessKey={key};EntityPath={entity}")
+        format!(
+            "Endpoint=sb://{host}/;SharedAccessKeyName=iothubowner;SharedAccessKey={key};EntityPath={entity}"
+        )
     });
     Ok(json!({
         "pid": std::process::id(),
@@ -191,7 +194,10 @@ async fn describe(app: &App) -> anyhow::Result<Value> {
 fn print_ready(ready: &Value, begun: Instant) {
     let text = |name: &str| ready[name].as_str().unwrap_or("(the policy iothubowner was deleted)").to_owned();
     let ca = text("ca_file");
-    println!("Holdfast is ready after {} ms. FOR DEVELOPMENT ONLY: throw-away CA, keys on the screen.", begun.elapsed().as_millis());
+    println!(
+        "Holdfast is ready after {} ms. FOR DEVELOPMENT ONLY: throw-away CA, keys on the screen.",
+        begun.elapsed().as_millis()
+    );
     println!();
     println!("Service    {}", text("service_connection_string"));
     println!("Events     {}", text("eventhub_connection_string"));
@@ -235,7 +241,8 @@ fn no_core_dumps() {
     if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Core, none) {
         tracing::warn!(%error, "core dumps could not be turned off");
     }
-    if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable) {
+    if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+    {
         tracing::warn!(%error, "the process could not be made undumpable");
     }
 }
@@ -243,7 +250,8 @@ fn no_core_dumps() {
 /// Tells systemd that the service is ready, where it asked to be told.
 fn notify_service_manager() {
     let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
-    let told = std::os::unix::net::UnixDatagram::unbound().and_then(|socket| socket.send_to(b"READY=1", path));
+    let told =
+        std::os::unix::net::UnixDatagram::unbound().and_then(|socket| socket.send_to(b"READY=1", path));
     if let Err(error) = told {
         tracing::warn!(%error, "the service manager could not be told that the hub is ready");
     }

@@ -94,13 +94,18 @@ pub(super) fn run(command: ModuleCommand) -> anyhow::Result<ExitCode> {
         ModuleCommand::List { device, common } => {
             let path = format!("/devices/{}/modules", encoded(&device));
             let modules = common.target.open()?.service(Request::new("GET", path))?;
-            let modules: Vec<Value> = modules.as_array().cloned().unwrap_or_default().into_iter().map(hide).collect();
-            list(common.output, &modules, &[
-                ("MODULE", "/moduleId"),
-                ("CONNECTION", "/connectionState"),
-                ("AUTHENTICATION", "/authentication/type"),
-                ("MANAGED BY", "/managedBy"),
-            ]);
+            let modules: Vec<Value> =
+                modules.as_array().cloned().unwrap_or_default().into_iter().map(hide).collect();
+            list(
+                common.output,
+                &modules,
+                &[
+                    ("MODULE", "/moduleId"),
+                    ("CONNECTION", "/connectionState"),
+                    ("AUTHENTICATION", "/authentication/type"),
+                    ("MANAGED BY", "/managedBy"),
+                ],
+            );
         }
         ModuleCommand::Show { device, id, keys, common } => {
             let target = common.target.open()?;

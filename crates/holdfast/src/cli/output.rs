@@ -22,9 +22,11 @@ pub(super) fn list(format: Format, rows: &[Value], columns: &[(&str, &str)]) {
         Format::Jsonl => rows.iter().for_each(|row| println!("{row}")),
         Format::Table => {
             let mut table = Table::new();
-            table.load_preset(NOTHING).set_header(columns.iter().map(|(heading, _)| *heading));
+            table.load_style(NOTHING).set_header(columns.iter().map(|(heading, _)| *heading));
             for row in rows {
-                table.add_row(columns.iter().map(|(_, pointer)| row.pointer(pointer).map_or_else(String::new, plain)));
+                table.add_row(
+                    columns.iter().map(|(_, pointer)| row.pointer(pointer).map_or_else(String::new, plain)),
+                );
             }
             println!("{table}");
         }

@@ -90,19 +90,26 @@ pub(super) fn run(command: PolicyCommand) -> anyhow::Result<ExitCode> {
     match command {
         PolicyCommand::Create { name, rights, common } => {
             let target = common.target.open()?;
-            let policy = target.management(Request::new("PUT", path(&name)).with(json!({ "rights": rights })))?;
+            let policy =
+                target.management(Request::new("PUT", path(&name)).with(json!({ "rights": rights })))?;
             one(common.output, &with_connection_string(policy, &target), LINES);
         }
         PolicyCommand::Update { name, rights, common } => {
             let target = common.target.open()?;
             target.management(Request::new("GET", path(&name)))?;
-            let policy = target.management(Request::new("PUT", path(&name)).with(json!({ "rights": rights })))?;
+            let policy =
+                target.management(Request::new("PUT", path(&name)).with(json!({ "rights": rights })))?;
             one(common.output, &hide(policy), LINES);
         }
         PolicyCommand::List { common } => {
             let policies = common.target.open()?.management(Request::new("GET", "/holdfast/v1/policies"))?;
-            let policies: Vec<Value> = policies.as_array().cloned().unwrap_or_default().into_iter().map(hide).collect();
-            list(common.output, &policies, &[("POLICY", "/name"), ("RIGHTS", "/rights"), ("CREATED", "/created")]);
+            let policies: Vec<Value> =
+                policies.as_array().cloned().unwrap_or_default().into_iter().map(hide).collect();
+            list(
+                common.output,
+                &policies,
+                &[("POLICY", "/name"), ("RIGHTS", "/rights"), ("CREATED", "/created")],
+            );
         }
         PolicyCommand::Show { name, keys, common } => {
             let target = common.target.open()?;
@@ -116,7 +123,8 @@ pub(super) fn run(command: PolicyCommand) -> anyhow::Result<ExitCode> {
                 SlotArg::Primary => "primary",
                 SlotArg::Secondary => "secondary",
             };
-            let policy = target.management(Request::new("POST", format!("{}/regenerate/{slot}", path(&name))))?;
+            let policy =
+                target.management(Request::new("POST", format!("{}/regenerate/{slot}", path(&name))))?;
             one(common.output, &with_connection_string(policy, &target), LINES);
         }
         PolicyCommand::Delete { name, common } => {
@@ -141,6 +149,7 @@ fn hide(mut policy: Value) -> Value {
 fn with_connection_string(mut policy: Value, target: &Target) -> Value {
     let text = |name: &str| policy[name].as_str().unwrap_or_default().to_owned();
     let (name, key, host) = (text("name"), text("primaryKey"), &target.host);
-    policy["connectionString"] = json!(format!("HostName={host};SharedAccessKeyName={name};SharedAccessKey={key}"));
+    policy["connectionString"] =
+        json!(format!("HostName={host};SharedAccessKeyName={name};SharedAccessKey={key}"));
     policy
 }

@@ -29,7 +29,13 @@ pub(super) struct TargetArgs {
     #[arg(long, value_name = "FILE", env = "HOLDFAST_READY_FILE", global = true)]
     ready_file: Option<PathBuf>,
     /// The connection string of a service.
-    #[arg(long, value_name = "TEXT", env = "HOLDFAST_CONNECTION_STRING", hide_env_values = true, global = true)]
+    #[arg(
+        long,
+        value_name = "TEXT",
+        env = "HOLDFAST_CONNECTION_STRING",
+        hide_env_values = true,
+        global = true
+    )]
     connection_string: Option<String>,
     /// The CA to trust; the system's when absent.
     #[arg(long, value_name = "FILE", env = "HOLDFAST_CA_FILE", global = true)]
@@ -53,10 +59,13 @@ impl TargetArgs {
     /// Finds the hub.
     pub(super) fn open(&self) -> anyhow::Result<Target> {
         let ready = self.ready_file.as_deref().map(read_ready_file).transpose()?;
-        let ready_text = |name: &str| ready.as_ref().and_then(|ready| ready[name].as_str()).map(str::to_owned);
+        let ready_text =
+            |name: &str| ready.as_ref().and_then(|ready| ready[name].as_str()).map(str::to_owned);
         let given = self.connection_string.clone().or_else(|| ready_text("service_connection_string"));
         let service = given.as_deref().map(ConnectionString::parse).transpose()?;
-        let Some(host) = service.as_ref().map(|service| service.host.clone()).or_else(|| ready_text("hostname")) else {
+        let Some(host) =
+            service.as_ref().map(|service| service.host.clone()).or_else(|| ready_text("hostname"))
+        else {
             bail!(
                 "no hub is named. Name it by --ready-file FILE or --connection-string TEXT, or by the variables \
                  HOLDFAST_READY_FILE or HOLDFAST_CONNECTION_STRING; `holdfast dev` prints them"
@@ -70,8 +79,10 @@ impl TargetArgs {
             }
         };
         let ca_file = self.ca_file.clone().or_else(|| ready_text("ca_file").map(PathBuf::from));
-        let credential_file =
-            self.credential_file.clone().or_else(|| ready_text("management_credential_file").map(PathBuf::from));
+        let credential_file = self
+            .credential_file
+            .clone()
+            .or_else(|| ready_text("management_credential_file").map(PathBuf::from));
         Ok(Target { agent: agent(ca_file.as_deref())?, host, port, service, credential_file })
     }
 }
@@ -157,7 +168,13 @@ impl Target {
     }
 
     /// Sends a message as a device, with the device's own key.
-    pub(super) fn device(&self, path: &str, token: &str, headers: &[(String, String)], body: &[u8]) -> anyhow::Result<()> {
+    pub(super) fn device(
+        &self,
+        path: &str,
+        token: &str,
+        headers: &[(String, String)],
+        body: &[u8],
+    ) -> anyhow::Result<()> {
         let url = format!("https://{}:{}{path}?api-version={API_VERSION}", self.host, self.port);
         let mut request = self.agent.post(&url).header("authorization", token);
         for (name, value) in headers {
@@ -202,7 +219,8 @@ impl Target {
 
 /// The text of a refusal, out of the form that the hub answers in.
 fn refused(status: u16, text: &str) -> String {
-    let message = serde_json::from_str::<Value>(text).ok().and_then(|body| body["Message"].as_str().map(str::to_owned));
+    let message =
+        serde_json::from_str::<Value>(text).ok().and_then(|body| body["Message"].as_str().map(str::to_owned));
     let message = message.unwrap_or_default();
     let (code, words) = message.split_once(';').unwrap_or(("", &message));
     let code = code.trim_start_matches("ErrorCode:");
@@ -220,7 +238,12 @@ pub(super) fn sas_token(resource: &str, key: &str, policy: Option<&str>) -> anyh
 }
 
 /// The same with an end in seconds since 1970.
-pub(super) fn sas_token_until(resource: &str, key: &str, policy: Option<&str>, end: u64) -> anyhow::Result<String> {
+pub(super) fn sas_token_until(
+    resource: &str,
+    key: &str,
+    policy: Option<&str>,
+    end: u64,
+) -> anyhow::Result<String> {
     let key = STANDARD.decode(key).context("the key is not base64")?;
     let resource = encoded(resource);
     let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), format!("{resource}\n{end}").as_bytes());

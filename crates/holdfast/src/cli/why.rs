@@ -60,7 +60,9 @@ fn print(entry: &Value) {
     let times = if count > 1 { format!(", {count} times") } else { String::new() };
     println!("{}  {}  {}  from {}{times}", text("time"), text("cause"), text("identity"), text("address"));
     println!("  {}", text("explanation"));
-    for (heading, name) in [("presented", "presented"), ("expected", "expected"), ("change", "change"), ("fix", "fix")] {
+    for (heading, name) in
+        [("presented", "presented"), ("expected", "expected"), ("change", "change"), ("fix", "fix")]
+    {
         println!("  {heading:<9}  {}", text(name));
     }
     println!();

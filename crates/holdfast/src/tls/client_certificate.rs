@@ -10,7 +10,9 @@ use rustls::client::danger::HandshakeSignatureValid;
 use rustls::crypto::WebPkiSupportedAlgorithms;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{CertificateError, DigitallySignedStruct, DistinguishedName, Error, PeerMisbehaved, SignatureScheme};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, PeerMisbehaved, SignatureScheme,
+};
 use sha2::{Sha256, Sha384, Sha512};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
@@ -53,7 +55,9 @@ impl PossessionVerifier {
         let holds = candidates.iter().any(|algorithm| {
             // The key's algorithm is compared by its DER within the SubjectPublicKeyInfo.
             contains(algorithm_id, algorithm.public_key_alg_id().as_ref())
-                && algorithm.verify_signature(&spki.subject_public_key.data, message, signed.signature()).is_ok()
+                && algorithm
+                    .verify_signature(&spki.subject_public_key.data, message, signed.signature())
+                    .is_ok()
         });
         match holds {
             true => Ok(HandshakeSignatureValid::assertion()),

@@ -16,7 +16,10 @@ pub(crate) use self::server_certificate::ServerCertificate;
 
 /// The configuration of all listeners. `protocols` are the ALPN ids that may be chosen; a client that offers none
 /// is served all the same.
-pub(crate) fn server_config(certificate: &ServerCertificate, protocols: &[&[u8]]) -> anyhow::Result<Arc<ServerConfig>> {
+pub(crate) fn server_config(
+    certificate: &ServerCertificate,
+    protocols: &[&[u8]],
+) -> anyhow::Result<Arc<ServerConfig>> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = Arc::new(PossessionVerifier::new(provider.signature_verification_algorithms));
     let mut config = ServerConfig::builder_with_provider(provider)

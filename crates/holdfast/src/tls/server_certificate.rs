@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use jiff::{Timestamp, ToSpan as _};
 use rcgen::{
-    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
+    KeyPair, KeyUsagePurpose, SanType,
 };
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -53,12 +53,16 @@ impl ServerCertificate {
     /// The chain to present.
     pub(crate) fn chain(&self) -> anyhow::Result<Vec<CertificateDer<'static>>> {
         let failed = || format!("could not read {}", self.certificate.display());
-        CertificateDer::pem_file_iter(&self.certificate).with_context(failed)?.collect::<Result<_, _>>().with_context(failed)
+        CertificateDer::pem_file_iter(&self.certificate)
+            .with_context(failed)?
+            .collect::<Result<_, _>>()
+            .with_context(failed)
     }
 
     /// The key of the first certificate of the chain.
     pub(crate) fn key(&self) -> anyhow::Result<PrivateKeyDer<'static>> {
-        PrivateKeyDer::from_pem_file(&self.key).with_context(|| format!("could not read {}", self.key.display()))
+        PrivateKeyDer::from_pem_file(&self.key)
+            .with_context(|| format!("could not read {}", self.key.display()))
     }
 
     fn make_authority(&self, key_path: &Path, now: Timestamp) -> anyhow::Result<()> {
@@ -82,7 +86,8 @@ impl ServerCertificate {
         let issuer = Issuer::from_ca_cert_pem(&authority, authority_key)?;
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(Vec::new())?;
-        params.subject_alt_names = names.iter().map(|name| alternative_name(name)).collect::<Result<_, _>>()?;
+        params.subject_alt_names =
+            names.iter().map(|name| alternative_name(name)).collect::<Result<_, _>>()?;
         params.distinguished_name = name(names.first().map_or("holdfast", String::as_str));
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
@@ -97,7 +102,8 @@ impl ServerCertificate {
     /// Whether the certificate covers all names and lasts for a while yet.
     fn serves(&self, names: &[String], now: Timestamp) -> anyhow::Result<bool> {
         let chain = self.chain()?;
-        let leaf = chain.first().with_context(|| format!("{} holds no certificate", self.certificate.display()))?;
+        let leaf =
+            chain.first().with_context(|| format!("{} holds no certificate", self.certificate.display()))?;
         let (_, leaf) = X509Certificate::from_der(leaf)
             .with_context(|| format!("{} is damaged", self.certificate.display()))?;
         let left = leaf.validity().not_after.timestamp() - now.as_second();
@@ -141,7 +147,9 @@ fn set_validity(params: &mut CertificateParams, now: Timestamp, days: i32) {
     // A day earlier, for devices whose clock is behind.
     let begin = now.to_zoned(jiff::tz::TimeZone::UTC).date() - 1.day();
     let end = begin + days.days();
-    let date = |date: jiff::civil::Date| rcgen::date_time_ymd(i32::from(date.year()), date.month().unsigned_abs(), date.day().unsigned_abs());
+    let date = |date: jiff::civil::Date| {
+        rcgen::date_time_ymd(i32::from(date.year()), date.month().unsigned_abs(), date.day().unsigned_abs())
+    };
     params.not_before = date(begin);
     params.not_after = date(end);
 }

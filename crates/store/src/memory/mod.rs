@@ -1,5 +1,7 @@
 //! Adapters that keep everything in memory: for tests, and as the second opinion on what a port means.
 
 mod log;
+mod registry;
 
 pub use log::MemoryLog;
+pub use registry::MemoryRegistry;

@@ -4,6 +4,8 @@
 
 mod log_battery;
 mod messages;
+mod registry_battery;
+mod sqlite;
 
 use std::future::Future;
 

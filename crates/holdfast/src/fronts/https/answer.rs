@@ -50,8 +50,10 @@ pub(super) fn error(error: &HubError, now: Timestamp) -> Answer {
     let status = StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = json_body(status, &value);
     response.headers_mut().insert("iothub-errorcode", HeaderValue::from_static(error.code.name()));
-    if matches!(error.code, HubErrorCode::ServiceUnavailable | HubErrorCode::ServerBusy | HubErrorCode::ThrottlingException)
-    {
+    if matches!(
+        error.code,
+        HubErrorCode::ServiceUnavailable | HubErrorCode::ServerBusy | HubErrorCode::ThrottlingException
+    ) {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
     }
     response

@@ -14,7 +14,12 @@ use super::request::Asked;
 use crate::listen::Visitor;
 
 /// Admits a service for an operation, or says 401.
-pub(super) async fn service(hub: &Hub, asked: &Asked, visitor: &Visitor, operation: Operation) -> Result<By, HubError> {
+pub(super) async fn service(
+    hub: &Hub,
+    asked: &Asked,
+    visitor: &Visitor,
+    operation: Operation,
+) -> Result<By, HubError> {
     let mut facts = facts(asked, visitor);
     let admitted = match asked.header("authorization") {
         None => Err(Refusal::NoCredential.into()),
@@ -29,7 +34,12 @@ pub(super) async fn service(hub: &Hub, asked: &Asked, visitor: &Visitor, operati
 }
 
 /// Admits the device or module of the path, or says 401.
-pub(super) async fn device(hub: &Hub, asked: &Asked, visitor: &Visitor, identity: &Identity) -> Result<Grant, HubError> {
+pub(super) async fn device(
+    hub: &Hub,
+    asked: &Asked,
+    visitor: &Visitor,
+    identity: &Identity,
+) -> Result<Grant, HubError> {
     let mut facts = facts(asked, visitor);
     let credential = match (asked.header("authorization"), &visitor.chain) {
         (Some(token), _) => Credential::Token(token),

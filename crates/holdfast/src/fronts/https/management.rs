@@ -50,7 +50,9 @@ pub(super) async fn dispatch(
             let policies = hub.policies().await?;
             Ok(ok(&policies.iter().map(policy_json).collect()))
         }
-        ("GET", ["v1", "policies", name]) => Ok(ok(&policy_json(&hub.policy_with_keys(&policy_name(name)?).await?))),
+        ("GET", ["v1", "policies", name]) => {
+            Ok(ok(&policy_json(&hub.policy_with_keys(&policy_name(name)?).await?)))
+        }
         ("PUT", ["v1", "policies", name]) => {
             let body = request::json(body, BODY_BYTES_MAX).await?;
             let rights = Rights::parse(body["rights"].as_str().unwrap_or_default())
@@ -65,7 +67,12 @@ pub(super) async fn dispatch(
             let slot = match *slot {
                 "primary" => Slot::Primary,
                 "secondary" => Slot::Secondary,
-                _ => return Err(HubError::new(HubErrorCode::ArgumentInvalid, "The slot is primary or secondary")),
+                _ => {
+                    return Err(HubError::new(
+                        HubErrorCode::ArgumentInvalid,
+                        "The slot is primary or secondary",
+                    ));
+                }
             };
             Ok(ok(&policy_json(&hub.regenerate_policy_key(&policy_name(name)?, slot, &by).await?)))
         }
@@ -86,18 +93,24 @@ pub(super) async fn dispatch(
             let body = request::json(body, BODY_BYTES_MAX).await?;
             Ok(ok(&authority_json(&hub.verify_authority(name, &der(&body)?, &by).await?)))
         }
-        ("POST", ["v1", "certificates", name, "trust"]) => Ok(ok(&authority_json(&hub.trust_authority(name, &by).await?))),
+        ("POST", ["v1", "certificates", name, "trust"]) => {
+            Ok(ok(&authority_json(&hub.trust_authority(name, &by).await?)))
+        }
         ("PUT", ["v1", "certificates", name, "revocation-list"]) => {
             let body = request::json(body, BODY_BYTES_MAX).await?;
             let list = STANDARD.decode(body["list"].as_str().unwrap_or_default());
-            let list = list.map_err(|_| HubError::new(HubErrorCode::ArgumentInvalid, "`list` is DER in base64"))?;
+            let list =
+                list.map_err(|_| HubError::new(HubErrorCode::ArgumentInvalid, "`list` is DER in base64"))?;
             Ok(ok(&authority_json(&hub.set_revocation_list(name, &list, &by).await?)))
         }
         _ => match asked.method {
             Method::GET | Method::PUT | Method::POST | Method::DELETE => {
                 Err(HubError::new(HubErrorCode::GenericNotFound, "There is no such resource"))
             }
-            _ => Err(HubError::new(HubErrorCode::GenericMethodNotAllowed, "GET, PUT, POST and DELETE are allowed")),
+            _ => Err(HubError::new(
+                HubErrorCode::GenericMethodNotAllowed,
+                "GET, PUT, POST and DELETE are allowed",
+            )),
         },
     }
 }

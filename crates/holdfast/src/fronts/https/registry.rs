@@ -1,12 +1,14 @@
 //! The identity registry over HTTPS: JSON of devices and modules, both ways (`spec/service-rest.md` §3).
 
+use http::{Method, StatusCode};
 use hub::access::Operation;
 use hub::error::{HubError, HubErrorCode};
 use hub::hub::Hub;
 use hub::identity::{DeviceId, ModuleId};
 use hub::record::{Authentication, Status};
-use hub::registry::{AuthenticationSpec, BULK_MAX, By, DeviceSpec, DeviceView, IfMatch, LIST_MAX, ModuleSpec, ModuleView};
-use http::{Method, StatusCode};
+use hub::registry::{
+    AuthenticationSpec, BULK_MAX, By, DeviceSpec, DeviceView, IfMatch, LIST_MAX, ModuleSpec, ModuleView,
+};
 use hyper::body::Incoming;
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
@@ -22,7 +24,8 @@ const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// `GET /devices`.
 pub(super) async fn list(hub: &Hub, asked: &Asked, visitor: &Visitor) -> Result<Answer, HubError> {
     authorize::service(hub, asked, visitor, Operation::ReadIdentities).await?;
-    let top = asked.parameter("top").and_then(|top| top.parse().ok()).filter(|top| (1..=LIST_MAX).contains(top));
+    let top =
+        asked.parameter("top").and_then(|top| top.parse().ok()).filter(|top| (1..=LIST_MAX).contains(top));
     let devices = hub.devices(None, top.unwrap_or(LIST_MAX)).await?;
     Ok(json_body(StatusCode::OK, &devices.iter().map(device_json).collect()))
 }
@@ -53,7 +56,12 @@ pub(super) async fn device(
 }
 
 /// `GET /devices/{id}/modules`.
-pub(super) async fn modules(hub: &Hub, asked: &Asked, visitor: &Visitor, device: &str) -> Result<Answer, HubError> {
+pub(super) async fn modules(
+    hub: &Hub,
+    asked: &Asked,
+    visitor: &Visitor,
+    device: &str,
+) -> Result<Answer, HubError> {
     authorize::service(hub, asked, visitor, Operation::ReadIdentities).await?;
     let modules = hub.modules(&device_id(device)?).await?;
     Ok(json_body(StatusCode::OK, &modules.iter().map(module_json).collect()))
@@ -86,7 +94,11 @@ pub(super) async fn module(
 }
 
 /// `GET /statistics/devices`.
-pub(super) async fn device_statistics(hub: &Hub, asked: &Asked, visitor: &Visitor) -> Result<Answer, HubError> {
+pub(super) async fn device_statistics(
+    hub: &Hub,
+    asked: &Asked,
+    visitor: &Visitor,
+) -> Result<Answer, HubError> {
     authorize::service(hub, asked, visitor, Operation::ReadRegistryStatistics).await?;
     let (total, disabled) = hub.device_counts().await?;
     let value = json!({
@@ -98,7 +110,11 @@ pub(super) async fn device_statistics(hub: &Hub, asked: &Asked, visitor: &Visito
 }
 
 /// `GET /statistics/service`.
-pub(super) async fn service_statistics(hub: &Hub, asked: &Asked, visitor: &Visitor) -> Result<Answer, HubError> {
+pub(super) async fn service_statistics(
+    hub: &Hub,
+    asked: &Asked,
+    visitor: &Visitor,
+) -> Result<Answer, HubError> {
     authorize::service(hub, asked, visitor, Operation::ReadServiceStatistics).await?;
     Ok(json_body(StatusCode::OK, &json!({ "connectedDeviceCount": hub.bus.connected() })))
 }
@@ -120,7 +136,9 @@ pub(super) async fn bulk(
         let text = format!("{} entries are over the limit of {BULK_MAX}", entries.len());
         return Err(HubError::new(HubErrorCode::TooManyDevices, text));
     }
-    let name = |entry: &Value| (entry["id"].as_str().map(str::to_owned), entry["moduleId"].as_str().map(str::to_owned));
+    let name = |entry: &Value| {
+        (entry["id"].as_str().map(str::to_owned), entry["moduleId"].as_str().map(str::to_owned))
+    };
     for (at, entry) in entries.iter().enumerate() {
         if entries[..at].iter().any(|earlier| name(earlier) == name(entry)) {
             let text = format!("The id '{}' comes twice", entry["id"].as_str().unwrap_or_default());
@@ -167,7 +185,9 @@ async fn bulk_entry(hub: &Hub, entry: &Value, mode: &str, by: &By) -> Result<(),
         (true, None) => hub.delete_device(&device, condition, by).await,
         (true, Some(module)) => hub.delete_module(&device, &module, condition, by).await,
         (false, None) => hub.put_device(&device, device_spec(entry)?, condition, by).await.map(|_| ()),
-        (false, Some(module)) => hub.put_module(&device, &module, module_spec(entry)?, condition, by).await.map(|_| ()),
+        (false, Some(module)) => {
+            hub.put_module(&device, &module, module_spec(entry)?, condition, by).await.map(|_| ())
+        }
     }
 }
 
@@ -209,14 +229,18 @@ fn device_spec(body: &Value) -> Result<DeviceSpec, HubError> {
         None => None,
         Some(status) if status.eq_ignore_ascii_case("enabled") => Some(Status::Enabled),
         Some(status) if status.eq_ignore_ascii_case("disabled") => Some(Status::Disabled),
-        Some(status) => return Err(invalid(&format!("The status '{status}' is neither enabled nor disabled"))),
+        Some(status) => {
+            return Err(invalid(&format!("The status '{status}' is neither enabled nor disabled")));
+        }
     };
     let parent_scopes = match body.get("parentScopes") {
         None | Some(Value::Null) => None,
         Some(Value::Array(scopes)) => Some(
             scopes
                 .iter()
-                .map(|scope| scope.as_str().map(str::to_owned).ok_or_else(|| invalid("`parentScopes` holds texts")))
+                .map(|scope| {
+                    scope.as_str().map(str::to_owned).ok_or_else(|| invalid("`parentScopes` holds texts"))
+                })
                 .collect::<Result<_, _>>()?,
         ),
         Some(_) => return Err(invalid("`parentScopes` is an array")),
@@ -255,12 +279,17 @@ fn authentication_spec(body: &Map<String, Value>) -> Result<Option<Authenticatio
             member("symmetricKey", "primaryKey")?.map(Zeroizing::new),
             member("symmetricKey", "secondaryKey")?.map(Zeroizing::new),
         ],
-        thumbprints: [member("x509Thumbprint", "primaryThumbprint")?, member("x509Thumbprint", "secondaryThumbprint")?],
+        thumbprints: [
+            member("x509Thumbprint", "primaryThumbprint")?,
+            member("x509Thumbprint", "secondaryThumbprint")?,
+        ],
     }))
 }
 
 fn object(value: &Value) -> Result<&Map<String, Value>, HubError> {
-    value.as_object().ok_or_else(|| HubError::new(HubErrorCode::IotHubFormatError, "A JSON object is expected"))
+    value
+        .as_object()
+        .ok_or_else(|| HubError::new(HubErrorCode::IotHubFormatError, "A JSON object is expected"))
 }
 
 fn text<'a>(object: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str>, HubError> {
@@ -321,7 +350,9 @@ fn connection_state(connected: bool) -> &'static str {
 fn authentication_json(authentication: &Authentication, keys: Option<&[Zeroizing<String>; 2]>) -> Value {
     let (kind, thumbprints) = match authentication {
         Authentication::Sas { .. } => ("sas", [None, None]),
-        Authentication::SelfSigned { primary, secondary } => ("selfSigned", [primary.as_ref(), secondary.as_ref()]),
+        Authentication::SelfSigned { primary, secondary } => {
+            ("selfSigned", [primary.as_ref(), secondary.as_ref()])
+        }
         Authentication::CertificateAuthority => ("certificateAuthority", [None, None]),
         Authentication::None => ("none", [None, None]),
     };

@@ -62,7 +62,8 @@ fn decoded(text: &str) -> String {
 pub(super) async fn body(mut body: Incoming, bytes_max: usize) -> Result<Bytes, HubError> {
     let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|_| HubError::new(HubErrorCode::GenericBadRequest, "The body broke off"))?;
+        let frame =
+            frame.map_err(|_| HubError::new(HubErrorCode::GenericBadRequest, "The body broke off"))?;
         if let Ok(data) = frame.into_data() {
             if bytes.len() + data.len() > bytes_max {
                 let text = format!("The body is over the limit of {bytes_max} bytes");
@@ -78,6 +79,7 @@ pub(super) async fn body(mut body: Incoming, bytes_max: usize) -> Result<Bytes, 
 pub(super) async fn json(incoming: Incoming, bytes_max: usize) -> Result<serde_json::Value, HubError> {
     let bytes = body(incoming, bytes_max).await?;
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-    serde_json::from_slice(text)
-        .map_err(|error| HubError::new(HubErrorCode::IotHubFormatError, format!("The body is not JSON: {error}")))
+    serde_json::from_slice(text).map_err(|error| {
+        HubError::new(HubErrorCode::IotHubFormatError, format!("The body is not JSON: {error}"))
+    })
 }

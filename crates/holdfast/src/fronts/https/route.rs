@@ -40,7 +40,8 @@ async fn dispatch(
 ) -> Result<Answer, HubError> {
     let hub = &*front.hub;
     let segments: Vec<&str> = asked.segments.iter().map(String::as_str).collect();
-    let word = |at: usize, literal: &str| segments.get(at).is_some_and(|word| word.eq_ignore_ascii_case(literal));
+    let word =
+        |at: usize, literal: &str| segments.get(at).is_some_and(|word| word.eq_ignore_ascii_case(literal));
     if word(0, "holdfast") {
         return management::dispatch(front, asked, visitor, &segments[1..], body).await;
     }
@@ -124,7 +125,8 @@ fn api_version(asked: &Asked) -> Result<(), HubError> {
 }
 
 fn identity(device: &str, module: Option<&str>) -> Result<Identity, HubError> {
-    let illegal = |error: hub::identity::IdError| HubError::new(HubErrorCode::ArgumentInvalid, error.to_string());
+    let illegal =
+        |error: hub::identity::IdError| HubError::new(HubErrorCode::ArgumentInvalid, error.to_string());
     Ok(Identity {
         device: DeviceId::parse(device).map_err(illegal)?,
         module: module.map(ModuleId::parse).transpose().map_err(illegal)?,

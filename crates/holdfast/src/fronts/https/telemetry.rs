@@ -38,7 +38,8 @@ pub(super) async fn send(
 ) -> Result<Answer, HubError> {
     let grant = authorize::device(hub, asked, visitor, &identity).await?;
     let content_type = asked.header("content-type").unwrap_or_default();
-    let is_batch = content_type.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(BATCH_TYPE));
+    let is_batch =
+        content_type.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(BATCH_TYPE));
     let messages = match is_batch {
         true => batch(hub, &grant, &request::json(incoming, BATCH_BYTES_MAX).await?)?,
         false => {
@@ -94,7 +95,8 @@ fn batch_entry(hub: &Hub, grant: &Grant, entry: &Value) -> Result<Message, HubEr
         None | Some(Value::Null) => {}
         Some(Value::Object(properties)) => {
             for (name, value) in properties {
-                let value = value.as_str().ok_or_else(|| malformed("the values of `properties` are texts"))?;
+                let value =
+                    value.as_str().ok_or_else(|| malformed("the values of `properties` are texts"))?;
                 add(&mut message, name, value)?;
             }
         }

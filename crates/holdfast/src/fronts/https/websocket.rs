@@ -40,8 +40,10 @@ pub(super) fn upgrade(front: &HttpsFront, request: &mut Request<Incoming>, visit
     let offered = request.headers().get(header::SEC_WEBSOCKET_PROTOCOL).and_then(|value| value.to_str().ok());
     let offered = offered.unwrap_or_default().to_owned();
     let chosen = offered.split(',').map(str::trim).find_map(|protocol| Some((protocol, door_of(protocol)?)));
-    let (Some((protocol, door)), Some(key)) = (chosen, request.headers().get(header::SEC_WEBSOCKET_KEY)) else {
-        let problem = format!("the WebSocket sub-protocol is `{}`, it must be mqtt or AMQPWSB10", cut(&offered));
+    let (Some((protocol, door)), Some(key)) = (chosen, request.headers().get(header::SEC_WEBSOCKET_KEY))
+    else {
+        let problem =
+            format!("the WebSocket sub-protocol is `{}`, it must be mqtt or AMQPWSB10", cut(&offered));
         return refuse(front, visitor, StatusCode::BAD_REQUEST, problem);
     };
     let mut response = Response::new(Full::new(Bytes::new()));
@@ -66,7 +68,8 @@ pub(super) fn upgrade(front: &HttpsFront, request: &mut Request<Incoming>, visit
             .max_frame_size(Some(MESSAGE_BYTES_MAX))
             .read_buffer_size(8 * 1024)
             .write_buffer_size(0);
-        let socket = WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
+        let socket =
+            WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
         let stream = WebSocketBytes::new(socket);
         match door {
             Door::AmqpWs | Door::Amqp => {}

@@ -97,14 +97,17 @@ pub(super) fn may_subscribe(filter: &str, identity: &Identity) -> bool {
         "$iothub/twin/PATCH/properties/desired/",
         "$iothub/credentials/res/",
     ];
-    let within = |rest: &str, root: &str| rest.get(..root.len()).is_some_and(|head| head.eq_ignore_ascii_case(root));
+    let within =
+        |rest: &str, root: &str| rest.get(..root.len()).is_some_and(|head| head.eq_ignore_ascii_case(root));
     let own_tree = |rest: &str| {
         within(rest, "/messages/devicebound/")
             || (identity.module.is_some() && (within(rest, "/inputs/") || rest == "/#"))
     };
-    let known = SHARED.iter().any(|root| filter.starts_with(root)) || own(filter, identity).is_some_and(own_tree);
+    let known =
+        SHARED.iter().any(|root| filter.starts_with(root)) || own(filter, identity).is_some_and(own_tree);
     // A wildcard may only be the whole last level, and `+` is none of the documented filters.
-    let wildcard_last = filter.find('#').is_none_or(|at| at + 1 == filter.len() && filter[..at].ends_with('/'));
+    let wildcard_last =
+        filter.find('#').is_none_or(|at| at + 1 == filter.len() && filter[..at].ends_with('/'));
     known && wildcard_last && !filter.split('/').any(|level| level == "+")
 }
 
@@ -123,7 +126,10 @@ mod tests {
     #[test]
     fn the_user_names_of_the_sdks_are_read() {
         let cases = [
-            ("h.net/d1/?api-version=2019-10-01&DeviceClientType=azure-iot-device-iothub-py%2F2.14.0", device("d1")),
+            (
+                "h.net/d1/?api-version=2019-10-01&DeviceClientType=azure-iot-device-iothub-py%2F2.14.0",
+                device("d1"),
+            ),
             ("h.net/d1/?api-version=2021-04-12&model-id=dtmi:com:x;1&DeviceClientType=a%20b", device("d1")),
             ("h.net/d1/m1/?api-version=2021-04-12", module("d1", "m1")),
             ("h.net/d1/api-version=2016-11-14", device("d1")),
@@ -135,7 +141,8 @@ mod tests {
         for (text, identity) in cases {
             assert_eq!(UserName::parse(text).map(|name| name.identity), Ok(identity), "{text}");
         }
-        let node = UserName::parse("h.net/d1/?api-version=2021-04-12&model-id=dtmi:com:x;1&DeviceClientType=a%20b");
+        let node =
+            UserName::parse("h.net/d1/?api-version=2021-04-12&model-id=dtmi:com:x;1&DeviceClientType=a%20b");
         let node = node.expect("a user name");
         assert_eq!(node.model_id.as_deref(), Some("dtmi:com:x;1"));
         assert_eq!(node.client_type.as_deref(), Some("a b"));

@@ -19,7 +19,9 @@ use hub::refusal::Refusal;
 use hub::telemetry::{MESSAGE_BYTES_MAX, Message, PropertyValue, Sender};
 use tokio::io::{AsyncWriteExt as _, ReadBuf};
 use tokio::time::Sleep;
-use wire::mqtt::{Connect, ConnectAckReason, Event, LastWill, Limits, PacketId, QoS, Server, SubscribeReturnCode, Violation};
+use wire::mqtt::{
+    Connect, ConnectAckReason, Event, LastWill, Limits, PacketId, QoS, Server, SubscribeReturnCode, Violation,
+};
 
 use super::address::{UserName, client_id, events_bag, may_subscribe};
 use super::live::Live;
@@ -172,7 +174,8 @@ impl<S: Stream> Conversation<S> {
             return Poll::Ready(wake);
         }
         let token_end = self.online.as_ref().and_then(|online| online.ends);
-        let deadline = token_end.map_or(self.machine.next_timeout(), |ends| ends.min(self.machine.next_timeout()));
+        let deadline =
+            token_end.map_or(self.machine.next_timeout(), |ends| ends.min(self.machine.next_timeout()));
         // The timer is set anew only when it fires too early or is due too late, not with every packet.
         while sleep.as_mut().poll(cx).is_ready() || sleep.deadline() > deadline.into() {
             if deadline <= Instant::now() {
@@ -256,7 +259,9 @@ impl<S: Stream> Conversation<S> {
     fn take(&mut self, message: Message, packet_id: Option<PacketId>) -> Result<(), End> {
         match self.hub.take(std::slice::from_ref(&message)) {
             Ok(ticket) => self.unacknowledged.push_back((ticket, packet_id)),
-            Err(NotTaken::Log(AppendError::Full { .. })) => self.stalled = Some(Box::new((message, packet_id))),
+            Err(NotTaken::Log(AppendError::Full { .. })) => {
+                self.stalled = Some(Box::new((message, packet_id)))
+            }
             Err(NotTaken::TooLarge { size }) => {
                 return Err(End::Refused(Refusal::MessageTooLarge { size, limit: MESSAGE_BYTES_MAX }));
             }
@@ -330,7 +335,9 @@ impl<S: Stream> Conversation<S> {
             let user_name = name.identity.to_string();
             return Err(Refusal::ClientId { client_id: cut(&connect.client_id), user_name }.into());
         }
-        if let Some(will) = connect.last_will.as_ref().filter(|will| events_bag(&will.topic, &name.identity).is_none()) {
+        if let Some(will) =
+            connect.last_will.as_ref().filter(|will| events_bag(&will.topic, &name.identity).is_none())
+        {
             return Err(Refusal::Topic { topic: cut(&will.topic) }.into());
         }
         let password = connect.password.as_deref().unwrap_or_default();
@@ -355,7 +362,11 @@ impl<S: Stream> Conversation<S> {
         Ok((grant, session, present))
     }
 
-    async fn on_subscribe(&mut self, packet_id: PacketId, filters: Vec<(ByteString, QoS)>) -> Result<(), End> {
+    async fn on_subscribe(
+        &mut self,
+        packet_id: PacketId,
+        filters: Vec<(ByteString, QoS)>,
+    ) -> Result<(), End> {
         let identity = self.identity()?.clone();
         let Some(online) = self.online.as_mut() else { return Ok(()) };
         let mut session = online.session.clone();
@@ -410,13 +421,15 @@ impl<S: Stream> Conversation<S> {
             let identity = grant.identity().clone();
             self.hub.bus.release(&identity, online.epoch);
             if let (Some(will), false) = (&online.will, matches!(end, End::Disconnected)) {
-                self.publish_will(will, grant.sender.clone(), &identity).await;
+                self.publish_will(will, grant.sender.clone(), &identity);
             }
             let (reason, refusal) = match &end {
                 End::Disconnected => ("the client said good-bye".to_owned(), None),
                 End::Lost(how) => (how.clone(), None),
                 End::NotAdmitted => ("it was not admitted".to_owned(), None),
-                End::Refused(refusal) => (format!("it was refused: {}", refusal.cause()), Some(refusal.clone())),
+                End::Refused(refusal) => {
+                    (format!("it was refused: {}", refusal.cause()), Some(refusal.clone()))
+                }
                 End::Ended(ending) => (ending.as_str().to_owned(), None),
                 End::Failed(how) => {
                     tracing::error!(device.id = %identity, error = how, "a connection could not go on");
@@ -437,7 +450,7 @@ impl<S: Stream> Conversation<S> {
         let _ = tokio::time::timeout(FAREWELL_TIMEOUT, farewell).await;
     }
 
-    async fn publish_will(&self, will: &LastWill, sender: Arc<Sender>, identity: &hub::identity::Identity) {
+    fn publish_will(&self, will: &LastWill, sender: Arc<Sender>, identity: &hub::identity::Identity) {
         let Some(bag) = events_bag(&will.topic, identity) else { return };
         let (system, mut application) = properties::parse(bag);
         application.push(("iothub-MessageType".into(), PropertyValue::Text("Will".into())));

@@ -87,7 +87,10 @@ mod tests {
 
     #[test]
     fn a_key_without_a_value_is_empty_and_the_last_of_two_wins() {
-        assert_eq!(parse("a&b=&c=1&c=2").1, [("a".into(), text("")), ("b".into(), text("")), ("c".into(), text("2"))]);
+        assert_eq!(
+            parse("a&b=&c=1&c=2").1,
+            [("a".into(), text("")), ("b".into(), text("")), ("c".into(), text("2"))]
+        );
     }
 
     #[test]

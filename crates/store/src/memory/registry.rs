@@ -1,0 +1,173 @@
+//! A registry in memory.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use hub::decision::{Act, Decision, DecisionFilter, Numbered};
+use hub::identity::DeviceId;
+use hub::ports::BoxFuture;
+use hub::ports::registry::{Change, Registry, StoreError, Versioned, Watcher};
+use hub::record::{Key, Kind, Record, Status};
+
+use crate::sqlite::device_of;
+
+/// A registry without a file.
+pub struct MemoryRegistry {
+    state: Mutex<State>,
+    watchers: Mutex<Vec<Watcher>>,
+    decisions_max: usize,
+}
+
+#[derive(Default)]
+struct State {
+    records: BTreeMap<Key, Versioned>,
+    decisions: BTreeMap<u64, Decision>,
+    /// The numbers of the decisions that the bound counts, oldest first.
+    bounded: VecDeque<u64>,
+    last_number: u64,
+}
+
+impl MemoryRegistry {
+    /// An empty registry that keeps so many decisions beside those about changes.
+    pub fn new(decisions_max: usize) -> Self {
+        Self { state: Mutex::default(), watchers: Mutex::default(), decisions_max }
+    }
+
+    fn commit_now(&self, change: Change) -> Result<Vec<u64>, StoreError> {
+        let mut state = lock(&self.state);
+        for write in &change.writes {
+            if state.records.get(&write.key).map(|found| found.version) != write.replaces {
+                return Err(StoreError::Stale(write.key.clone()));
+            }
+        }
+        let mut versions = Vec::with_capacity(change.writes.len());
+        let mut keys = Vec::with_capacity(change.writes.len());
+        for write in change.writes {
+            match write.record {
+                Some(record) => {
+                    let version = write.replaces.unwrap_or_default() + 1;
+                    state.records.insert(write.key.clone(), Versioned { version, record });
+                    versions.push(version);
+                }
+                None => {
+                    state.records.remove(&write.key);
+                    versions.push(0);
+                }
+            }
+            keys.push(write.key);
+        }
+        state.record(change.decision, self.decisions_max);
+        drop(state);
+        if !keys.is_empty() {
+            let watchers = lock(&self.watchers).clone();
+            watchers.iter().for_each(|watcher| watcher(&keys));
+        }
+        Ok(versions)
+    }
+
+    fn list_now(&self, kind: Kind, after: Option<&Key>, limit: usize) -> Vec<(Key, Versioned)> {
+        lock(&self.state)
+            .records
+            .iter()
+            .filter(|(key, _)| key.kind() == kind && after.is_none_or(|after| *key > after))
+            .take(limit)
+            .map(|(key, record)| (key.clone(), record.clone()))
+            .collect()
+    }
+
+    fn decisions_now(&self, filter: &DecisionFilter) -> Vec<Numbered<Decision>> {
+        let wanted = |(number, decision): &(&u64, &Decision)| {
+            filter.before.is_none_or(|before| **number < before)
+                && filter.device.as_deref().is_none_or(|device| device_of(decision) == Some(device))
+                && filter.address.is_none_or(|address| decision.origin.address == Some(address))
+                && (!filter.refused_only || decision.refusal.is_some())
+        };
+        lock(&self.state)
+            .decisions
+            .iter()
+            .rev()
+            .filter(wanted)
+            .take(filter.limit)
+            .map(|(number, decision)| Numbered { number: *number, record: decision.clone() })
+            .collect()
+    }
+}
+
+impl State {
+    fn record(&mut self, decisions: impl IntoIterator<Item = Decision>, bounded_max: usize) {
+        for decision in decisions {
+            self.last_number += 1;
+            if !matches!(decision.act, Act::Change { .. }) {
+                self.bounded.push_back(self.last_number);
+            }
+            self.decisions.insert(self.last_number, decision);
+        }
+        while self.bounded.len() > bounded_max
+            && let Some(oldest) = self.bounded.pop_front()
+        {
+            self.decisions.remove(&oldest);
+        }
+    }
+}
+
+impl Registry for MemoryRegistry {
+    fn load(&self, key: Key) -> BoxFuture<'_, Result<Option<Versioned>, StoreError>> {
+        ready(Ok(lock(&self.state).records.get(&key).cloned()))
+    }
+
+    fn list(
+        &self,
+        kind: Kind,
+        after: Option<Key>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<(Key, Versioned)>, StoreError>> {
+        ready(Ok(self.list_now(kind, after.as_ref(), limit)))
+    }
+
+    fn list_of(
+        &self,
+        kind: Kind,
+        device: DeviceId,
+    ) -> BoxFuture<'_, Result<Vec<(Key, Versioned)>, StoreError>> {
+        let mut records = self.list_now(kind, None, usize::MAX);
+        records.retain(|(key, _)| key.parts().0 == device.as_str());
+        ready(Ok(records))
+    }
+
+    fn count_disabled(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
+        let disabled = |stored: &&Versioned| matches!(&stored.record, Record::Device(device) if device.status == Status::Disabled);
+        ready(Ok(lock(&self.state).records.values().filter(disabled).count() as u64))
+    }
+
+    fn count(&self, kind: Kind) -> BoxFuture<'_, Result<u64, StoreError>> {
+        ready(Ok(lock(&self.state).records.keys().filter(|key| key.kind() == kind).count() as u64))
+    }
+
+    fn commit(&self, change: Change) -> BoxFuture<'_, Result<Vec<u64>, StoreError>> {
+        ready(self.commit_now(change))
+    }
+
+    fn record(&self, decisions: Vec<Decision>) -> BoxFuture<'_, Result<(), StoreError>> {
+        lock(&self.state).record(decisions, self.decisions_max);
+        ready(Ok(()))
+    }
+
+    fn decisions(
+        &self,
+        filter: DecisionFilter,
+    ) -> BoxFuture<'_, Result<Vec<Numbered<Decision>>, StoreError>> {
+        ready(Ok(self.decisions_now(&filter)))
+    }
+
+    fn watch(&self, watcher: Watcher) {
+        lock(&self.watchers).push(watcher);
+    }
+}
+
+fn ready<'a, T: Send + 'a>(value: T) -> BoxFuture<'a, T> {
+    Box::pin(std::future::ready(value))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,199 @@
+//! The registry in one SQLite file.
+//!
+//! One thread writes. It takes all changes that wait into one transaction, each in a savepoint of its own, so that
+//! one sync of the write-ahead log serves all of them and a stale one fails alone. Callers are answered, and watchers
+//! told, after the commit. Reads go to a few connections of their own and see the last committed state.
+
+mod rows;
+mod schema;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::thread::JoinHandle;
+
+use hub::decision::{Decision, DecisionFilter, Numbered};
+use hub::identity::DeviceId;
+use hub::ports::BoxFuture;
+use hub::ports::registry::{Change, Registry, StoreError, Versioned, Watcher};
+use hub::record::{Key, Kind};
+use rusqlite::Connection;
+use tokio::sync::{Semaphore, oneshot};
+
+pub(crate) use rows::device_of;
+pub use schema::OpenError;
+use writer::{Job, Queued, Writer};
+
+/// How the registry is set up.
+#[derive(Debug, Clone)]
+pub struct SqliteConfig {
+    /// How many decisions that changed no record are kept; beyond that the oldest go. Default 1,000,000.
+    pub decisions_max: u64,
+    /// How many reads run at once. Default 4.
+    pub readers: usize,
+    /// How many changes may wait; beyond that callers wait to be let in. Default 1,024.
+    pub queue_max: usize,
+    /// How large the file may grow; beyond that changes fail with [`StoreError::NoSpace`]. Default: no such bound.
+    pub bytes_max: Option<u64>,
+}
+
+impl Default for SqliteConfig {
+    fn default() -> Self {
+        Self { decisions_max: 1_000_000, readers: 4, queue_max: 1024, bytes_max: None }
+    }
+}
+
+/// The registry in one SQLite file.
+pub struct SqliteRegistry {
+    jobs: mpsc::Sender<Queued>,
+    /// The places in front of the writer; closed when the registry is.
+    places: Arc<Semaphore>,
+    readers: Arc<Readers>,
+    watchers: Watchers,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+type Watchers = Arc<Mutex<Vec<Watcher>>>;
+
+impl SqliteRegistry {
+    /// Opens the file, or makes it with mode 0600. After an unclean end its structure is checked first. Blocks.
+    pub fn open(path: &Path, config: &SqliteConfig) -> Result<Self, OpenError> {
+        let connection = schema::open_writer(path, config)?;
+        let (jobs, waiting) = mpsc::channel();
+        let watchers = writer::no_watchers();
+        let writer = Writer::new(connection, waiting, Arc::clone(&watchers), config.decisions_max)?;
+        let thread = std::thread::Builder::new().name("registry".to_owned()).spawn(|| writer.run())?;
+        let readers = Arc::new(Readers {
+            path: path.to_owned(),
+            idle: Mutex::default(),
+            permits: Arc::new(Semaphore::new(config.readers.max(1))),
+        });
+        let places = Arc::new(Semaphore::new(config.queue_max.max(1)));
+        Ok(Self { jobs, places, readers, watchers, writer: Mutex::new(Some(thread)) })
+    }
+
+    /// Finishes what waits and closes the file. Blocks until that is done; later calls fail.
+    pub fn close(&self) {
+        self.places.close();
+        // The thread is gone when it takes no message: nothing is left to close.
+        let _ = self.jobs.send((Job::Close, None));
+        lock(&self.readers.idle).clear();
+        let thread = lock(&self.writer).take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("the registry's thread panicked");
+        }
+    }
+
+    async fn ask<T>(
+        &self,
+        job: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Job,
+    ) -> Result<T, StoreError> {
+        let closed = || StoreError::Failed("the registry is closed".to_owned());
+        let place = Arc::clone(&self.places).acquire_owned().await.map_err(|_| closed())?;
+        let (reply, answer) = oneshot::channel();
+        self.jobs.send((job(reply), Some(place))).map_err(|_| closed())?;
+        answer.await.map_err(|_| closed())?
+    }
+}
+
+impl Drop for SqliteRegistry {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Registry for SqliteRegistry {
+    fn load(&self, key: Key) -> BoxFuture<'_, Result<Option<Versioned>, StoreError>> {
+        Box::pin(self.readers.run(move |connection| rows::load(connection, &key)))
+    }
+
+    fn list(
+        &self,
+        kind: Kind,
+        after: Option<Key>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<(Key, Versioned)>, StoreError>> {
+        Box::pin(self.readers.run(move |connection| rows::list(connection, kind, after.as_ref(), limit)))
+    }
+
+    fn list_of(
+        &self,
+        kind: Kind,
+        device: DeviceId,
+    ) -> BoxFuture<'_, Result<Vec<(Key, Versioned)>, StoreError>> {
+        Box::pin(self.readers.run(move |connection| rows::list_of(connection, kind, &device)))
+    }
+
+    fn count_disabled(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
+        Box::pin(self.readers.run(rows::count_disabled))
+    }
+
+    fn count(&self, kind: Kind) -> BoxFuture<'_, Result<u64, StoreError>> {
+        Box::pin(self.readers.run(move |connection| rows::count(connection, kind)))
+    }
+
+    fn commit(&self, change: Change) -> BoxFuture<'_, Result<Vec<u64>, StoreError>> {
+        Box::pin(self.ask(|reply| Job::Commit(Box::new(change), reply)))
+    }
+
+    fn record(&self, decisions: Vec<Decision>) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.ask(|reply| Job::Record(decisions, reply)))
+    }
+
+    fn decisions(
+        &self,
+        filter: DecisionFilter,
+    ) -> BoxFuture<'_, Result<Vec<Numbered<Decision>>, StoreError>> {
+        Box::pin(self.readers.run(move |connection| rows::decisions(connection, &filter)))
+    }
+
+    fn watch(&self, watcher: Watcher) {
+        lock(&self.watchers).push(watcher);
+    }
+}
+
+/// The connections that read, opened when first needed.
+struct Readers {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+    permits: Arc<Semaphore>,
+}
+
+impl Readers {
+    async fn run<T: Send + 'static>(
+        self: &Arc<Self>,
+        read: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let failed = |error: &dyn std::fmt::Display| StoreError::Failed(error.to_string());
+        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|error| failed(&error))?;
+        let readers = Arc::clone(self);
+        let work = move || {
+            let result = readers.read(read);
+            drop(permit);
+            result
+        };
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => runtime.spawn_blocking(work).await.map_err(|error| failed(&error))?,
+            // A tool without a runtime waits right here.
+            Err(_) => work(),
+        }
+    }
+
+    fn read<T>(&self, read: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let idle = lock(&self.idle).pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => schema::open_reader(&self.path).map_err(rows::store_error)?,
+        };
+        let result = read(&connection);
+        lock(&self.idle).push(connection);
+        result
+    }
+}
+
+/// Locks, whatever happened to the thread that held it last: no state here is left half-changed by a panic.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

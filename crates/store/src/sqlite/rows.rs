@@ -1,0 +1,256 @@
+//! The statements, and how keys, records and decisions become rows. Nothing else in here speaks SQL but the schema.
+
+use hub::decision::{Act, Decision, DecisionFilter, Numbered};
+use hub::identity::DeviceId;
+use hub::ports::registry::{Change, StoreError, Versioned, Write};
+use hub::record::{Key, Kind};
+use rusqlite::types::ToSql;
+use rusqlite::{Connection, OptionalExtension, ffi, params};
+
+/// Says in the port's words what SQLite said.
+pub(super) fn store_error(error: rusqlite::Error) -> StoreError {
+    let full = error.sqlite_error().is_some_and(|failure| {
+        failure.extended_code & 0xff == ffi::SQLITE_FULL || failure.extended_code == ffi::SQLITE_IOERR_SHMSIZE
+    });
+    if full { StoreError::NoSpace } else { StoreError::Failed(error.to_string()) }
+}
+
+fn unreadable(what: &str, error: &serde_json::Error) -> StoreError {
+    StoreError::Failed(format!("{what} cannot be read: {error}"))
+}
+
+pub(super) fn load(connection: &Connection, key: &Key) -> Result<Option<Versioned>, StoreError> {
+    let (owner, name) = key.parts();
+    let row = connection
+        .prepare_cached("SELECT version, body FROM records WHERE kind = ?1 AND owner = ?2 AND name = ?3")
+        .and_then(|mut statement| {
+            statement
+                .query_row(params![key.kind() as u8, owner, name], |row| {
+                    Ok((row.get::<_, u64>(0)?, row.get::<_, String>(1)?))
+                })
+                .optional()
+        })
+        .map_err(store_error)?;
+    row.map(|(version, body)| versioned(version, &body)).transpose()
+}
+
+fn versioned(version: u64, body: &str) -> Result<Versioned, StoreError> {
+    let record = serde_json::from_str(body).map_err(|error| unreadable("a record", &error))?;
+    Ok(Versioned { version, record })
+}
+
+pub(super) fn list(
+    connection: &Connection,
+    kind: Kind,
+    after: Option<&Key>,
+    limit: usize,
+) -> Result<Vec<(Key, Versioned)>, StoreError> {
+    // No owner is empty, so that the pair of empty texts comes before every key.
+    let (owner, name) = after.map(Key::parts).unwrap_or_default();
+    let sql = "SELECT owner, name, version, body FROM records
+               WHERE kind = ?1 AND (owner, name) > (?2, ?3) ORDER BY owner, name LIMIT ?4";
+    select(connection, kind, sql, params![kind as u8, owner, name, limit_of(limit)])
+}
+
+pub(super) fn list_of(
+    connection: &Connection,
+    kind: Kind,
+    device: &DeviceId,
+) -> Result<Vec<(Key, Versioned)>, StoreError> {
+    let sql = "SELECT owner, name, version, body FROM records WHERE kind = ?1 AND owner = ?2 ORDER BY name";
+    select(connection, kind, sql, params![kind as u8, device.as_str()])
+}
+
+fn select(
+    connection: &Connection,
+    kind: Kind,
+    sql: &str,
+    values: &[&dyn ToSql],
+) -> Result<Vec<(Key, Versioned)>, StoreError> {
+    let rows = connection
+        .prepare_cached(sql)
+        .and_then(|mut statement| {
+            let row = |row: &rusqlite::Row<'_>| {
+                Ok((
+                    row.get::<_, String>(0)?,
+                    row.get::<_, String>(1)?,
+                    row.get(2)?,
+                    row.get::<_, String>(3)?,
+                ))
+            };
+            statement.query_map(values, row)?.collect::<Result<Vec<_>, _>>()
+        })
+        .map_err(store_error)?;
+    rows.into_iter()
+        .map(|(owner, name, version, body)| {
+            let key = Key::from_parts(kind, &owner, &name)
+                .ok_or_else(|| StoreError::Failed(format!("`{owner}`, `{name}` is no key of a {kind:?}")))?;
+            Ok((key, versioned(version, &body)?))
+        })
+        .collect()
+}
+
+pub(super) fn count(connection: &Connection, kind: Kind) -> Result<u64, StoreError> {
+    connection
+        .prepare_cached("SELECT records FROM kinds WHERE kind = ?1")
+        .and_then(|mut statement| statement.query_row([kind as u8], |row| row.get(0)).optional())
+        .map(Option::unwrap_or_default)
+        .map_err(store_error)
+}
+
+pub(super) fn count_disabled(connection: &Connection) -> Result<u64, StoreError> {
+    // The condition is that of the index `devices_disabled`, to the letter.
+    let sql = "SELECT COUNT(*) FROM records WHERE kind = 1 AND json_extract(body, '$.status') = 'disabled'";
+    connection
+        .prepare_cached(sql)
+        .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
+        .map_err(store_error)
+}
+
+pub(super) fn decisions(
+    connection: &Connection,
+    filter: &DecisionFilter,
+) -> Result<Vec<Numbered<Decision>>, StoreError> {
+    let mut sql = "SELECT number, body FROM decisions WHERE number < ?1".to_owned();
+    let before = filter.before.map_or(i64::MAX, |before| i64::try_from(before).unwrap_or(i64::MAX));
+    let address = filter.address.map(|address| address.to_string());
+    let limit = limit_of(filter.limit);
+    let mut values: Vec<&dyn ToSql> = vec![&before];
+    if let Some(device) = &filter.device {
+        values.push(device);
+        sql.push_str(&format!(" AND device = ?{}", values.len()));
+    }
+    if let Some(address) = &address {
+        values.push(address);
+        sql.push_str(&format!(" AND address = ?{}", values.len()));
+    }
+    if filter.refused_only {
+        sql.push_str(" AND refused = 1");
+    }
+    values.push(&limit);
+    sql.push_str(&format!(" ORDER BY number DESC LIMIT ?{}", values.len()));
+    let rows = connection
+        .prepare_cached(&sql)
+        .and_then(|mut statement| {
+            let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, u64>(0)?, row.get::<_, String>(1)?));
+            statement.query_map(&*values, row)?.collect::<Result<Vec<_>, _>>()
+        })
+        .map_err(store_error)?;
+    rows.into_iter()
+        .map(|(number, body)| {
+            let record = serde_json::from_str(&body).map_err(|error| unreadable("a decision", &error))?;
+            Ok(Numbered { number, record })
+        })
+        .collect()
+}
+
+fn limit_of(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX)
+}
+
+/// Applies a change within a transaction; the versions after it.
+pub(super) fn apply(connection: &Connection, change: &Change) -> Result<Vec<u64>, StoreError> {
+    let versions =
+        change.writes.iter().map(|write| apply_write(connection, write)).collect::<Result<Vec<_>, _>>()?;
+    if let Some(decision) = &change.decision {
+        insert_decision(connection, decision)?;
+    }
+    Ok(versions)
+}
+
+fn apply_write(connection: &Connection, write: &Write) -> Result<u64, StoreError> {
+    let (owner, name) = write.key.parts();
+    let kind = write.key.kind() as u8;
+    let body = match &write.record {
+        Some(record) => Some(serde_json::to_string(record).map_err(|error| {
+            StoreError::Failed(format!("the record {:?} cannot be written: {error}", write.key))
+        })?),
+        None => None,
+    };
+    let (changed, version) = match (body, write.replaces) {
+        (Some(body), None) => (
+            connection
+                .prepare_cached(
+                    "INSERT INTO records (kind, owner, name, version, body) VALUES (?1, ?2, ?3, 1, ?4)
+                     ON CONFLICT DO NOTHING",
+                )
+                .and_then(|mut statement| statement.execute(params![kind, owner, name, body])),
+            1,
+        ),
+        (Some(body), Some(replaced)) => (
+            connection
+                .prepare_cached(
+                    "UPDATE records SET version = version + 1, body = ?5
+                     WHERE kind = ?1 AND owner = ?2 AND name = ?3 AND version = ?4",
+                )
+                .and_then(|mut statement| statement.execute(params![kind, owner, name, replaced, body])),
+            replaced.saturating_add(1),
+        ),
+        (None, Some(replaced)) => (
+            connection
+                .prepare_cached(
+                    "DELETE FROM records WHERE kind = ?1 AND owner = ?2 AND name = ?3 AND version = ?4",
+                )
+                .and_then(|mut statement| statement.execute(params![kind, owner, name, replaced])),
+            0,
+        ),
+        // To remove what must not be there: true when it is not.
+        (None, None) => {
+            let absent = load(connection, &write.key)?.is_none();
+            (Ok(usize::from(absent)), 0)
+        }
+    };
+    match changed.map_err(store_error)? {
+        0 => Err(StoreError::Stale(write.key.clone())),
+        _ => Ok(version),
+    }
+}
+
+/// Whether the decision is about a change of a record: those are kept for ever.
+pub(super) fn is_change(decision: &Decision) -> bool {
+    matches!(decision.act, Act::Change { .. })
+}
+
+/// The device that a decision is about: the first part of its identity.
+pub(crate) fn device_of(decision: &Decision) -> Option<&str> {
+    let identity = decision.identity.as_deref()?;
+    Some(identity.split_once('/').map_or(identity, |(device, _)| device))
+}
+
+pub(super) fn insert_decision(connection: &Connection, decision: &Decision) -> Result<(), StoreError> {
+    let body = serde_json::to_string(decision)
+        .map_err(|error| StoreError::Failed(format!("a decision cannot be written: {error}")))?;
+    let address = decision.origin.address.map(|address| address.to_string());
+    connection
+        .prepare_cached(
+            "INSERT INTO decisions (changed, refused, device, address, body) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )
+        .and_then(|mut statement| {
+            statement.execute(params![
+                is_change(decision),
+                decision.refusal.is_some(),
+                device_of(decision),
+                address,
+                body
+            ])
+        })
+        .map(drop)
+        .map_err(store_error)
+}
+
+/// How many decisions there are that the bound counts.
+pub(super) fn count_bounded(connection: &Connection) -> Result<u64, rusqlite::Error> {
+    connection.query_row("SELECT count(*) FROM decisions WHERE changed = 0", [], |row| row.get(0))
+}
+
+/// Drops the oldest of them.
+pub(super) fn drop_oldest(connection: &Connection, count: u64) -> Result<(), StoreError> {
+    connection
+        .prepare_cached(
+            "DELETE FROM decisions WHERE number IN
+             (SELECT number FROM decisions WHERE changed = 0 ORDER BY number LIMIT ?1)",
+        )
+        .and_then(|mut statement| statement.execute([count]))
+        .map(drop)
+        .map_err(store_error)
+}

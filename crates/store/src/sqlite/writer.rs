@@ -1,0 +1,206 @@
+//! The one thread that writes: it takes all that waits into one transaction and answers after its commit.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, mpsc};
+
+use hub::decision::Decision;
+use hub::ports::registry::{Change, StoreError, Watcher};
+use hub::record::Key;
+use rusqlite::Connection;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use super::{Watchers, rows};
+
+/// What the thread is asked to do. An answer that nobody waits for any longer is dropped.
+pub(super) enum Job {
+    Commit(Box<Change>, oneshot::Sender<Result<Vec<u64>, StoreError>>),
+    Record(Vec<Decision>, oneshot::Sender<Result<(), StoreError>>),
+    /// Nothing comes after this.
+    Close,
+}
+
+/// A job and its place in the queue, which is free again when the job is done.
+pub(super) type Queued = (Job, Option<OwnedSemaphorePermit>);
+
+/// How many jobs share a transaction at most.
+const JOBS_MAX: usize = 1024;
+
+pub(super) struct Writer {
+    connection: Connection,
+    jobs: mpsc::Receiver<Queued>,
+    watchers: Watchers,
+    /// How many decisions there are that the bound counts.
+    bounded: u64,
+    decisions_max: u64,
+}
+
+/// What a job came to, to be told after the commit.
+enum Outcome {
+    Committed(Vec<Key>, Result<Vec<u64>, StoreError>, oneshot::Sender<Result<Vec<u64>, StoreError>>),
+    Recorded(Result<(), StoreError>, oneshot::Sender<Result<(), StoreError>>),
+}
+
+impl Writer {
+    pub(super) fn new(
+        connection: Connection,
+        jobs: mpsc::Receiver<Queued>,
+        watchers: Watchers,
+        decisions_max: u64,
+    ) -> Result<Self, rusqlite::Error> {
+        let bounded = rows::count_bounded(&connection)?;
+        Ok(Self { connection, jobs, watchers, bounded, decisions_max })
+    }
+
+    /// Works until it is told to close, or every sender of jobs is gone.
+    pub(super) fn run(mut self) {
+        let mut group = Vec::with_capacity(JOBS_MAX);
+        let mut places = Vec::with_capacity(JOBS_MAX);
+        let mut open = true;
+        while open && let Ok(first) = self.jobs.recv() {
+            for (job, place) in std::iter::once(first).chain(self.jobs.try_iter()).take(JOBS_MAX) {
+                if matches!(job, Job::Close) {
+                    open = false;
+                    break;
+                }
+                group.push(job);
+                places.extend(place);
+            }
+            self.commit_group(&mut group);
+            places.clear();
+        }
+    }
+
+    fn commit_group(&mut self, group: &mut Vec<Job>) {
+        if group.is_empty() {
+            return;
+        }
+        let mut outcomes = Vec::with_capacity(group.len());
+        match self.try_group(group.drain(..), &mut outcomes) {
+            Ok(bounded) => {
+                self.bounded = bounded;
+                outcomes.into_iter().for_each(|outcome| outcome.tell(&self.watchers));
+            }
+            Err(error) => {
+                if !self.connection.is_autocommit()
+                    && let Err(error) = self.connection.execute_batch("ROLLBACK")
+                {
+                    tracing::error!(%error, "a failed transaction of the registry could not be rolled back");
+                }
+                tracing::error!(%error, "a transaction of the registry failed; nothing of it was kept");
+                outcomes.into_iter().for_each(|outcome| outcome.fail(&error));
+            }
+        }
+    }
+
+    /// Runs all jobs in one transaction. `outcomes` has one entry for each, whatever happens.
+    fn try_group(
+        &self,
+        jobs: impl Iterator<Item = Job>,
+        outcomes: &mut Vec<Outcome>,
+    ) -> Result<u64, StoreError> {
+        let mut broken = self.execute("BEGIN IMMEDIATE").err();
+        let mut bounded = self.bounded;
+        for job in jobs {
+            let result = match &broken {
+                Some(error) => Err(error.clone()),
+                None => self.attempt(&job, &mut bounded),
+            };
+            // A stale change is its caller's affair; anything else spoils the whole transaction.
+            if let Err(error) = &result
+                && !matches!(error, StoreError::Stale(_))
+            {
+                broken.get_or_insert_with(|| error.clone());
+            }
+            match job {
+                Job::Commit(change, reply) => {
+                    let keys = change.writes.into_iter().map(|write| write.key).collect();
+                    outcomes.push(Outcome::Committed(keys, result, reply));
+                }
+                Job::Record(_, reply) => outcomes.push(Outcome::Recorded(result.map(drop), reply)),
+                Job::Close => {}
+            }
+        }
+        if let Some(error) = broken {
+            return Err(error);
+        }
+        let excess = bounded.saturating_sub(self.decisions_max);
+        if excess > 0 {
+            rows::drop_oldest(&self.connection, excess)?;
+        }
+        self.execute("COMMIT")?;
+        Ok(bounded - excess)
+    }
+
+    /// Does one job in a savepoint, so that it is done whole or not at all.
+    fn attempt(&self, job: &Job, bounded: &mut u64) -> Result<Vec<u64>, StoreError> {
+        self.execute("SAVEPOINT job")?;
+        let (result, decisions): (_, &[Decision]) = match job {
+            Job::Commit(change, _) => (rows::apply(&self.connection, change), change.decision.as_slice()),
+            Job::Record(decisions, _) => {
+                let insert = |decision| rows::insert_decision(&self.connection, decision);
+                (decisions.iter().try_for_each(insert).map(|()| Vec::new()), decisions)
+            }
+            Job::Close => (Ok(Vec::new()), &[]),
+        };
+        match &result {
+            Ok(_) => {
+                let counted = decisions.iter().filter(|decision| !rows::is_change(decision)).count();
+                *bounded += counted as u64;
+                self.execute("RELEASE job")?;
+            }
+            Err(StoreError::Stale(_)) => self.execute("ROLLBACK TO job; RELEASE job")?,
+            // The transaction as a whole is rolled back.
+            Err(_) => {}
+        }
+        result
+    }
+
+    fn execute(&self, sql: &str) -> Result<(), StoreError> {
+        self.connection.execute_batch(sql).map_err(rows::store_error)
+    }
+}
+
+impl Outcome {
+    fn tell(self, watchers: &Watchers) {
+        match self {
+            Self::Committed(keys, result, reply) => {
+                if result.is_ok() && !keys.is_empty() {
+                    tell_watchers(watchers, &keys);
+                }
+                let _ = reply.send(result);
+            }
+            Self::Recorded(result, reply) => {
+                let _ = reply.send(result);
+            }
+        }
+    }
+
+    fn fail(self, error: &StoreError) {
+        match self {
+            Self::Committed(_, Err(stale @ StoreError::Stale(_)), reply) => {
+                let _ = reply.send(Err(stale));
+            }
+            Self::Committed(_, _, reply) => {
+                let _ = reply.send(Err(error.clone()));
+            }
+            Self::Recorded(_, reply) => {
+                let _ = reply.send(Err(error.clone()));
+            }
+        }
+    }
+}
+
+fn tell_watchers(watchers: &Watchers, keys: &[Key]) {
+    let watchers: Vec<Watcher> = super::lock(watchers).clone();
+    for watcher in watchers {
+        // A watcher that panics must not take the registry with it.
+        if catch_unwind(AssertUnwindSafe(|| watcher(keys))).is_err() {
+            tracing::error!("a watcher of the registry panicked");
+        }
+    }
+}
+
+/// The watchers, shared with the registry.
+pub(super) fn no_watchers() -> Watchers {
+    Arc::default()
+}

@@ -1,0 +1,257 @@
+//! What every registry does.
+
+use std::sync::{Arc, Mutex};
+
+use holdfast_store::memory::MemoryRegistry;
+use holdfast_store::sqlite::{SqliteConfig, SqliteRegistry};
+use hub::decision::{Act, Decision, DecisionFilter};
+use hub::identity::{DeviceId, Identity, ModuleId};
+use hub::ports::registry::{Change, Registry, StoreError, Write};
+use hub::record::{ConsumerGroup, Key, Kind, Record, Session, Subscription};
+use hub::refusal::Refusal;
+use jiff::Timestamp;
+
+use crate::wait;
+
+macro_rules! registry_battery {
+    ($name:ident, $make:expr) => {
+        mod $name {
+            use super::*;
+
+            fn check(test: impl FnOnce(&dyn Registry)) {
+                // The second value keeps the directory of the adapter, if it has one.
+                let (registry, _kept) = $make;
+                test(&registry);
+            }
+
+            #[test]
+            fn a_record_is_made_replaced_and_removed_by_version() {
+                check(super::a_record_is_made_replaced_and_removed_by_version);
+            }
+            #[test]
+            fn a_stale_write_undoes_the_whole_change() {
+                check(super::a_stale_write_undoes_the_whole_change);
+            }
+            #[test]
+            fn a_kind_is_listed_in_pages_and_counted() {
+                check(super::a_kind_is_listed_in_pages_and_counted);
+            }
+            #[test]
+            fn decisions_are_found_by_what_they_are_about() {
+                check(super::decisions_are_found_by_what_they_are_about);
+            }
+            #[test]
+            fn the_oldest_decisions_go_but_never_those_about_changes() {
+                check(super::the_oldest_decisions_go_but_never_those_about_changes);
+            }
+            #[test]
+            fn watchers_are_told_committed_keys_only() {
+                check(super::watchers_are_told_committed_keys_only);
+            }
+            #[test]
+            fn of_two_that_replace_the_same_version_one_wins() {
+                check(super::of_two_that_replace_the_same_version_one_wins);
+            }
+        }
+    };
+}
+
+/// How many decisions the registries of the battery keep.
+const DECISIONS_MAX: u64 = 50;
+
+registry_battery!(memory, (MemoryRegistry::new(DECISIONS_MAX as usize), ()));
+registry_battery!(sqlite, {
+    let directory = tempfile::tempdir().unwrap();
+    let config = SqliteConfig { decisions_max: DECISIONS_MAX, ..SqliteConfig::default() };
+    (SqliteRegistry::open(&directory.path().join("registry.db"), &config).unwrap(), directory)
+});
+
+pub(crate) fn group(name: &str) -> Key {
+    Key::ConsumerGroup(name.to_owned())
+}
+
+pub(crate) fn group_record(name: &str) -> Option<Record> {
+    Some(Record::ConsumerGroup(ConsumerGroup { name: name.to_owned(), created: Timestamp::UNIX_EPOCH }))
+}
+
+pub(crate) fn write(key: Key, replaces: Option<u64>, record: Option<Record>) -> Change {
+    Change { writes: vec![Write { key, replaces, record }], decision: None }
+}
+
+pub(crate) fn changed(what: &str) -> Decision {
+    let act = Act::Change { what: what.to_owned(), target: "somebody".to_owned() };
+    Decision::new(Timestamp::UNIX_EPOCH, act)
+}
+
+pub(crate) fn all_decisions() -> DecisionFilter {
+    DecisionFilter { limit: usize::MAX, ..DecisionFilter::default() }
+}
+
+fn a_record_is_made_replaced_and_removed_by_version(registry: &dyn Registry) {
+    let commit = |change| wait(registry.commit(change));
+    let key = || group("g");
+    assert_eq!(wait(registry.load(key())), Ok(None));
+    assert_eq!(commit(write(key(), Some(1), group_record("G"))), Err(StoreError::Stale(key())));
+    assert_eq!(commit(write(key(), None, group_record("G"))), Ok(vec![1]));
+    assert_eq!(commit(write(key(), None, group_record("G"))), Err(StoreError::Stale(key())));
+    assert_eq!(commit(write(key(), Some(1), group_record("H"))), Ok(vec![2]));
+    assert_eq!(commit(write(key(), Some(1), group_record("I"))), Err(StoreError::Stale(key())));
+    let found = wait(registry.load(key())).unwrap().unwrap();
+    assert_eq!((found.version, Some(found.record)), (2, group_record("H")));
+    assert_eq!(commit(write(key(), Some(1), None)), Err(StoreError::Stale(key())));
+    assert_eq!(commit(write(key(), Some(2), None)), Ok(vec![0]));
+    assert_eq!(wait(registry.load(key())), Ok(None));
+    assert_eq!(commit(write(key(), None, group_record("J"))), Ok(vec![1]));
+}
+
+fn a_stale_write_undoes_the_whole_change(registry: &dyn Registry) {
+    wait(registry.commit(write(group("there"), None, group_record("there")))).unwrap();
+    let change = Change {
+        writes: vec![
+            Write { key: group("new"), replaces: None, record: group_record("new") },
+            Write { key: group("there"), replaces: Some(7), record: None },
+        ],
+        decision: Some(changed("two at once")),
+    };
+    assert_eq!(wait(registry.commit(change.clone())), Err(StoreError::Stale(group("there"))));
+    assert_eq!(wait(registry.load(group("new"))), Ok(None));
+    assert_eq!(wait(registry.count(Kind::ConsumerGroup)), Ok(1));
+    assert_eq!(wait(registry.decisions(all_decisions())), Ok(vec![]));
+    let mut change = change;
+    change.writes[1].replaces = Some(1);
+    assert_eq!(wait(registry.commit(change)), Ok(vec![1, 0]));
+    assert_eq!(wait(registry.count(Kind::ConsumerGroup)), Ok(1));
+    assert_eq!(wait(registry.decisions(all_decisions())).unwrap().len(), 1);
+}
+
+fn a_kind_is_listed_in_pages_and_counted(registry: &dyn Registry) {
+    let session = |device: &str, module: Option<&str>| {
+        let identity = Identity {
+            device: DeviceId::parse(device).unwrap(),
+            module: module.map(|module| ModuleId::parse(module).unwrap()),
+        };
+        let subscriptions = vec![Subscription { filter: format!("devices/{device}/#"), qos: 1 }];
+        let record = Record::Session(Session { generation: "1".into(), subscriptions });
+        Write { key: Key::Session(identity), replaces: None, record: Some(record) }
+    };
+    let writes = vec![
+        session("b", None),
+        session("a", Some("z")),
+        session("a", None),
+        session("a!", None),
+        session("A", Some("$edgeAgent")),
+        Write { key: group("a"), replaces: None, record: group_record("a") },
+    ];
+    let mut keys: Vec<_> = writes[..5].iter().map(|write| write.key.clone()).collect();
+    keys.sort();
+    wait(registry.commit(Change { writes, decision: None })).unwrap();
+    assert_eq!(wait(registry.count(Kind::Session)), Ok(5));
+    assert_eq!(wait(registry.count(Kind::Device)), Ok(0));
+    let mut listed = Vec::new();
+    loop {
+        let page = wait(registry.list(Kind::Session, listed.last().cloned(), 2)).unwrap();
+        if page.is_empty() {
+            break;
+        }
+        assert!(page.len() <= 2);
+        listed.extend(page.into_iter().map(|(key, _)| key));
+    }
+    assert_eq!(listed, keys);
+}
+
+fn decisions_are_found_by_what_they_are_about(registry: &dyn Registry) {
+    let decision = |identity: &str, address: &str, refused: bool| {
+        let mut decision = Decision::new(Timestamp::UNIX_EPOCH, Act::Connect);
+        decision.identity = Some(identity.to_owned());
+        decision.origin.address = Some(address.parse().unwrap());
+        decision.refusal = refused.then_some(Refusal::NoCredential);
+        decision
+    };
+    let sent = vec![
+        decision("d1", "10.0.0.1", false),
+        decision("d1/m", "10.0.0.2", true),
+        decision("d10", "10.0.0.1", true),
+        decision("d1", "::1", true),
+        decision("d2", "10.0.0.1", false),
+    ];
+    wait(registry.record(sent.clone())).unwrap();
+    wait(registry.record(vec![])).unwrap();
+    let found = |filter: DecisionFilter| -> Vec<usize> {
+        let found = wait(registry.decisions(filter)).unwrap();
+        assert!(found.is_sorted_by(|a, b| a.number > b.number));
+        found.iter().map(|found| sent.iter().position(|sent| *sent == found.record).unwrap()).collect()
+    };
+    let all = all_decisions;
+    assert_eq!(found(all()), [4, 3, 2, 1, 0]);
+    assert_eq!(found(DecisionFilter { limit: 2, ..all() }), [4, 3]);
+    let device = |device: &str| DecisionFilter { device: Some(device.to_owned()), ..all() };
+    assert_eq!(found(device("d1")), [3, 1, 0]);
+    assert_eq!(found(DecisionFilter { refused_only: true, ..device("d1") }), [3, 1]);
+    let address = |address: &str| DecisionFilter { address: Some(address.parse().unwrap()), ..all() };
+    assert_eq!(found(address("10.0.0.1")), [4, 2, 0]);
+    assert_eq!(found(DecisionFilter { refused_only: true, ..address("10.0.0.1") }), [2]);
+    assert_eq!(found(DecisionFilter { device: Some("d1".into()), ..address("::1") }), [3]);
+    assert_eq!(found(DecisionFilter { refused_only: true, ..all() }), [3, 2, 1]);
+    let third = wait(registry.decisions(all())).unwrap()[2].number;
+    assert_eq!(found(DecisionFilter { before: Some(third), ..all() }), [1, 0]);
+}
+
+fn the_oldest_decisions_go_but_never_those_about_changes(registry: &dyn Registry) {
+    let mut change = write(group("g"), None, group_record("g"));
+    change.decision = Some(changed("make a group"));
+    wait(registry.commit(change)).unwrap();
+    let connect = |device: u64| {
+        let mut decision = Decision::new(Timestamp::UNIX_EPOCH, Act::Connect);
+        decision.identity = Some(format!("d{device}"));
+        decision
+    };
+    for n in 0..DECISIONS_MAX {
+        wait(registry.record(vec![connect(2 * n), connect(2 * n + 1)])).unwrap();
+    }
+    let left = wait(registry.decisions(all_decisions())).unwrap();
+    assert_eq!(left.len() as u64, DECISIONS_MAX + 1);
+    assert_eq!(left[0].record, connect(2 * DECISIONS_MAX - 1));
+    assert_eq!(left[DECISIONS_MAX as usize - 1].record, connect(DECISIONS_MAX));
+    assert_eq!(left[DECISIONS_MAX as usize].record, changed("make a group"));
+    let newest = left[0].number;
+    wait(registry.record(vec![connect(0)])).unwrap();
+    assert_eq!(wait(registry.decisions(all_decisions())).unwrap()[0].number, newest + 1);
+}
+
+fn watchers_are_told_committed_keys_only(registry: &dyn Registry) {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let sink = Arc::clone(&told);
+    registry.watch(Arc::new(move |keys| sink.lock().unwrap().extend_from_slice(keys)));
+    wait(registry.commit(write(group("a"), None, group_record("a")))).unwrap();
+    wait(registry.commit(write(group("b"), Some(9), group_record("b")))).unwrap_err();
+    wait(registry.record(vec![changed("nothing")])).unwrap();
+    wait(registry.commit(write(group("a"), Some(1), None))).unwrap();
+    assert_eq!(*told.lock().unwrap(), [group("a"), group("a")]);
+}
+
+fn of_two_that_replace_the_same_version_one_wins(registry: &dyn Registry) {
+    wait(registry.commit(write(group("g"), None, group_record("0")))).unwrap();
+    let wins: usize = std::thread::scope(|scope| {
+        let attempts: Vec<_> = (0..8)
+            .map(|n| {
+                scope.spawn(move || {
+                    let mut wins = 0;
+                    for version in 1..=20 {
+                        let record = group_record(&format!("{n}"));
+                        match wait(registry.commit(write(group("g"), Some(version), record))) {
+                            Ok(versions) => {
+                                assert_eq!(versions, [version + 1]);
+                                wins += 1;
+                            }
+                            Err(error) => assert_eq!(error, StoreError::Stale(group("g"))),
+                        }
+                    }
+                    wins
+                })
+            })
+            .collect();
+        attempts.into_iter().map(|attempt| attempt.join().unwrap()).sum()
+    });
+    let version = wait(registry.load(group("g"))).unwrap().unwrap().version;
+    assert_eq!(version, 1 + wins as u64);
+}

@@ -5,7 +5,7 @@
 //! - [`connection`]: a connection without socket and clock; start reading there.
 
 pub mod codec;
-//pub mod connection;
+pub mod connection;
 mod descriptor;
 pub mod frame;
 pub mod message;

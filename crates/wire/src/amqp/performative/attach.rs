@@ -34,7 +34,7 @@ pub struct Attach {
 }
 
 /// Which end of a link somebody is (OASIS part 2, section 2.8.1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
     /// Sends messages.
     Sender,

@@ -1,5 +1,5 @@
 use super::{DeliveryState, DeliveryTag, RcvSettleMode};
-use crate::amqp::codec::{Composite, DecodeError, Writer};
+use crate::amqp::codec::{Composite, DecodeError, Writer, code};
 use crate::amqp::descriptor;
 
 /// Transfers a message or a part of one; the bytes follow as payload (OASIS part 2, section 2.7.5).
@@ -75,4 +75,11 @@ impl Transfer {
 
 /// Where the one byte of `more` stands in the buffer.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct MorePosition(pub(crate) usize);
+pub(crate) struct MorePosition(usize);
+
+impl MorePosition {
+    /// Makes `more` true.
+    pub(crate) fn set(self, buffer: &mut [u8]) {
+        buffer[self.0] = code::TRUE;
+    }
+}

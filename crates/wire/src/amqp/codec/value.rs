@@ -124,5 +124,6 @@ impl From<Fields> for Value {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 #[path = "value_tests.rs"]
 mod tests;

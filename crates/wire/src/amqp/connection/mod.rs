@@ -384,4 +384,5 @@ impl Connection {
 const EVENTS_KEPT: usize = 8;
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 mod tests;

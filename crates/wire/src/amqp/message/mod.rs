@@ -104,5 +104,6 @@ fn read_map<'a>(r: &mut Reader<'a>) -> Result<MapRef<'a>, DecodeError> {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 #[path = "message_tests.rs"]
 mod tests;

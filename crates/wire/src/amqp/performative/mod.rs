@@ -111,5 +111,6 @@ impl Performative {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test may panic")]
 #[path = "performative_tests.rs"]
 mod tests;

@@ -63,7 +63,7 @@ fn a_negative_verdict_ends_both_ends() {
     pair.server.sasl_outcome(SaslCode::Auth, None, pair.now).unwrap();
     pair.drive();
     let failed = Event::Closed(CloseReason::SaslFailed(SaslCode::Auth));
-    assert_eq!(pair.server_events(), [failed.clone()]);
+    assert_eq!(pair.server_events(), std::slice::from_ref(&failed));
     assert_eq!(pair.client_events(), [failed]);
 }
 

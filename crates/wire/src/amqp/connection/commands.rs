@@ -18,6 +18,8 @@ impl Connection {
     pub fn close(&mut self, error: Option<Error>, now: Instant) -> Result<(), CommandError> {
         match self.state {
             State::Open => {}
+            // A client has sent its open.
+            State::AwaitOpen if self.client.is_some() => {}
             // A close may only follow an open (OASIS part 2, section 2.4.6).
             State::AwaitOpenAnswer => self.write_open(&OpenOptions::default()),
             _ => return Err(CommandError::WrongState),

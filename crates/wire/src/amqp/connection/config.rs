@@ -43,8 +43,8 @@ pub struct Config {
     /// Deliveries beyond its credit that a link takes before it is detached. Default 1,000: there are
     /// clients that reset their own count when it reaches zero.
     pub credit_overrun_max: u32,
-    /// Unsettled deliveries per session and direction. Default 16,384. Sending waits at the limit;
-    /// a peer that goes beyond it loses the session.
+    /// Unsettled deliveries per session and direction. Default 16,384. Sending waits at the limit. To
+    /// us it bounds only deliveries beyond the credit: within it, what was granted is taken.
     pub unsettled_max: usize,
     /// Bytes waiting to be written at which [`send`](super::Connection::send) refuses and
     /// [`wants_input`](super::Connection::wants_input) turns false. Default 256 KiB.

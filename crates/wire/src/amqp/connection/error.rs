@@ -132,11 +132,8 @@ pub enum PeerMisbehaved {
     #[error("more transfers than the incoming window admits")]
     WindowExceeded,
     /// More deliveries than the credit admits, beyond all tolerance.
-    #[error("more than {0} deliveries beyond the credit")]
+    #[error("{0} deliveries beyond the credit")]
     CreditExceeded(u32),
-    /// More unsettled deliveries than we keep.
-    #[error("more than {0} unsettled deliveries")]
-    TooManyUnsettled(usize),
     /// A message larger than announced.
     #[error("a message is larger than {limit} bytes")]
     MessageTooLarge {
@@ -170,7 +167,6 @@ impl PeerMisbehaved {
             Self::TooFarAhead(_)
             | Self::TooManySessions(_)
             | Self::TooManyLinks(_)
-            | Self::TooManyUnsettled(_)
             | Self::ReassemblyExceeded(_) => condition::RESOURCE_LIMIT_EXCEEDED,
             Self::HandleInUse(_) => condition::HANDLE_IN_USE,
             Self::UnattachedHandle(_) => condition::UNATTACHED_HANDLE,

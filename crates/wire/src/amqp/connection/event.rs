@@ -1,3 +1,5 @@
+use std::fmt;
+
 use bytes::Bytes;
 
 use super::error::{CloseReason, PeerMisbehaved};
@@ -94,7 +96,7 @@ pub enum Event {
 }
 
 /// A message that came in.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Delivery {
     /// The link.
     pub link: LinkId,
@@ -108,6 +110,20 @@ pub struct Delivery {
     pub settled: bool,
     /// The encoded sections; see [`Message::parse`](crate::amqp::message::Message::parse).
     pub message: Bytes,
+}
+
+/// Messages may carry tokens, so that their bytes never show in logs.
+impl fmt::Debug for Delivery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delivery")
+            .field("link", &self.link)
+            .field("id", &self.id)
+            .field("tag", &self.tag)
+            .field("message_format", &self.message_format)
+            .field("settled", &self.settled)
+            .field("bytes", &self.message.len())
+            .finish()
+    }
 }
 
 /// Why a link is gone.

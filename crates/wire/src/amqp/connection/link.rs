@@ -1,6 +1,6 @@
 use super::error::{CommandError, Fault, PeerMisbehaved};
 use super::event::{DetachCause, Event};
-use super::id::LinkId;
+use super::id::{LinkId, SessionId};
 use super::receiving::{CreditPolicy, ReceiverEnd};
 use super::sending::SenderEnd;
 use super::session::{Context, Session, Usage};
@@ -14,8 +14,6 @@ use crate::amqp::performative::{
 pub(super) struct Link {
     pub(super) id: LinkId,
     pub(super) phase: LinkPhase,
-    /// The handle that the peer uses, once it has attached.
-    remote_handle: Option<u32>,
     pub(super) end: LinkEnd,
     /// The first attach, until both have attached: the peer's when it is to be answered, ours when
     /// the peer is to answer.
@@ -111,15 +109,8 @@ impl Session {
                 LinkEnd::Receiver(ReceiverEnd::new(size_max, 0, credit))
             }
         };
-        let frame = Performative::Attach(Box::new(attach));
-        ctx.output
-            .try_amqp(self.id.channel, &frame)
-            .map_err(|size| CommandError::FrameTooLarge { size, limit: ctx.output.frame_size_max })?;
-        let Performative::Attach(attach) = frame else {
-            return Err(CommandError::WrongState);
-        };
-        let link = self.add_link(handle, None, LinkPhase::AttachSent, end, attach, ctx);
-        Ok(link)
+        write_attach(self.id, &attach, ctx)?;
+        Ok(self.add_link(handle, None, LinkPhase::AttachSent, end, Box::new(attach), ctx))
     }
 
     /// Takes in an attach: the answer to one of ours, or a link of the peer's.
@@ -174,7 +165,7 @@ impl Session {
             return;
         };
         self.by_remote_handle.insert(attach.handle, handle);
-        link.remote_handle = Some(attach.handle);
+        self.unanswered.retain(|unanswered| *unanswered != handle);
         link.attach = None;
         if link.phase != LinkPhase::AttachSent {
             return; // detached by us in the meantime
@@ -210,16 +201,13 @@ impl Session {
             return Err(CommandError::WrongLinkState);
         }
         let size_max = answer.max_message_size.unwrap_or(ctx.config.max_message_size);
-        let attach = accepting(asked, handle, answer.clone(), size_max);
-        let frame = Performative::Attach(Box::new(attach));
-        ctx.output
-            .try_amqp(self.id.channel, &frame)
-            .map_err(|size| CommandError::FrameTooLarge { size, limit: ctx.output.frame_size_max })?;
+        let credit = answer.credit;
+        write_attach(self.id, &accepting(asked, handle, answer, size_max), ctx)?;
         link.attach = None;
         link.phase = LinkPhase::Attached;
         match &mut link.end {
             LinkEnd::Receiver(receiver) => {
-                receiver.accept(size_max, answer.credit);
+                receiver.accept(size_max, credit);
                 self.top_up(handle, ctx);
             }
             LinkEnd::Sender(_) => self.announce_credit(handle, ctx),
@@ -327,24 +315,24 @@ impl Session {
     ) -> LinkId {
         let id = LinkId { session: self.id, handle, serial: ctx.usage.next_serial() };
         ctx.usage.links += 1;
-        if let Some(remote_handle) = remote_handle {
-            self.by_remote_handle.insert(remote_handle, handle);
+        match remote_handle {
+            Some(remote_handle) => {
+                self.by_remote_handle.insert(remote_handle, handle);
+            }
+            None => self.unanswered.push(handle),
         }
-        self.links.insert(handle, Box::new(Link { id, phase, remote_handle, end, attach: Some(attach) }));
+        self.links.insert(handle, Box::new(Link { id, phase, end, attach: Some(attach) }));
         id
     }
 
     /// The link of ours that this attach of the peer answers. Within a session, name and direction
     /// name a link (OASIS part 2, section 2.6.1).
     fn attach_answered_by(&self, attach: &Attach) -> Option<u32> {
-        let answers = |link: &Link| {
-            link.remote_handle.is_none()
-                && link
-                    .attach
-                    .as_ref()
-                    .is_some_and(|ours| ours.name == attach.name && ours.role == attach.role.opposite())
+        let answered = |handle: &&u32| {
+            let ours = self.links.get(handle).and_then(|link| link.attach.as_ref());
+            ours.is_some_and(|ours| ours.name == attach.name && ours.role == attach.role.opposite())
         };
-        self.links.iter().find(|(_, link)| answers(link)).map(|(handle, _)| *handle)
+        self.unanswered.iter().find(answered).copied()
     }
 
     /// The lowest handle that is free and that the peer takes.
@@ -369,13 +357,11 @@ impl Session {
             Role::Sender => (attach.source, attach.target) = (None, asked.target),
             Role::Receiver => (attach.source, attach.target) = (asked.source, None),
         }
-        let frame = Performative::Attach(Box::new(attach));
-        if ctx.output.try_amqp(self.id.channel, &frame).is_err()
-            && let Performative::Attach(mut attach) = frame
-        {
+        if write_attach(self.id, &attach, ctx).is_err() {
             // Too long with what the peer said about its own end; without that only the name is left.
             (attach.source, attach.target) = (None, None);
-            ctx.output.amqp(self.id.channel, Performative::Attach(attach));
+            // A name that fills a frame by itself leaves nothing to answer with but the detach.
+            let _ = write_attach(self.id, &attach, ctx);
         }
     }
 
@@ -386,7 +372,8 @@ impl Session {
     /// Drops the unsettled deliveries and the incomplete messages of a link.
     fn forget_deliveries(&mut self, handle: u32, ctx: &mut Context<'_>) {
         self.unsettled_in.retain(|_, of| *of != handle);
-        self.unsettled_out.retain(|_, sent| sent.handle != handle);
+        self.unsettled_out.retain(|_, of| *of != handle);
+        self.told_out.retain(|_, of| *of != handle);
         self.cut_off.retain(|of| *of != handle);
         if let Some(link) = self.links.get_mut(&handle) {
             link.release_reassembly(ctx.usage);
@@ -396,6 +383,14 @@ impl Session {
             }
         }
     }
+}
+
+/// Writes an attach, if the peer takes a frame of its length.
+fn write_attach(session: SessionId, attach: &Attach, ctx: &mut Context<'_>) -> Result<(), CommandError> {
+    let limit = ctx.output.frame_size_max;
+    ctx.output
+        .try_frame(session.channel, |w| attach.write(w))
+        .map_err(|size| CommandError::FrameTooLarge { size, limit })
 }
 
 /// The attach that answers the peer's.

@@ -190,7 +190,8 @@ impl Connection {
             return self.finish(CloseReason::PeerSilent(silence));
         }
         // Output that waits will tell the peer as much as an empty frame, once it is read.
-        if self.timers.heartbeat_is_due(now) && self.output.buffer.is_empty() {
+        let due = self.timers.heartbeat_is_due(now);
+        if due && self.state == State::Open && self.output.buffer.is_empty() {
             self.output.empty_frame();
         }
     }
@@ -342,7 +343,9 @@ impl Connection {
             // (OASIS part 2, section 2.2).
             State::AwaitHeader | State::AwaitAmqpHeader => self.write_supported_header(),
             State::AwaitOpen | State::AwaitOpenAnswer => {
-                self.write_open(&OpenOptions::default());
+                if self.client.is_none() {
+                    self.write_open(&OpenOptions::default());
+                }
                 self.write_close(Some(misbehaved.to_error()));
             }
             State::Open => self.write_close(Some(misbehaved.to_error())),

@@ -72,18 +72,22 @@ impl Output {
 
     /// Writes a frame. One that is too long for the peer goes out without the texts of its error.
     pub(super) fn amqp(&mut self, channel: u16, mut body: Performative) {
-        if self.try_amqp(channel, &body).is_err() {
+        if self.try_frame(channel, |w| body.write(w)).is_err() {
             strip_error(&mut body);
             // What is left has no part of variable length but a condition.
-            let _ = self.try_amqp(channel, &body);
+            let _ = self.try_frame(channel, |w| body.write(w));
         }
     }
 
     /// Writes a frame unless it is too long for the peer; then its length is the error.
-    pub(super) fn try_amqp(&mut self, channel: u16, body: &Performative) -> Result<(), usize> {
+    pub(super) fn try_frame(
+        &mut self,
+        channel: u16,
+        body: impl FnOnce(&mut Writer<'_>),
+    ) -> Result<(), usize> {
         let frame = OpenFrame::begin(&mut self.buffer, FrameType::Amqp, channel);
         let start = frame.start();
-        body.write(&mut Writer::new(&mut self.buffer));
+        body(&mut Writer::new(&mut self.buffer));
         let size = self.buffer.len() - start;
         if size > self.frame_size_max as usize {
             self.buffer.truncate(start);

@@ -1,5 +1,6 @@
 use bytes::Bytes;
 
+use super::config::Config;
 use super::error::{CommandError, Fault, PeerMisbehaved};
 use super::event::{Delivery, Event};
 use super::id::DeliveryId;
@@ -79,16 +80,17 @@ impl ReceiverEnd {
         self.unsettled = self.unsettled.saturating_sub(1);
     }
 
-    /// Counts a delivery that begins against the credit.
-    fn count_delivery(&mut self, overrun_max: u32) -> Result<(), PeerMisbehaved> {
+    /// Counts a delivery that begins against the credit. Beyond the credit, some are taken as long
+    /// as the session holds few unsettled ones.
+    fn count_delivery(&mut self, unsettled: usize, config: &Config) -> Result<(), PeerMisbehaved> {
         self.delivery_count = self.delivery_count.wrapping_add(1);
         if self.credit > 0 {
             self.credit -= 1;
             return Ok(());
         }
         self.overrun += 1;
-        if self.overrun > overrun_max {
-            return Err(PeerMisbehaved::CreditExceeded(overrun_max));
+        if self.overrun > config.credit_overrun_max || unsettled >= config.unsettled_max {
+            return Err(PeerMisbehaved::CreditExceeded(self.overrun));
         }
         Ok(())
     }
@@ -169,7 +171,7 @@ impl Session {
             None => {
                 let first = first_transfer(&transfer).map_err(Fault::Session)?;
                 receiver
-                    .count_delivery(ctx.config.credit_overrun_max)
+                    .count_delivery(self.unsettled_in.len(), ctx.config)
                     .map_err(|fault| Fault::Link(handle, fault))?;
                 if !transfer.more && !transfer.aborted {
                     if payload.len() as u64 > receiver.message_size_max {
@@ -226,9 +228,6 @@ impl Session {
         };
         let link_id = link.id;
         if !settled {
-            if self.unsettled_in.len() >= ctx.config.unsettled_max {
-                return Err(Fault::Session(PeerMisbehaved::TooManyUnsettled(ctx.config.unsettled_max)));
-            }
             if self.unsettled_in.insert(number, handle).is_some() {
                 return Err(Fault::Session(PeerMisbehaved::DeliveryIdInUse(number)));
             }

@@ -4,7 +4,7 @@ use super::error::{Blocked, CommandError, SendError};
 use super::event::Event;
 use super::id::DeliveryId;
 use super::link::LinkPhase;
-use super::session::{Context, Sent, Session, distance};
+use super::session::{Context, Session, distance};
 use crate::amqp::codec::Writer;
 use crate::amqp::frame::{FrameType, OpenFrame};
 use crate::amqp::message::{MESSAGE_FORMAT, MessageWriter};
@@ -107,7 +107,7 @@ impl Session {
             Blocked::Credit
         } else if sender.cut_off.is_some() || self.remote_incoming_window == 0 {
             Blocked::Window
-        } else if self.unsettled_out.len() >= ctx.config.unsettled_max {
+        } else if self.unsettled_is_full(ctx.config) {
             Blocked::Unsettled
         } else if ctx.output.buffer.len() >= ctx.config.output_bytes_max {
             Blocked::Output
@@ -171,7 +171,7 @@ impl Session {
         self.next_delivery = number.wrapping_add(1);
         self.count_transfer();
         if !options.settled {
-            self.unsettled_out.insert(number, Sent { handle, outcome_told: false });
+            self.unsettled_out.insert(number, handle);
         }
         self.send_cut_off(ctx);
         Ok(DeliveryId { session: self.id, role: Role::Sender, number })
@@ -315,10 +315,7 @@ impl Session {
 
     /// Tells the links that wait for the window or for settlements, as far as they may send now.
     pub(super) fn wake_waiting(&mut self, ctx: &mut Context<'_>) {
-        if self.waiting.is_empty()
-            || self.remote_incoming_window == 0
-            || self.unsettled_out.len() >= ctx.config.unsettled_max
-        {
+        if self.waiting.is_empty() || self.remote_incoming_window == 0 || self.unsettled_is_full(ctx.config) {
             return;
         }
         for handle in std::mem::take(&mut self.waiting) {

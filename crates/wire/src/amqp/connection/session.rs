@@ -31,25 +31,21 @@ pub(super) struct Session {
     pub(super) next_delivery: u32,
     /// Links by our handles.
     pub(super) links: BTreeMap<u32, Box<Link>>,
+    /// Links of ours that the peer has not attached yet.
+    pub(super) unanswered: Vec<u32>,
     /// Our handles by those of the peer.
     pub(super) by_remote_handle: BTreeMap<u32, u32>,
     /// Deliveries to us that are not settled, with our handle.
     pub(super) unsettled_in: BTreeMap<u32, u32>,
-    /// Deliveries of ours that are not settled.
-    pub(super) unsettled_out: BTreeMap<u32, Sent>,
+    /// Deliveries of ours of which the peer has told nothing, with our handle.
+    pub(super) unsettled_out: BTreeMap<u32, u32>,
+    /// Deliveries of ours of which the peer has told the outcome without settling. They are apart
+    /// so that a peer that repeats itself makes no work.
+    pub(super) told_out: BTreeMap<u32, u32>,
     /// Sending links whose message is cut off in the middle by the peer's window.
     pub(super) cut_off: VecDeque<u32>,
     /// Sending links that were refused because of the window or of unsettled deliveries.
     pub(super) waiting: Vec<u32>,
-}
-
-/// A delivery of ours that is not settled.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Sent {
-    /// Our handle of the link.
-    pub(super) handle: u32,
-    /// The peer has told its outcome. It may not change it, and is not listened to if it does.
-    pub(super) outcome_told: bool,
 }
 
 /// How far a session has come.
@@ -111,9 +107,11 @@ impl Session {
             remote_handle_max: u32::MAX,
             next_delivery: 0,
             links: BTreeMap::new(),
+            unanswered: Vec::new(),
             by_remote_handle: BTreeMap::new(),
             unsettled_in: BTreeMap::new(),
             unsettled_out: BTreeMap::new(),
+            told_out: BTreeMap::new(),
             cut_off: VecDeque::new(),
             waiting: Vec::new(),
         }
@@ -224,6 +222,11 @@ impl Session {
             ..Flow::default()
         };
         ctx.output.amqp(self.id.channel, Performative::Flow(flow));
+    }
+
+    /// Whether no more unsettled deliveries may be sent.
+    pub(super) fn unsettled_is_full(&self, config: &Config) -> bool {
+        self.unsettled_out.len() + self.told_out.len() >= config.unsettled_max
     }
 
     /// Gives back what the links of this session take from the limits of the connection.

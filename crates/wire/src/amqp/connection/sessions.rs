@@ -159,6 +159,8 @@ impl Session {
         self.by_remote_handle.clear();
         self.unsettled_in.clear();
         self.unsettled_out.clear();
+        self.told_out.clear();
+        self.unanswered.clear();
         self.cut_off.clear();
         self.waiting.clear();
     }

@@ -23,16 +23,20 @@ impl Session {
             return;
         }
         for number in numbers_within(&self.unsettled_out, disposition) {
-            let Some(sent) = self.unsettled_out.get_mut(&number) else {
-                continue;
-            };
-            let handle = sent.handle;
-            if disposition.settled {
-                self.unsettled_out.remove(&number);
-            } else if std::mem::replace(&mut sent.outcome_told, true) {
-                continue;
+            if let Some(handle) = self.unsettled_out.remove(&number) {
+                if !disposition.settled {
+                    self.told_out.insert(number, handle);
+                }
+                self.tell_disposition(handle, Role::Sender, number, disposition, ctx);
             }
-            self.tell_disposition(handle, Role::Sender, number, disposition, ctx);
+        }
+        // An outcome stays as it was told first, so only its settlement is news.
+        if disposition.settled {
+            for number in numbers_within(&self.told_out, disposition) {
+                if let Some(handle) = self.told_out.remove(&number) {
+                    self.tell_disposition(handle, Role::Sender, number, disposition, ctx);
+                }
+            }
         }
         self.wake_waiting(ctx);
     }
@@ -62,7 +66,7 @@ impl Session {
         let DeliveryId { role, number, .. } = delivery;
         let held = match role {
             Role::Receiver => self.unsettled_in.contains_key(&number),
-            Role::Sender => self.unsettled_out.contains_key(&number),
+            Role::Sender => self.unsettled_out.contains_key(&number) || self.told_out.contains_key(&number),
         };
         if !held {
             return Err(CommandError::NoDelivery);
@@ -79,6 +83,7 @@ impl Session {
                 }
                 Role::Sender => {
                     self.unsettled_out.remove(&number);
+                    self.told_out.remove(&number);
                     self.wake_waiting(ctx);
                 }
             }

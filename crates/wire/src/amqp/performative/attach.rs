@@ -169,7 +169,7 @@ impl Attach {
         })
     }
 
-    pub(super) fn write(&self, w: &mut Writer<'_>) {
+    pub(crate) fn write(&self, w: &mut Writer<'_>) {
         let list = w.composite(descriptor::ATTACH);
         w.string(&self.name);
         w.uint(self.handle);

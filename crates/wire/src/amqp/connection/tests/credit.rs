@@ -150,7 +150,7 @@ fn a_little_beyond_the_credit_is_taken_and_much_costs_the_link() {
         if n < 5 {
             assert!(matches!(events[..], [Event::Delivery(_)]), "{events:?}");
         } else {
-            let cause = DetachCause::PeerMisbehaved(PeerMisbehaved::CreditExceeded(5));
+            let cause = DetachCause::PeerMisbehaved(PeerMisbehaved::CreditExceeded(6));
             assert_eq!(events, [Event::Detached { link: theirs, cause }]);
             break;
         }

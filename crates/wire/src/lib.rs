@@ -5,4 +5,5 @@
 
 #![warn(missing_docs)]
 
+pub mod amqp;
 pub mod mqtt;

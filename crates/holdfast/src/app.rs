@@ -17,11 +17,12 @@ use hub::registry::By;
 use jiff::Timestamp;
 use store::{Journal, JournalConfig, MemoryBus, SqliteConfig, SqliteRegistry};
 use tokio::net::TcpListener;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
 use crate::drain::Drain;
 use crate::files::create_private_directory;
+use crate::fronts::amqp::{self, AmqpFront};
 use crate::fronts::https::HttpsFront;
 use crate::fronts::mqtt::MqttFront;
 use crate::listen::accept;
@@ -107,6 +108,7 @@ impl App {
             clock,
             random: Arc::new(SystemRandom),
             recorder: recorder.clone(),
+            readers: Arc::default(),
             settings: Settings {
                 hosts,
                 event_hub_name: config.event_hub_name(),
@@ -115,7 +117,7 @@ impl App {
         });
         let by = By { actor: "first start".to_owned(), origin: Origin::default() };
         hub.ensure_default_policies(&by).await.context("the default policies could not be made")?;
-        recheck_on_change(&hub, &*registry);
+        let policy_changes = recheck_on_change(&hub, &*registry);
         prune_now_and_then(&journal);
 
         let mut app = Self {
@@ -131,7 +133,7 @@ impl App {
             drain_deadline: Duration::from_secs(config.drain_seconds),
             _temporary: temporary,
         };
-        app.listen(config, &certificate, management).await?;
+        app.listen(config, &certificate, management, policy_changes).await?;
         Ok(app)
     }
 
@@ -140,13 +142,21 @@ impl App {
         config: &Config,
         certificate: &ServerCertificate,
         management: Arc<Management>,
+        policy_changes: watch::Receiver<u64>,
     ) -> anyhow::Result<()> {
         let (hub, drain) = (self.hub.clone(), self.drain.clone());
+        let amqp = Arc::new(AmqpFront {
+            hub: hub.clone(),
+            config: amqp::config(),
+            policy_changes,
+            drain: drain.clone(),
+        });
         if let Some((listener, port)) = self.bind(Door::Https, config, config.https_port).await {
             let front = HttpsFront {
                 hub: hub.clone(),
                 management,
                 recorder: self.recorder.clone(),
+                amqp: amqp.clone(),
                 drain: drain.clone(),
             };
             let tls = server_config(certificate, &[b"http/1.1"])?;
@@ -158,6 +168,11 @@ impl App {
             let tls = server_config(certificate, &[b"mqtt"])?;
             tokio::spawn(accept(listener, Door::Mqtt, tls, hub.clone(), Arc::new(front), drain.clone()));
             self.ports.mqtt = Some(port);
+        }
+        if let Some((listener, port)) = self.bind(Door::Amqp, config, config.amqp_port).await {
+            let tls = server_config(certificate, &[b"amqp"])?;
+            tokio::spawn(accept(listener, Door::Amqp, tls, hub.clone(), amqp, drain.clone()));
+            self.ports.amqp = Some(port);
         }
         if self.ports.https.is_none() && self.ports.mqtt.is_none() && self.ports.amqp.is_none() {
             let (_, address, error) = self.not_served.remove(0);
@@ -203,10 +218,15 @@ impl App {
     }
 }
 
-/// Rechecks the connections that a change concerns, off the message path.
-fn recheck_on_change(hub: &Arc<Hub>, registry: &dyn Registry) {
+/// Rechecks the connections that a change concerns, off the message path. What is returned counts the changes of
+/// policies.
+fn recheck_on_change(hub: &Arc<Hub>, registry: &dyn Registry) -> watch::Receiver<u64> {
+    let (policies, policy_changes) = watch::channel(0_u64);
     let (changes, mut changed) = mpsc::channel::<Vec<Key>>(CHANGES_MAX);
     registry.watch(Arc::new(move |keys: &[Key]| {
+        if keys.iter().any(|key| matches!(key, Key::Policy(_))) {
+            policies.send_modify(|count| *count += 1);
+        }
         let concerns = |key: &&Key| !matches!(key, Key::Session(_) | Key::ConsumerGroup(_));
         let keys: Vec<Key> = keys.iter().filter(concerns).cloned().collect();
         if !keys.is_empty() && changes.try_send(keys).is_err() {
@@ -219,6 +239,7 @@ fn recheck_on_change(hub: &Arc<Hub>, registry: &dyn Registry) {
             hub.recheck(&keys).await;
         }
     });
+    policy_changes
 }
 
 fn prune_now_and_then(journal: &Arc<Journal>) {

@@ -448,3 +448,24 @@ pub fn admit_service(
     let ends = in_time(token, now)?;
     Ok(ServiceGrant { policy: policy.name.clone(), rights: policy.rights, slot, fingerprint, ends })
 }
+
+/// Decides whether a key, given as such, is one of a policy's. Keys are compared by fingerprint.
+pub fn admit_service_by_key(
+    name: &str,
+    key: &str,
+    policy: Option<&Policy>,
+    secrets: &dyn Secrets,
+) -> Result<ServiceGrant, Refusal> {
+    let policy = policy.ok_or_else(|| Refusal::UnknownPolicy { policy: cut(name) })?;
+    let fingerprint = key_bytes(key).map(|bytes| secrets.fingerprint(&bytes));
+    let slots = [(&policy.primary, Slot::Primary), (&policy.secondary, Slot::Secondary)];
+    let (_, slot) = slots
+        .into_iter()
+        .find(|(sealed, _)| Some(&sealed.fingerprint) == fingerprint.as_ref())
+        .ok_or_else(|| Refusal::WrongKey { holder: format!("policy {}", policy.name) })?;
+    let fingerprint = match slot {
+        Slot::Primary => policy.primary.fingerprint.clone(),
+        Slot::Secondary => policy.secondary.fingerprint.clone(),
+    };
+    Ok(ServiceGrant { policy: policy.name.clone(), rights: policy.rights, slot, fingerprint, ends: i64::MAX })
+}

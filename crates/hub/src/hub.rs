@@ -16,6 +16,7 @@ use crate::ports::clock::{Clock, Random, Recorder};
 use crate::ports::event_log::{AppendError, EventLog, Ticket};
 use crate::ports::registry::{Change, Registry, StoreError, Write};
 use crate::ports::secrets::Secrets;
+use crate::readers::Readers;
 use crate::record::{Authority, Device, Key, Kind, Module, Record, Session};
 use crate::refusal::Refusal;
 use crate::sas::Token;
@@ -40,6 +41,8 @@ pub struct Hub {
     pub random: Arc<dyn Random>,
     /// Where decisions go.
     pub recorder: Arc<dyn Recorder>,
+    /// Who reads the built-in endpoint through this node.
+    pub readers: Arc<Readers>,
     /// What the operator set.
     pub settings: Settings,
 }
@@ -162,6 +165,28 @@ impl Hub {
         }
         grant.may(Operation::ReadEvents)?;
         Ok(grant)
+    }
+
+    /// Decides whether a policy's key, given as such, proves the policy to a reader (SASL PLAIN of Event Hubs clients).
+    /// Such a grant has no end of its own.
+    pub async fn admit_reader_by_key(&self, policy: &str, key: &str) -> Result<ServiceGrant, NotAdmitted> {
+        let found = self.policy(Some(policy)).await?;
+        let grant = authenticate::admit_service_by_key(policy, key, found.as_ref(), &*self.secrets)?;
+        grant.may(Operation::ReadEvents)?;
+        Ok(grant)
+    }
+
+    /// Whether a live grant of a service still holds after a change of policies.
+    pub async fn service_still_holds(&self, grant: &ServiceGrant) -> Result<(), NotAdmitted> {
+        Ok(grant.still_holds(self.policy(Some(grant.policy.as_str())).await?.as_ref())?)
+    }
+
+    /// Whether there is a consumer group of this name, compared without case. `$Default` always is.
+    pub async fn has_consumer_group(&self, name: &str) -> Result<bool, StoreError> {
+        if name.eq_ignore_ascii_case("$default") {
+            return Ok(true);
+        }
+        Ok(self.registry.load(Key::ConsumerGroup(name.to_ascii_lowercase())).await?.is_some())
     }
 
     /// Takes messages of one sender, all or none, and gives the ticket that is durable when they are.

@@ -16,6 +16,7 @@ pub mod hub;
 pub mod identity;
 pub mod policies;
 pub mod ports;
+pub mod readers;
 pub mod record;
 pub mod refusal;
 pub mod registry;

@@ -27,6 +27,7 @@ use tokio_rustls::server::TlsStream;
 
 use self::case_tap::CaseTap;
 use crate::drain::Drain;
+use crate::fronts::amqp::AmqpFront;
 use crate::listen::{Front, Visitor};
 use crate::management::Management;
 use crate::recorder::QueueRecorder;
@@ -42,6 +43,8 @@ pub(crate) struct HttpsFront {
     pub(crate) management: Arc<Management>,
     /// The way of decisions, to settle before they are read.
     pub(crate) recorder: Arc<QueueRecorder>,
+    /// AMQP, for its WebSockets.
+    pub(crate) amqp: Arc<AmqpFront>,
     /// Ends kept connections when the hub stops.
     pub(crate) drain: Drain,
 }

@@ -14,7 +14,7 @@ use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::HttpsFront;
 use super::answer::Answer;
-use crate::fronts::mqtt;
+use crate::fronts::{amqp, mqtt};
 use crate::io::WebSocketBytes;
 use crate::listen::Visitor;
 
@@ -60,7 +60,8 @@ pub(super) fn upgrade(front: &HttpsFront, request: &mut Request<Incoming>, visit
     }
     let mut visitor = visitor.clone();
     visitor.origin.door = Some(door);
-    let (hub, guard, upgrading) = (front.hub.clone(), front.drain.guard(), hyper::upgrade::on(request));
+    let (hub, front, guard, upgrading) =
+        (front.hub.clone(), front.amqp.clone(), front.drain.guard(), hyper::upgrade::on(request));
     tokio::spawn(async move {
         let Ok(upgraded) = upgrading.await else { return };
         let config = WebSocketConfig::default()
@@ -72,7 +73,7 @@ pub(super) fn upgrade(front: &HttpsFront, request: &mut Request<Incoming>, visit
             WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
         let stream = WebSocketBytes::new(socket);
         match door {
-            Door::AmqpWs | Door::Amqp => {}
+            Door::AmqpWs | Door::Amqp => amqp::serve(stream, visitor, front).await,
             Door::MqttWs | Door::Mqtt | Door::Https => mqtt::serve(stream, visitor, hub).await,
         }
         drop(guard);

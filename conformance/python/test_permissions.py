@@ -167,7 +167,7 @@ def test_no_azure_right_opens_the_hubs_own_api(hub):
     assert stat.S_IMODE(os.stat(credential).st_mode) == 0o600
 
 
-def test_a_reader_of_another_hub_is_refused(hub):
+def test_an_unknown_event_hub_name_is_refused(hub):
     client = consumer(hub, eventhub_name="another", retry_total=0)
     with client, pytest.raises(EventHubError):
         client.get_partition_ids()

@@ -73,6 +73,11 @@ class Hub:
             process.kill()
             process.wait()
 
+    def wait(self) -> int:
+        """The exit status of a hub that was told to end; fails when it lingers."""
+        process, self._process = self._process, None
+        return process.wait(STOP_SECONDS_MAX)
+
     def restart(self) -> None:
         self.stop()
         self.start()

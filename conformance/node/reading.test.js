@@ -3,7 +3,12 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { setTimeout as pause } from 'node:timers/promises';
-import { earliestEventPosition, latestEventPosition, EventHubProducerClient } from '@azure/event-hubs';
+import {
+  earliestEventPosition,
+  EventHubConsumerClient,
+  EventHubProducerClient,
+  latestEventPosition,
+} from '@azure/event-hubs';
 import { byKey, Message, transports } from './harness/devices.js';
 import { consumer, Reader, readerTransports } from './harness/events.js';
 import { createDevice, newKey, parts, ready } from './harness/hub.js';
@@ -229,7 +234,6 @@ test('an unknown partition and an unknown consumer group are refused', async () 
 });
 
 test('a wrong key is an UnauthorizedError', async () => {
-  const { EventHubConsumerClient } = await import('@azure/event-hubs');
   const text = ready.eventhub_connection_string.replace(/SharedAccessKey=[^;]+/, `SharedAccessKey=${newKey()}`);
   const client = new EventHubConsumerClient('$Default', text, { retryOptions: { maxRetries: 0 } });
   await assert.rejects(client.getPartitionIds(), { code: 'UnauthorizedError' });

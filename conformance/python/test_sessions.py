@@ -8,7 +8,7 @@ import pytest
 
 from harness import devices, sas
 from harness.certificates import self_signed
-from harness.events import body_of, consumer
+from harness.events import BATCH, body_of, consumer
 from harness.hub import Hub
 from harness.raw_mqtt import RawDevice, connect_packet, tls_stream
 from harness.rest import Registry, Rest
@@ -308,15 +308,13 @@ def received(hub: Hub, count: int, whole: bool = False, start: str = "-1") -> li
     events, enough = [], threading.Event()
     client = consumer(hub)
 
-    def keep(_partition, event):
-        if event is not None:
-            events.append(event)
-            if len(events) >= count:
-                enough.set()
+    def keep(_partition, batch):
+        events.extend(batch)
+        if len(events) >= count:
+            enough.set()
 
-    thread = threading.Thread(
-        target=lambda: client.receive(on_event=keep, starting_position=start), daemon=True
-    )
+    options = {"on_event_batch": keep, "starting_position": start, "max_batch_size": BATCH}
+    thread = threading.Thread(target=lambda: client.receive_batch(**options), daemon=True)
     thread.start()
     assert enough.wait(15), f"{len(events)} of {count} events"
     client.close()

@@ -176,7 +176,7 @@ def test_a_message_without_properties_has_none(client_for, reader, name):
 
 @pytest.mark.parametrize(
     "device",
-    ["a.b_c-d:e", "50%25", "star*qu?st!", "par(en),th=es@at", "dollar$'quote;", "UPPER", "x" * 128],
+    ["a.b_c-d:e", "50%25", "star*qu?st!", "par(en),th=es@at", "dollar$'quote", "UPPER", "x" * 128],
 )
 def test_every_legal_character_of_a_device_id_but_wildcards_works_over_mqtt(device, hub, registry, reader):
     with devices.connected(devices.by_key(hub, registry.create(device))) as client:

@@ -1,5 +1,6 @@
 // Reading telemetry with the unmodified @azure/event-hubs.
 
+import { inspect } from 'node:util';
 import { EventHubConsumerClient, earliestEventPosition } from '@azure/event-hubs';
 import WebSocket from 'ws';
 import { ready } from './hub.js';
@@ -72,7 +73,7 @@ export class Reader {
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => {
         this.#watchers.delete(check);
-        reject(new Error(`no ${what} within ${ms} ms; ${this.events.length} events, errors: ${this.errors}`));
+        reject(new Error(`no ${what} within ${ms} ms; ${this.events.length} events, errors: ${inspect(this.errors.map((error) => error.message ?? error))}`));
       }, ms);
       const check = () => {
         const result = condition();

@@ -1,5 +1,5 @@
 use super::*;
-use crate::amqp::performative::{DeliveryTag, Error, condition};
+use crate::amqp::performative::DeliveryTag;
 
 #[test]
 fn a_message_of_many_frames_arrives_whole_in_both_directions() {

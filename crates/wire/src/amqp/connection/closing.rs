@@ -13,7 +13,7 @@ use crate::amqp::performative::{Close, Error, Performative, condition};
 
 impl Connection {
     /// Closes the connection. Until the peer has answered, or the time for that is over, nothing it
-    /// sends is looked at; then [`Event::Closed`](super::Event::Closed) follows.
+    /// sends is looked at; then [`Event::Closed`] follows.
     pub fn close(&mut self, error: Option<Error>, now: Instant) -> Result<(), CommandError> {
         match self.state {
             State::Open => {}

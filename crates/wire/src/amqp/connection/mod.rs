@@ -17,6 +17,60 @@
 //! goes out with [`send`](Connection::send) when there is credit, or not at all, so that the queue
 //! stays where the messages are kept.
 //!
+//! A server front, reduced to what it must not forget:
+//!
+//! ```
+//! # use std::{sync::Arc, time::Instant};
+//! # use holdfast_wire::amqp::connection::*;
+//! # use holdfast_wire::amqp::message::{Message, MessageWriter};
+//! # use holdfast_wire::amqp::performative::{DeliveryState, Role};
+//! # use holdfast_wire::amqp::sasl::SaslCode;
+//! /// Called after every input and every command, until it returns; then the transport writes
+//! /// `output()` and reports with `consume_output`, reads while `wants_input()`, and wakes at
+//! /// `next_timeout()`.
+//! fn answer_events(connection: &mut Connection, now: Instant) -> Result<(), CommandError> {
+//!     while let Some(event) = connection.poll_event() {
+//!         match event {
+//!             Event::SaslInit(_init) => connection.sasl_outcome(SaslCode::Ok, None, now)?,
+//!             Event::Open(_open) => connection.accept_open(&OpenOptions::default(), now)?,
+//!             Event::Attach { link, attach } => match attach.role {
+//!                 // The peer sends: say how many messages may be under way.
+//!                 Role::Sender => {
+//!                     let credit = CreditPolicy::TopUp(100);
+//!                     connection.accept_attach(link, AttachAnswer { credit, ..Default::default() })?;
+//!                 }
+//!                 Role::Receiver => connection.accept_attach(link, AttachAnswer::default())?,
+//!             },
+//!             Event::Delivery(delivery) => {
+//!                 let state = match Message::parse(&delivery.message) {
+//!                     Ok(_message) => DeliveryState::Accepted,
+//!                     Err(_) => DeliveryState::Rejected(None),
+//!                 };
+//!                 if !delivery.settled {
+//!                     connection.settle(delivery.id, state)?;
+//!                 }
+//!             }
+//!             Event::Sendable { link, .. } => {
+//!                 // Answers, too, may have to wait for credit: keep them until this event.
+//!                 let event = |message: &mut MessageWriter<'_>| {
+//!                     message.message_annotations(|entries| entries.long("sequence", 1));
+//!                     message.data(b"{}");
+//!                 };
+//!                 while connection.send(link, SendOptions::settled(), event).is_ok() {}
+//!             }
+//!             Event::DrainRequested { link, .. } => connection.drained(link)?,
+//!             _ => {}
+//!         }
+//!     }
+//!     Ok(())
+//! }
+//! # let now = Instant::now();
+//! # let mut connection = Connection::server(Arc::new(Config::default()), now);
+//! # connection.handle_bytes(b"AMQP\x00\x01\x00\x00", now);
+//! # answer_events(&mut connection, now).unwrap();
+//! # assert_eq!(connection.output(), b"AMQP\x00\x01\x00\x00");
+//! ```
+//!
 //! What the peer does wrong ends the link, the session or the connection, whichever is the smallest
 //! that the standard allows; the event says what it was ([`PeerMisbehaved`]).
 

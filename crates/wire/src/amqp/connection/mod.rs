@@ -233,7 +233,7 @@ impl Connection {
 
     /// Does what is due at `now`: heartbeats, and the end of a peer that is silent.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if self.timers.handshake_is_over(now) {
+        if self.timers.deadline_is_over(now) {
             return match self.state {
                 State::CloseSent => self.finish(CloseReason::CloseTimedOut),
                 _ => self.finish(CloseReason::HandshakeTimedOut(self.config.handshake_timeout)),

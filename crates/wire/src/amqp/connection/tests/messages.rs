@@ -34,6 +34,19 @@ fn a_message_of_many_frames_arrives_whole_in_both_directions() {
 }
 
 #[test]
+fn frames_stay_within_our_own_maximum_when_the_peer_takes_any() {
+    let client = Config { max_frame_size: u32::MAX, ..Config::default() };
+    let (mut pair, ours, theirs) =
+        Pair::linked(client, Config::default(), Role::Receiver, CreditPolicy::Manual);
+    pair.client.grant_credit(ours, 1).unwrap();
+    pair.drive();
+    pair.server.send(theirs, SendOptions::default(), body(&[0; 200_000])).unwrap();
+    assert!(pair.server.output().starts_with(&65_536u32.to_be_bytes()));
+    pair.drive();
+    assert_eq!(body_lengths(&pair.client_events()), [200_000]);
+}
+
+#[test]
 fn a_message_that_is_larger_than_the_peer_takes_is_not_sent() {
     let server = Config { max_message_size: 2_000, ..Config::default() };
     let (mut pair, ours, _) = Pair::linked(Config::default(), server, Role::Sender, CreditPolicy::TopUp(10));

@@ -298,6 +298,9 @@ impl Shared {
             if !expired {
                 return Ok(dropped);
             }
+            // The removal before this one is made durable first: after a power loss the oldest segment that is left
+            // may be there again, but never with a hole after it.
+            self.segments.disk.sync()?;
             let number = oldest.number;
             let Some(first) = self.segments.forget_oldest(number) else { return Ok(dropped) };
             self.ends.set_firsts(&first.starts);

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod journal_model;
 mod log_battery;
 mod messages;
+mod power;
 mod registry_battery;
 mod sqlite;
 

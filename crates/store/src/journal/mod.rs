@@ -26,6 +26,7 @@ mod damage;
 mod disk;
 mod ends;
 mod index;
+mod prune;
 mod queue;
 mod reader;
 mod recent;
@@ -262,58 +263,6 @@ impl Shared {
         damage.log();
         if damages.len() < DAMAGES_MAX {
             damages.push(damage);
-        }
-    }
-
-    fn prune(&self, now: Millis) -> io::Result<usize> {
-        let retention = Millis::try_from(self.config.retention.as_millis()).unwrap_or(Millis::MAX);
-        let oldest_kept = now.saturating_sub(retention);
-        let newest = |starts: &[batch::End]| starts.iter().map(|end| end.last_time).max().unwrap_or_default();
-        let mut dropped = 0;
-        let mut rotated = false;
-        loop {
-            let table = self.segments.table();
-            let Some(oldest) = table.first() else { return Ok(dropped) };
-            let bytes: u64 = table.iter().map(|segment| segment.size()).sum();
-            let expired = match table.get(1) {
-                Some(next) => {
-                    newest(&next.starts) < oldest_kept || self.config.bytes_max.is_some_and(|max| bytes > max)
-                }
-                None => {
-                    let bounds =
-                        (0..self.config.partitions).filter_map(|partition| self.ends.bounds(partition));
-                    let (mut held, mut last) = (false, Millis::MIN);
-                    for bounds in bounds {
-                        held |= bounds.first_sequence < bounds.next_sequence;
-                        last = last.max(bounds.last_enqueued);
-                    }
-                    // The newest segment can go only when another one carries its numbers on.
-                    if held && last < oldest_kept && !rotated && self.queue.rotate() {
-                        rotated = true;
-                        continue;
-                    }
-                    false
-                }
-            };
-            if !expired {
-                return Ok(dropped);
-            }
-            // The removal before this one is made durable first: after a power loss the oldest segment that is left
-            // may be there again, but never with a hole after it.
-            self.segments.disk.sync()?;
-            let number = oldest.number;
-            let Some(first) = self.segments.forget_oldest(number) else { return Ok(dropped) };
-            self.ends.set_firsts(&first.starts);
-            self.remove_files(number)?;
-            dropped += 1;
-        }
-    }
-
-    fn remove_files(&self, number: u64) -> io::Result<()> {
-        self.segments.disk.remove(&segment::name(number))?;
-        match self.segments.disk.remove(&segment::index_name(number)) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
         }
     }
 }

@@ -66,6 +66,8 @@ impl Shared {
         bytes_max: usize,
     ) -> Result<Option<Vec<StoredEvent>>, ReadError> {
         let next = self.ends.next_sequence(partition).ok_or(ReadError::NoPartition(partition))?;
+        // What is pruned may still be in memory.
+        let from = from.max(self.ends.first_sequence(partition).unwrap_or_default());
         if from >= next || events_max == 0 {
             return Ok(Some(Vec::new()));
         }

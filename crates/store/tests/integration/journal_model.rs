@@ -1,7 +1,8 @@
 //! Random operations, faults and crashes against a model of what must hold:
 //!
 //! - what was acknowledged, and what a reader saw, is there after every crash, under the same sequence number;
-//! - numbers have no gaps, no message is there twice, and the messages of a device are in the order it sent them.
+//! - numbers have no gaps, no message is there twice, and the messages of a device are in the order it sent them;
+//! - no reader sees a message whose ticket failed, unless a crash came between.
 //!
 //! The journal's thread runs freely, so a seed fixes the operations and not their timing: the model holds for any.
 
@@ -28,6 +29,8 @@ struct Model {
     acknowledged: Vec<BTreeSet<u64>>,
     /// What a reader saw: by partition, the message under each sequence number.
     seen: Vec<BTreeMap<u64, u64>>,
+    /// Messages whose tickets failed since the last start.
+    failed: BTreeSet<u64>,
     /// The first number that pruning has left, by partition.
     first: Vec<u64>,
 }
@@ -62,6 +65,7 @@ impl Model {
             open: vec![],
             acknowledged: vec![BTreeSet::new(); PARTITIONS.into()],
             seen: vec![BTreeMap::new(); PARTITIONS.into()],
+            failed: BTreeSet::new(),
             first: vec![0; PARTITIONS.into()],
         }
     }
@@ -100,8 +104,15 @@ impl Model {
 
     fn settle_all(&mut self) {
         for (ticket, ids) in std::mem::take(&mut self.open) {
+            let partition = usize::from(ticket.partition);
             if settle(&self.journal, ticket).is_ok() {
-                self.acknowledged[usize::from(ticket.partition)].extend(ids);
+                self.acknowledged[partition].extend(ids);
+            } else {
+                assert!(
+                    !self.seen[partition].values().any(|seen| ids.contains(seen)),
+                    "a failed message was read"
+                );
+                self.failed.extend(ids);
             }
         }
     }
@@ -118,6 +129,7 @@ impl Model {
     }
 
     fn see(&mut self, partition: u16, event: &StoredEvent) {
+        assert!(!self.failed.contains(&id(event)), "a failed message was read");
         let before = self.seen[usize::from(partition)].insert(event.sequence, id(event));
         assert!(before.is_none_or(|before| before == id(event)), "a number was given to two messages");
     }
@@ -184,6 +196,7 @@ impl Model {
 
     fn restart(&mut self) {
         self.journal = open(&self.disk);
+        self.failed.clear();
         assert_eq!(self.journal.damages(), []);
         self.check();
     }

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod journal_damage;
+mod journal_faults;
 mod journal_model;
 mod log_battery;
 mod messages;

@@ -2,7 +2,7 @@
 //! devices with one QoS 1 message in flight do, and readers at the tail, of old segments, and of memory.
 //!
 //! ```text
-//! cargo run --release -p holdfast-store --example journal_bench -- [producers] [seconds] [body bytes] [directory]
+//! cargo run --release -p holdfast-store --example journal_bench -- [producers] [seconds] [body bytes] [gather µs] [directory]
 //! ```
 
 use std::path::Path;
@@ -18,18 +18,20 @@ use hub::telemetry::{Message, PropertyValue, Sender, Source, SystemProperty, par
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let mut number = |default: usize| arguments.next().and_then(|text| text.parse().ok()).unwrap_or(default);
-    let (producers, seconds, body) = (number(100), number(5), number(256));
+    let (producers, seconds, body, gather) = (number(100), number(5), number(256), number(1_000));
     let directory = arguments.next().unwrap_or_else(|| "target/journal-bench".to_owned());
     let _ = std::fs::remove_dir_all(&directory);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime with two threads");
     let directory = Path::new(&directory);
-    runtime.block_on(bench(directory, producers, Duration::from_secs(seconds as u64), body));
+    runtime.block_on(bench(directory, producers, Duration::from_secs(seconds as u64), body, gather));
     let _ = std::fs::remove_dir_all(directory);
 }
 
-async fn bench(directory: &Path, producers: usize, time: Duration, body: usize) {
-    let open = || Journal::open(directory, JournalConfig::default()).expect("the journal opens");
+async fn bench(directory: &Path, producers: usize, time: Duration, body: usize, gather: usize) {
+    let gather_max = Duration::from_micros(gather as u64);
+    let config = JournalConfig { gather_max, ..JournalConfig::default() };
+    let open = || Journal::open(directory, config.clone()).expect("the journal opens");
     let journal = Arc::new(open());
     println!("{producers} producers, one message of {body} bytes in flight each, {} s", time.as_secs());
     append(&journal, producers, time, body, false).await;

@@ -25,6 +25,8 @@ mod codec;
 mod damage;
 mod disk;
 mod ends;
+#[doc(hidden)]
+pub mod fuzzing;
 mod index;
 mod prune;
 mod queue;
@@ -77,6 +79,9 @@ pub struct JournalConfig {
     pub retention: Duration,
     /// How large the journal may grow before older events are dropped early. Default: no such bound.
     pub bytes_max: Option<u64>,
+    /// How long the writer waits for more messages at most, and never longer than half of what a commit takes, when
+    /// as many as last time may still be coming. Default 1 ms; zero writes at once.
+    pub gather_max: Duration,
     /// How long a disk that failed is left alone before it is tried again. Default 200 ms.
     pub retry_after: Duration,
 }
@@ -90,6 +95,7 @@ impl Default for JournalConfig {
             recent_bytes_max: 16 * 1024 * 1024,
             retention: Duration::from_secs(24 * 60 * 60),
             bytes_max: None,
+            gather_max: Duration::from_millis(1),
             retry_after: writer::RETRY_AFTER,
         }
     }

@@ -37,12 +37,12 @@ struct Failure {
 const FAILURES_MAX: usize = 1024;
 
 impl Tickets {
-    /// Settles all tickets up to a position and wakes who waits for them.
-    pub(super) fn settle(&self, position: u64, result: Result<(), AppendError>) {
+    /// Settles all tickets up to a position and wakes who waits for them; says how many there were.
+    pub(super) fn settle(&self, position: u64, result: Result<(), AppendError>) -> u64 {
         let mut state = lock(&self.state);
         let first = self.settled.load(Ordering::Relaxed) + 1;
         if position < first {
-            return;
+            return 0;
         }
         if let Err(error) = result {
             state.fail(Failure { first, last: position, error });
@@ -54,6 +54,7 @@ impl Tickets {
         let ready = std::mem::replace(&mut state.waiting, later);
         drop(state);
         ready.into_values().for_each(Waker::wake);
+        position + 1 - first
     }
 
     /// Ready when the ticket is settled. The last waker given for a ticket is the one that is called.

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)]
 
 mod journal_damage;
+mod journal_decoders;
 mod journal_faults;
 mod journal_model;
 mod log_battery;

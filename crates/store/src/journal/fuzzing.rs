@@ -94,7 +94,7 @@ fn with_checksum(bytes: &[u8], length: usize) -> Bytes {
 /// Walks bytes as the file of a segment.
 pub fn file(bytes: &[u8]) {
     let limit = bytes.len() as u64;
-    let mut walk = Walk::new(Arc::new(Still(bytes.to_vec())), None, 1, 0, limit);
+    let mut walk = Walk::new(Arc::new(Still(bytes.to_vec())), None, None, 0, limit);
     let mut steps = 0;
     while let Ok(step) = walk.step() {
         steps += 1;

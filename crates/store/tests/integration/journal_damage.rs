@@ -315,3 +315,27 @@ fn a_journal_survives_the_loss_of_its_index_files_and_a_wholly_lost_segment() {
         .sum();
     assert_eq!(lost as usize + kept.len(), 30);
 }
+
+#[test]
+fn a_segment_without_a_header_is_never_thrown_away() {
+    let (files, _) = batches();
+    let disk = with(&files, |bytes| bytes[..20].fill(0xee));
+    let wrong = JournalConfig { partitions: 7, ..config() };
+    assert!(matches!(open(&disk, wrong).err(), Some(OpenError::Partitions { asked: 7, found: 2 })));
+    let journal = open(&disk.crash(Crash::Kill), config()).unwrap();
+    assert_eq!(texts(&journal, 0), ["number 0", "number 2", "number 4"]);
+    // Nothing in it is readable: the journal begins anew, and the file stays for whoever can make something of it.
+    let disk = with(&files, |bytes| bytes.fill(0xee));
+    let journal = open(&disk, config()).unwrap();
+    assert_eq!(journal.damages()[0].harm, Harm::Header);
+    put(&journal, 0, "new");
+    assert_eq!(texts(&journal, 0), ["new"]);
+    assert_eq!(disk.files()[NAME].len(), files[NAME].len());
+    // A segment that was never begun is no damage.
+    let mut files = files;
+    files.insert("00000000000000000001.journal".into(), vec![0; 60]);
+    let journal = open(&PowerDisk::with_files(1, files), config()).unwrap();
+    assert_eq!(journal.damages(), []);
+    put(&journal, 1, "more");
+    assert_eq!(texts(&journal, 1), ["number 1", "number 3", "more"]);
+}

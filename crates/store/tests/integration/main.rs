@@ -5,6 +5,7 @@
 mod journal_damage;
 mod journal_decoders;
 mod journal_faults;
+mod journal_kill;
 mod journal_model;
 mod log_battery;
 mod messages;

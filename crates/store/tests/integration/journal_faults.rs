@@ -35,12 +35,14 @@ fn put_again(journal: &Journal, text: &str) {
 #[test]
 fn a_failed_sync_fails_its_tickets_and_what_survives_of_it_never_counts() {
     for fail_truncate in [false, true] {
-        for crash in [Crash::LoseAll, Crash::KeepAll, Crash::Kill, Crash::Random(7), Crash::Random(8)] {
-            let disk = PowerDisk::new(3);
+        let some = (0..40).map(Crash::Random);
+        for (seed, crash) in [Crash::LoseAll, Crash::KeepAll, Crash::Kill].into_iter().chain(some).enumerate()
+        {
+            let disk = PowerDisk::new(seed as u64);
             let journal = open(&disk, config()).unwrap();
             put(&journal, 0, "before");
             disk.set(|faults| (faults.fail_sync, faults.fail_truncate) = (Some(0), fail_truncate));
-            let error = try_put(&journal, "failed").unwrap_err();
+            let error = try_put(&journal, &"failed".repeat(500)).unwrap_err();
             assert!(matches!(&error, AppendError::Failed(why) if why.contains("the sync failed")), "{error}");
             assert_eq!(texts(&journal, 0), ["before"]);
             put_again(&journal, "after");
@@ -74,6 +76,28 @@ fn nothing_overtakes_a_message_that_failed() {
     assert!(durable < tickets.len());
     assert!(tickets[durable..].iter().all(|ticket| settle(&journal, *ticket).is_err()));
     assert_eq!(journal.bounds(0).unwrap().next_sequence, durable as u64);
+}
+
+#[test]
+fn what_waited_behind_a_failure_is_not_written_later() {
+    let disk = PowerDisk::new(3);
+    let journal = open(&disk, config()).unwrap();
+    for round in 0..20 {
+        disk.set(|faults| faults.fail_sync = Some(round % 3));
+        let tickets: Vec<_> =
+            (0..200).map(|n| (n, journal.append(0, &[message("d1", 1, format!("{round} {n}"))]))).collect();
+        let durable: Vec<_> = tickets
+            .into_iter()
+            .filter(|(_, ticket)| ticket.as_ref().is_ok_and(|ticket| settle(&journal, *ticket).is_ok()))
+            .map(|(n, _)| format!("{round} {n}"))
+            .collect();
+        disk.set(|faults| faults.fail_sync = None);
+        put_again(&journal, "end");
+        let round = format!("{round} ");
+        let texts = wait(journal.read(0, 0, usize::MAX, usize::MAX)).unwrap();
+        let texts = texts.iter().map(|event| String::from_utf8(event.message.body.to_vec()).unwrap());
+        assert_eq!(texts.filter(|text| text.starts_with(&round)).collect::<Vec<_>>(), durable);
+    }
 }
 
 #[test]

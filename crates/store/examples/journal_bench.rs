@@ -2,15 +2,16 @@
 //! devices with one QoS 1 message in flight do, and readers at the tail, of old segments, and of memory.
 //!
 //! ```text
-//! cargo run --release -p holdfast-store --example journal_bench -- [producers] [seconds] [body bytes] [gather µs] [directory]
+//! cargo run --release -p holdfast-store --example journal_bench -- [producers] [seconds] [body bytes] [gather µs] [more µs per sync] [directory]
 //! ```
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use holdfast_store::journal::{Journal, JournalConfig};
+use holdfast_store::journal::{Directory, Disk, DiskFile, Journal, JournalConfig};
 use hub::identity::{DeviceId, Identity};
 use hub::ports::event_log::EventLog;
 use hub::telemetry::{Message, PropertyValue, Sender, Source, SystemProperty, partition_of};
@@ -18,20 +19,39 @@ use hub::telemetry::{Message, PropertyValue, Sender, Source, SystemProperty, par
 fn main() {
     let mut arguments = std::env::args().skip(1);
     let mut number = |default: usize| arguments.next().and_then(|text| text.parse().ok()).unwrap_or(default);
-    let (producers, seconds, body, gather) = (number(100), number(5), number(256), number(1_000));
+    let (producers, seconds, body) = (number(100), number(5), number(256));
+    let (gather, delay) = (number(1_000), number(0));
+    let micros = |n: usize| Duration::from_micros(n as u64);
     let directory = arguments.next().unwrap_or_else(|| "target/journal-bench".to_owned());
     let _ = std::fs::remove_dir_all(&directory);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = runtime.expect("a runtime with two threads");
     let directory = Path::new(&directory);
-    runtime.block_on(bench(directory, producers, Duration::from_secs(seconds as u64), body, gather));
+    runtime.block_on(bench(
+        directory,
+        producers,
+        Duration::from_secs(seconds as u64),
+        body,
+        micros(gather),
+        micros(delay),
+    ));
     let _ = std::fs::remove_dir_all(directory);
 }
 
-async fn bench(directory: &Path, producers: usize, time: Duration, body: usize, gather: usize) {
-    let gather_max = Duration::from_micros(gather as u64);
+async fn bench(
+    directory: &Path,
+    producers: usize,
+    time: Duration,
+    body: usize,
+    gather_max: Duration,
+    delay: Duration,
+) {
     let config = JournalConfig { gather_max, ..JournalConfig::default() };
-    let open = || Journal::open(directory, config.clone()).expect("the journal opens");
+    let open = || {
+        let directory = Directory::open(directory).expect("the directory is ours");
+        Journal::on_disk(Arc::new(Slow { disk: directory, delay }), config.clone())
+            .expect("the journal opens")
+    };
     let journal = Arc::new(open());
     println!("{producers} producers, one message of {body} bytes in flight each, {} s", time.as_secs());
     append(&journal, producers, time, body, false).await;
@@ -151,4 +171,57 @@ fn cpu_seconds() -> f64 {
     let fields: Vec<_> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = |at: usize| fields.get(at).and_then(|text| text.parse::<f64>().ok()).unwrap_or_default();
     (ticks(11) + ticks(12)) / 100.0
+}
+
+/// A disk whose syncs take longer than they would: a virtual disk is kinder than a real one without a battery.
+struct Slow<T> {
+    disk: T,
+    delay: Duration,
+}
+
+impl Disk for Slow<Directory> {
+    fn names(&self) -> io::Result<Vec<String>> {
+        self.disk.names()
+    }
+
+    fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(Arc::new(Slow { disk: self.disk.create(name)?, delay: self.delay }))
+    }
+
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        Ok(Arc::new(Slow { disk: self.disk.open(name)?, delay: self.delay }))
+    }
+
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(name)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        Disk::sync(&self.disk)
+    }
+}
+
+impl DiskFile for Slow<Arc<dyn DiskFile>> {
+    fn size(&self) -> io::Result<u64> {
+        self.disk.size()
+    }
+
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        self.disk.read_at(buffer, position)
+    }
+
+    fn write_at(&self, bytes: &[u8], position: u64) -> io::Result<usize> {
+        self.disk.write_at(bytes, position)
+    }
+
+    fn truncate(&self, size: u64) -> io::Result<()> {
+        self.disk.truncate(size)
+    }
+
+    fn sync(&self) -> io::Result<()> {
+        if !self.delay.is_zero() {
+            std::thread::sleep(self.delay);
+        }
+        self.disk.sync()
+    }
 }

@@ -106,6 +106,7 @@ impl Writer {
         if let Err(error) = write_durably(&*active.opened.file, &bytes, position) {
             if error.ends_file {
                 tracing::error!(segment = active.segment.number, error = %error.source, "a journal segment ends");
+                active.segment.set_opened(None);
                 self.active = None;
             }
             return Err(error.source);

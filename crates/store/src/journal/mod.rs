@@ -56,12 +56,12 @@ use hub::telemetry::{Message, Millis};
 pub use damage::{Damage, Harm, Lost};
 pub use disk::{Directory, Disk, DiskFile};
 pub use recovery::{Cut, OpenError, Recovery};
+pub(crate) use tickets::Tickets;
 
 use ends::Ends;
 use queue::Queue;
 use recent::Recent;
 use segments::Segments;
-use tickets::Tickets;
 use writer::{Active, Writer};
 
 /// How a journal is set up.

@@ -233,7 +233,8 @@ impl Head {
             .map(|_| Section::read(&mut reader, partitions))
             .collect::<Result<Vec<_>, DecodeError>>()?;
         let bytes: u64 = sections.iter().map(|section| u64::from(section.bytes)).sum();
-        if !reader.is_empty() || bytes != u64::from(body_bytes) {
+        let in_range = position.checked_add(u64::from(head_bytes) + u64::from(body_bytes)).is_some();
+        if !reader.is_empty() || bytes != u64::from(body_bytes) || !in_range {
             return Err(HeadError::Damaged);
         }
         Ok(Self { flags, salt, position, head_bytes, body_bytes, ends, sections })

@@ -98,9 +98,10 @@ impl Directory {
     /// Opens the directory, making it when needed, and locks it. `ErrorKind::WouldBlock` says that another process
     /// (or another journal of this one) holds the lock.
     pub fn open(path: &Path) -> io::Result<Self> {
-        if !path.is_dir() {
-            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
-            if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+        let missing: Vec<_> = path.ancestors().take_while(|ancestor| !ancestor.is_dir()).collect();
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+        for made in missing {
+            if let Some(parent) = made.parent().filter(|parent| !parent.as_os_str().is_empty()) {
                 File::open(parent)?.sync_all()?;
             }
         }

@@ -25,7 +25,10 @@ mod codec;
 mod damage;
 mod disk;
 mod ends;
+#[doc(hidden)]
+pub mod fuzzing;
 mod index;
+mod prune;
 mod queue;
 mod reader;
 mod recent;
@@ -53,12 +56,12 @@ use hub::telemetry::{Message, Millis};
 pub use damage::{Damage, Harm, Lost};
 pub use disk::{Directory, Disk, DiskFile};
 pub use recovery::{Cut, OpenError, Recovery};
+pub(crate) use tickets::Tickets;
 
 use ends::Ends;
 use queue::Queue;
 use recent::Recent;
 use segments::Segments;
-use tickets::Tickets;
 use writer::{Active, Writer};
 
 /// How a journal is set up.
@@ -76,6 +79,9 @@ pub struct JournalConfig {
     pub retention: Duration,
     /// How large the journal may grow before older events are dropped early. Default: no such bound.
     pub bytes_max: Option<u64>,
+    /// How long the writer waits for more messages at most, and never longer than half of what a commit takes, when
+    /// as many as last time may still be coming. Default 1 ms; zero writes at once.
+    pub gather_max: Duration,
     /// How long a disk that failed is left alone before it is tried again. Default 200 ms.
     pub retry_after: Duration,
 }
@@ -89,6 +95,7 @@ impl Default for JournalConfig {
             recent_bytes_max: 16 * 1024 * 1024,
             retention: Duration::from_secs(24 * 60 * 60),
             bytes_max: None,
+            gather_max: Duration::from_millis(1),
             retry_after: writer::RETRY_AFTER,
         }
     }
@@ -268,55 +275,6 @@ impl Shared {
             damages.push(damage);
         }
     }
-
-    fn prune(&self, now: Millis) -> io::Result<usize> {
-        let retention = Millis::try_from(self.config.retention.as_millis()).unwrap_or(Millis::MAX);
-        let oldest_kept = now.saturating_sub(retention);
-        let newest = |starts: &[batch::End]| starts.iter().map(|end| end.last_time).max().unwrap_or_default();
-        let mut dropped = 0;
-        let mut rotated = false;
-        loop {
-            let table = self.segments.table();
-            let Some(oldest) = table.first() else { return Ok(dropped) };
-            let bytes: u64 = table.iter().map(|segment| segment.size()).sum();
-            let expired = match table.get(1) {
-                Some(next) => {
-                    newest(&next.starts) < oldest_kept || self.config.bytes_max.is_some_and(|max| bytes > max)
-                }
-                None => {
-                    let bounds =
-                        (0..self.config.partitions).filter_map(|partition| self.ends.bounds(partition));
-                    let (mut held, mut last) = (false, Millis::MIN);
-                    for bounds in bounds {
-                        held |= bounds.first_sequence < bounds.next_sequence;
-                        last = last.max(bounds.last_enqueued);
-                    }
-                    // The newest segment can go only when another one carries its numbers on.
-                    if held && last < oldest_kept && !rotated && self.queue.rotate() {
-                        rotated = true;
-                        continue;
-                    }
-                    false
-                }
-            };
-            if !expired {
-                return Ok(dropped);
-            }
-            let number = oldest.number;
-            let Some(first) = self.segments.forget_oldest(number) else { return Ok(dropped) };
-            self.ends.set_firsts(&first.starts);
-            self.remove_files(number)?;
-            dropped += 1;
-        }
-    }
-
-    fn remove_files(&self, number: u64) -> io::Result<()> {
-        self.segments.disk.remove(&segment::name(number))?;
-        match self.segments.disk.remove(&segment::index_name(number)) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
-    }
 }
 
 /// Runs what blocks on a thread for such work; without a runtime (a test, a tool) right here.
@@ -332,7 +290,7 @@ async fn aside<T: Send + 'static>(
     }
 }
 
-/// Locks, whatever happened to the thread that held it last: no state here is left half-changed by a panic.
+/// Locks, whatever happened to the thread that held it last: nothing that is done under a lock here can panic half-way.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -5,7 +5,7 @@
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, PoisonError, mpsc};
 use std::task::{Context, Poll, Waker};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hub::ports::event_log::AppendError;
 use hub::telemetry::{Message, Millis};
@@ -29,6 +29,10 @@ struct State {
     bytes: usize,
     /// The position of the last ticket given.
     position: u64,
+    /// The position of the last ticket that the writer took.
+    taken: u64,
+    /// The position that ends the writer's gathering.
+    wake_at: u64,
     /// Set while the disk takes nothing.
     refusing: Option<AppendError>,
     closing: bool,
@@ -64,6 +68,21 @@ pub(super) struct Chunk {
     before: Before,
 }
 
+/// What the writer waits for when something is there to write already.
+///
+/// Devices that send one message at a time all come back at once after a commit. Taking the first of them alone would
+/// make the others wait for two syncs, and in the end split them into two crowds that take turns.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Gather {
+    /// So many tickets are enough.
+    pub(super) tickets: u64,
+    /// And so long at most.
+    pub(super) time: Duration,
+}
+
+/// A shorter wait than this is over before the system has put the thread to sleep.
+const GATHER_MIN: Duration = Duration::from_micros(20);
+
 /// What the writer is to do next.
 #[derive(Debug)]
 pub(super) enum Work {
@@ -87,6 +106,8 @@ impl Queue {
             spare: Vec::new(),
             bytes: 0,
             position: 0,
+            taken: 0,
+            wake_at: u64::MAX,
             refusing: None,
             closing: false,
             idle: false,
@@ -125,7 +146,7 @@ impl Queue {
         batch.position = position;
         let added = batch.bytes - before;
         state.bytes += added;
-        let wake = std::mem::take(&mut state.idle);
+        let wake = std::mem::take(&mut state.idle) || position >= state.wake_at;
         drop(state);
         if wake {
             self.work.notify_one();
@@ -147,10 +168,22 @@ impl Queue {
     }
 
     /// Waits for work. Batches come first, so that closing drains.
-    pub(super) fn next(&self) -> Work {
+    pub(super) fn next(&self, gather: Gather) -> Work {
         let mut state = lock(&self.state);
+        let mut deadline = None;
         loop {
+            if state.gathers(gather) {
+                let now = Instant::now();
+                let left = deadline.get_or_insert(now + gather.time).saturating_duration_since(now);
+                if !left.is_zero() {
+                    state.wake_at = state.taken + gather.tickets;
+                    (state, _) = self.work.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
+                    state.wake_at = u64::MAX;
+                    continue;
+                }
+            }
             if let Some(batch) = state.batches.pop_front() {
+                state.taken = batch.position;
                 return Work::Commit(batch);
             }
             if let Some(reply) = state.rotate.take() {
@@ -164,8 +197,8 @@ impl Queue {
         }
     }
 
-    /// Gives a committed batch back.
-    pub(super) fn committed(&self, mut batch: Pending) {
+    /// Gives a committed batch back, and says how many tickets were given meanwhile.
+    pub(super) fn committed(&self, mut batch: Pending) -> u64 {
         let mut state = lock(&self.state);
         state.bytes -= batch.bytes;
         if state.spare.len() < SPARE_MAX {
@@ -175,6 +208,7 @@ impl Queue {
         if state.bytes <= self.bytes_max / 2 {
             state.wake_producers();
         }
+        state.position - state.taken
     }
 
     /// Drops all that waits and refuses what comes, until [`Queue::accept`]. Returns the last position given: all
@@ -185,6 +219,7 @@ impl Queue {
         state.batches.clear();
         state.bytes = 0;
         state.rotate = None;
+        state.taken = state.position;
         state.refusing = Some(error);
         state.wake_producers();
         state.position
@@ -233,6 +268,12 @@ impl Queue {
 impl State {
     fn wake_producers(&mut self) {
         self.space_wanted.drain(..).for_each(Waker::wake);
+    }
+
+    /// Whether the writer should wait for more before it takes the one batch that there is.
+    fn gathers(&self, gather: Gather) -> bool {
+        let alone = self.batches.len() == 1 && self.batches[0].bytes < BATCH_BYTES;
+        alone && !self.closing && gather.time >= GATHER_MIN && self.position - self.taken < gather.tickets
     }
 
     fn open_batch(&mut self) -> &mut Pending {

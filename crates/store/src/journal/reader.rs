@@ -66,10 +66,14 @@ impl Shared {
         bytes_max: usize,
     ) -> Result<Option<Vec<StoredEvent>>, ReadError> {
         let next = self.ends.next_sequence(partition).ok_or(ReadError::NoPartition(partition))?;
+        // What is pruned may still be in memory.
+        let from = from.max(self.ends.first_sequence(partition).unwrap_or_default());
         if from >= next || events_max == 0 {
             return Ok(Some(Vec::new()));
         }
-        let Some(sections) = self.recent.sections(partition, from, bytes_max) else { return Ok(None) };
+        let Some(sections) = self.recent.sections(partition, from, events_max, bytes_max) else {
+            return Ok(None);
+        };
         let mut batch = Batch { from, events_max, bytes_left: bytes_max, events: Vec::new() };
         for (placed, bytes) in sections {
             batch.take(&placed, bytes, next);
@@ -171,7 +175,7 @@ impl Shared {
         let opened = self.segments.open(segment, after).map_err(unwrap_scan)?;
         let Some(position) = super::lock(&opened.index).position(partition, target) else { return Ok(()) };
         let file = Arc::clone(&opened.file);
-        let mut walk = Walk::new(file, segment.salt, segment.starts.len(), position, segment.size());
+        let mut walk = Walk::new(file, segment.salt, Some(segment.starts.len()), position, segment.size());
         // Where the partition stood after the last good head.
         let mut end: Option<u64> = None;
         let mut damaged: Option<(u64, u64)> = None;

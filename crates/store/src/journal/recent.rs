@@ -47,12 +47,13 @@ impl Recent {
         }
     }
 
-    /// The sections that hold what is at or after a sequence number, up to about so many bytes; `None` when some of
-    /// it may be older than what is kept.
+    /// The sections that hold what is at or after a sequence number, up to about so many events and bytes; `None` when
+    /// some of it may be older than what is kept.
     pub(super) fn sections(
         &self,
         partition: u16,
         from: u64,
+        events_max: usize,
         bytes_max: usize,
     ) -> Option<Vec<(Placed, Bytes)>> {
         let state = lock(&self.state);
@@ -62,6 +63,7 @@ impl Recent {
         }
         let at = kept.partition_point(|(placed, _)| placed.next_sequence() <= from);
         let mut bytes = 0;
+        let end = from.saturating_add(events_max as u64);
         let mut sections = Vec::new();
         for (placed, section) in kept.range(at..) {
             sections.push((*placed, section.clone()));
@@ -69,7 +71,7 @@ impl Recent {
             if sections.len() > 1 {
                 bytes += section.len();
             }
-            if bytes >= bytes_max {
+            if bytes >= bytes_max || placed.next_sequence() >= end {
                 break;
             }
         }

@@ -262,9 +262,11 @@ pub(super) fn glance(record: Bytes, base: Millis, senders: &mut Senders) -> Resu
 }
 
 impl Glance {
-    /// Reads what is left of the record last glanced at.
+    /// Reads what is left of the record last glanced at. The message gets a copy of its bytes: a reader that keeps
+    /// one small event must not keep a whole batch with it.
     pub(super) fn read(self, senders: &mut Senders) -> Result<Message, DecodeError> {
-        let Self { enqueued, mut rest } = self;
+        let Self { enqueued, rest } = self;
+        let mut rest = Reader::new(Bytes::copy_from_slice(&rest.rest()));
         let sender = senders.current()?;
         let mut system = Vec::new();
         for _ in 0..rest.varint()? {

@@ -97,12 +97,15 @@ pub(super) fn recover(disk: &dyn Disk, partitions: u16) -> Result<Recovered, Ope
     let next_number = numbers.last().map_or(0, |newest| newest + 1);
     let mut report = Recovery::default();
     let mut table = Vec::new();
-    // From the newest on: a file that holds nothing at all is a leftover only while nothing newer is there.
+    // From the newest on: a file without a header is a leftover only while nothing newer is there.
     for number in numbers.into_iter().rev() {
         match read_segment(disk, number, partitions, &mut report)? {
-            Some(segment) => table.push(Arc::new(segment)),
-            None if table.is_empty() => remove_leftover(disk, number)?,
-            None => {}
+            Found::Segment(segment) => table.push(Arc::new(*segment)),
+            Found::NeverBegun if table.is_empty() => {
+                tracing::warn!(segment = number, "a journal segment that was never begun is removed");
+                disk.remove(&segment::name(number))?;
+            }
+            Found::NeverBegun | Found::Unreadable => {}
         }
     }
     table.reverse();
@@ -123,61 +126,71 @@ pub(super) fn recover(disk: &dyn Disk, partitions: u16) -> Result<Recovered, Ope
     Ok(Recovered { table, ends, next_number, begun, report })
 }
 
+/// What a file named like a segment is.
+enum Found {
+    Segment(Box<Segment>),
+    /// The header is durable before any batch is written; here it never was.
+    NeverBegun,
+    /// Nothing in it can be read. It is left as it is, for whoever can make something of it.
+    Unreadable,
+}
+
 fn read_segment(
     disk: &dyn Disk,
     number: u64,
     partitions: u16,
     report: &mut Recovery,
-) -> Result<Option<Segment>, OpenError> {
+) -> Result<Found, OpenError> {
     let file = disk.open(&segment::name(number))?;
     let size = file.size()?;
     let bytes = read_range(&*file, 0, size.min(HEADER_BYTES_MAX as u64) as usize)?;
-    let begin = Header::bytes(partitions.into()) as u64;
     match Header::read(&bytes) {
-        Ok(header) if header.starts.len() != usize::from(partitions) => {
-            Err(OpenError::Partitions { asked: partitions, found: header.starts.len() as u16 })
+        Ok(header) => {
+            check_partitions(partitions, header.starts.len())?;
+            let begin = Header::bytes(partitions.into()) as u64;
+            Ok(Found::Segment(Box::new(Segment::new(number, Some(header.salt), header.starts, begin, size))))
         }
-        Ok(header) => Ok(Some(Segment::new(number, Some(header.salt), header.starts, begin, size))),
         Err(HeaderError::Newer { version }) => {
             Err(OpenError::Newer { segment: number, problem: format!("format version {version}") })
         }
-        Err(HeaderError::Damaged) => read_headless(file, number, partitions, begin, size, report),
+        Err(HeaderError::Damaged) => read_headless(file, number, partitions, size, report),
     }
 }
 
-/// A segment without a good header: its first batch tells what the header did. Without any batch it is nothing.
+fn check_partitions(asked: u16, found: usize) -> Result<(), OpenError> {
+    if usize::from(asked) == found {
+        return Ok(());
+    }
+    Err(OpenError::Partitions { asked, found: found as u16 })
+}
+
+/// A segment without a good header: its first batch tells what the header did.
 fn read_headless(
     file: Arc<dyn DiskFile>,
     number: u64,
     partitions: u16,
-    begin: u64,
     size: u64,
     report: &mut Recovery,
-) -> Result<Option<Segment>, OpenError> {
-    let mut walk = Walk::new(file, None, partitions.into(), begin, size);
+) -> Result<Found, OpenError> {
+    let begin = Header::bytes(partitions.into()) as u64;
+    let damage = Damage { segment: number, position: 0, bytes: begin, harm: Harm::Header, lost: Vec::new() };
+    let mut walk = Walk::new(file, None, None, 0, size);
     loop {
         match walk.step().map_err(|source| ScanError::Walk { segment: number, source })? {
             Step::Batch(head) => {
-                report.damages.push(Damage {
-                    segment: number,
-                    position: 0,
-                    bytes: begin,
-                    harm: Harm::Header,
-                    lost: Vec::new(),
-                });
-                return Ok(Some(Segment::new(number, Some(head.salt), head.ends, begin, size)));
+                check_partitions(partitions, head.ends.len())?;
+                report.damages.push(damage);
+                let segment = Segment::new(number, Some(head.salt), head.ends, begin, size);
+                return Ok(Found::Segment(Box::new(segment)));
             }
             Step::Damaged { .. } => {}
-            Step::Tail { .. } | Step::End => return Ok(None),
+            Step::Tail { .. } | Step::End if size <= begin => return Ok(Found::NeverBegun),
+            Step::Tail { .. } | Step::End => {
+                report.damages.push(Damage { bytes: size, ..damage });
+                return Ok(Found::Unreadable);
+            }
         }
     }
-}
-
-/// Removes the file of a segment that never came to be: its header was durable before anything in it counted.
-fn remove_leftover(disk: &dyn Disk, number: u64) -> Result<(), OpenError> {
-    tracing::warn!(segment = number, "a journal segment that was never begun is removed");
-    disk.remove(&segment::name(number))?;
-    Ok(())
 }
 
 fn index_sealed(

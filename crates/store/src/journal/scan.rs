@@ -59,7 +59,7 @@ pub(super) fn scan(
 ) -> Result<Scan, ScanError> {
     let size = file.size()?;
     let wrap = |source| ScanError::Walk { segment: segment.number, source };
-    let mut walk = Walk::new(file, segment.salt, segment.starts.len(), segment.begin, size);
+    let mut walk = Walk::new(file, segment.salt, Some(segment.starts.len()), segment.begin, size);
     let mut found = Scan {
         ends: segment.starts.clone(),
         end: segment.begin,

@@ -52,8 +52,8 @@ impl Events {
         }
         self.events_left -= 1;
         let sequence = self.next.next_sequence;
-        let offset = self.start_offset + (self.bytes - self.left.len()) as u64;
-        self.next.next_sequence += 1;
+        let offset = self.start_offset.saturating_add((self.bytes - self.left.len()) as u64);
+        self.next.next_sequence = sequence.saturating_add(1);
         let record = match self.record() {
             Ok(record) => record,
             Err(error) => {

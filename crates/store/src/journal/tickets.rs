@@ -11,7 +11,7 @@ use super::lock;
 
 /// The watermark of settled positions. All that is settled is durable but for the ranges that failed.
 #[derive(Debug, Default)]
-pub(super) struct Tickets {
+pub(crate) struct Tickets {
     settled: AtomicU64,
     /// The last position that failed; 0 when none did. Stored before `settled`.
     failed: AtomicU64,
@@ -37,12 +37,12 @@ struct Failure {
 const FAILURES_MAX: usize = 1024;
 
 impl Tickets {
-    /// Settles all tickets up to a position and wakes who waits for them.
-    pub(super) fn settle(&self, position: u64, result: Result<(), AppendError>) {
+    /// Settles all tickets up to a position and wakes who waits for them; says how many there were.
+    pub(crate) fn settle(&self, position: u64, result: Result<(), AppendError>) -> u64 {
         let mut state = lock(&self.state);
         let first = self.settled.load(Ordering::Relaxed) + 1;
         if position < first {
-            return;
+            return 0;
         }
         if let Err(error) = result {
             state.fail(Failure { first, last: position, error });
@@ -54,10 +54,11 @@ impl Tickets {
         let ready = std::mem::replace(&mut state.waiting, later);
         drop(state);
         ready.into_values().for_each(Waker::wake);
+        position + 1 - first
     }
 
     /// Ready when the ticket is settled. The last waker given for a ticket is the one that is called.
-    pub(super) fn poll(&self, position: u64, cx: &mut Context<'_>) -> Poll<Result<(), AppendError>> {
+    pub(crate) fn poll(&self, position: u64, cx: &mut Context<'_>) -> Poll<Result<(), AppendError>> {
         if self.settled.load(Ordering::Acquire) < position {
             let mut state = lock(&self.state);
             if self.settled.load(Ordering::Acquire) < position {

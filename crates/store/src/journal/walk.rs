@@ -13,7 +13,7 @@ use super::disk::{DiskFile, read_full};
 pub(super) struct Walk {
     file: Arc<dyn DiskFile>,
     salt: Option<u64>,
-    partitions: usize,
+    partitions: Option<usize>,
     /// Nothing from here on is looked at.
     limit: u64,
     position: u64,
@@ -49,11 +49,12 @@ pub(super) enum WalkError {
 const WINDOW_BYTES: usize = 256 * 1024;
 
 impl Walk {
-    /// A walk from a position on. Without a salt (its header is damaged) the first batch found tells it.
+    /// A walk from a position on. Without a salt or a number of partitions (the header is damaged) the first batch
+    /// found tells them.
     pub(super) fn new(
         file: Arc<dyn DiskFile>,
         salt: Option<u64>,
-        partitions: usize,
+        partitions: Option<usize>,
         position: u64,
         limit: u64,
     ) -> Self {
@@ -123,8 +124,9 @@ impl Walk {
         }
         let Some(claimed) = Head::claimed_bytes(&bytes) else { return Ok(None) };
         match Head::read(&self.bytes_at(position, claimed)?) {
-            Ok(head) if head.ends.len() == self.partitions => {
+            Ok(head) if self.partitions.is_none_or(|partitions| partitions == head.ends.len()) => {
                 self.salt = Some(head.salt);
+                self.partitions = Some(head.ends.len());
                 Ok(Some(head))
             }
             Ok(_) | Err(HeadError::Damaged) => Ok(None),

@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use hub::ports::event_log::AppendError;
@@ -12,7 +12,7 @@ use hub::telemetry::Millis;
 use super::batch::{self, End, Head, Placed, Section};
 use super::disk::{DiskFile, write_all};
 use super::index::Index;
-use super::queue::{Pending, Work};
+use super::queue::{Gather, Pending, Work};
 use super::segment::{self, Header};
 use super::segments::{Opened, Segment, save_index};
 use super::{Shared, lock};
@@ -25,6 +25,9 @@ pub(super) struct Writer {
     /// Where each partition stands durably.
     ends: Vec<End>,
     next_number: u64,
+    gather: Gather,
+    /// How long a commit takes, smoothed.
+    commit_time: Duration,
 }
 
 /// The segment that takes batches.
@@ -43,27 +46,23 @@ impl Active {
 
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>, active: Option<Active>, ends: Vec<End>, next_number: u64) -> Self {
-        Self { shared, active, ends, next_number }
+        let (gather, commit_time) = (Gather::default(), Duration::ZERO);
+        Self { shared, active, ends, next_number, gather, commit_time }
     }
 
     /// Writes until the queue is closed and drained.
     pub(super) fn run(mut self) {
         let guard = Guard(Arc::clone(&self.shared));
         loop {
-            match self.shared.queue.next() {
-                Work::Commit(batch) => match self.commit(&batch) {
-                    Ok(()) => {
-                        let position = batch.position;
-                        // Room first: who is woken may append at once.
-                        self.shared.queue.committed(batch);
-                        self.shared.tickets.settle(position, Ok(()));
+            match self.shared.queue.next(self.gather) {
+                Work::Commit(batch) => {
+                    let start = Instant::now();
+                    match self.commit(&batch) {
+                        Ok(()) => self.committed(batch, start.elapsed()),
+                        Err(error) if self.refuse_until_writable(&error) => break,
+                        Err(_) => {}
                     }
-                    Err(error) => {
-                        if self.refuse_until_writable(&error) {
-                            break;
-                        }
-                    }
-                },
+                }
                 Work::Rotate(reply) => {
                     if let Err(error) = self.begin_segment() {
                         tracing::warn!(%error, "no new journal segment could be begun");
@@ -76,6 +75,17 @@ impl Writer {
         }
         self.seal();
         drop(guard);
+    }
+
+    /// Tells the producers, and learns how many of them come back together.
+    fn committed(&mut self, batch: Pending, time: Duration) {
+        let position = batch.position;
+        // Room first: who is woken may append at once.
+        let meanwhile = self.shared.queue.committed(batch);
+        let settled = self.shared.tickets.settle(position, Ok(()));
+        self.commit_time = (self.commit_time * 3 + time) / 4;
+        let time = (self.commit_time / 2).min(self.shared.config.gather_max);
+        self.gather = Gather { tickets: settled + meanwhile, time };
     }
 
     /// Makes sure that there is a segment to write to.
@@ -96,6 +106,7 @@ impl Writer {
         if let Err(error) = write_durably(&*active.opened.file, &bytes, position) {
             if error.ends_file {
                 tracing::error!(segment = active.segment.number, error = %error.source, "a journal segment ends");
+                active.segment.set_opened(None);
                 self.active = None;
             }
             return Err(error.source);

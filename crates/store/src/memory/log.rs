@@ -8,11 +8,24 @@ use hub::ports::BoxFuture;
 use hub::ports::event_log::{AppendError, Bounds, EventLog, ReadError, StartPosition, StoredEvent, Ticket};
 use hub::telemetry::{Message, Millis};
 
-/// An event log without a disk. What is appended is "durable" at once.
+use crate::journal::Tickets;
+
+/// An event log without a disk. What is appended is "durable" at once, unless a test holds it back to see that
+/// nobody is told too early.
 #[derive(Debug)]
 pub struct MemoryLog {
-    partitions: Vec<Mutex<Ring>>,
+    state: Mutex<State>,
+    tickets: Tickets,
     events_max: usize,
+}
+
+#[derive(Debug)]
+struct State {
+    partitions: Vec<Ring>,
+    /// The position of the last ticket given.
+    position: u64,
+    /// What was appended since [`MemoryLog::hold`].
+    held: Option<Vec<(u16, Vec<Message>)>>,
 }
 
 #[derive(Debug, Default)]
@@ -28,24 +41,76 @@ struct Ring {
 impl MemoryLog {
     /// A log with so many partitions, of which each keeps so many events.
     pub fn new(partitions: u16, events_max: usize) -> Self {
-        Self { partitions: (0..partitions).map(|_| Mutex::default()).collect(), events_max }
+        let partitions = (0..partitions).map(|_| Ring::default()).collect();
+        let state = State { partitions, position: 0, held: None };
+        Self { state: Mutex::new(state), tickets: Tickets::default(), events_max }
     }
 
-    fn ring(&self, partition: u16) -> Option<MutexGuard<'_, Ring>> {
-        let ring = self.partitions.get(usize::from(partition))?;
-        Some(ring.lock().unwrap_or_else(PoisonError::into_inner))
+    /// From now on what is appended is not durable, as if the disk took its time.
+    pub fn hold(&self) {
+        self.state().held.get_or_insert_default();
     }
 
-    fn find_now(&self, partition: u16, start: StartPosition) -> Result<u64, ReadError> {
-        let ring = self.ring(partition).ok_or(ReadError::NoPartition(partition))?;
+    /// Makes durable what was held back, or fails it with an error, and holds nothing back any longer.
+    pub fn release(&self, result: Result<(), AppendError>) {
+        let mut state = self.state();
+        let position = state.position;
+        let mut wakers = Vec::new();
+        for (partition, messages) in state.held.take().unwrap_or_default() {
+            if result.is_ok() {
+                let ring = &mut state.partitions[usize::from(partition)];
+                wakers.append(&mut ring.push(&messages, self.events_max));
+            }
+        }
+        drop(state);
+        wakers.into_iter().for_each(Waker::wake);
+        self.tickets.settle(position, result);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn ring(&self, partition: u16) -> Result<&Ring, ReadError> {
+        self.partitions.get(usize::from(partition)).ok_or(ReadError::NoPartition(partition))
+    }
+}
+
+impl Ring {
+    /// Takes messages, and gives those who wait for them.
+    fn push(&mut self, messages: &[Message], events_max: usize) -> Vec<Waker> {
+        for message in messages {
+            let stored = match self.last_offset {
+                None => message.enqueued,
+                Some(_) => message.enqueued.max(self.last_time),
+            };
+            let (sequence, offset) = (self.next_sequence, self.next_offset);
+            self.events.push_back(StoredEvent { sequence, offset, stored, message: message.clone() });
+            self.next_sequence += 1;
+            self.next_offset += 1 + message.metered_bytes() as u64;
+            (self.last_offset, self.last_time) = (Some(offset), stored);
+            if self.events.len() > events_max {
+                self.events.pop_front();
+            }
+        }
+        std::mem::take(&mut self.waiting)
+    }
+
+    fn first_sequence(&self) -> u64 {
+        self.events.front().map_or(self.next_sequence, |event| event.sequence)
+    }
+
+    fn find(&self, start: StartPosition) -> Result<u64, ReadError> {
         let first = |meets: &dyn Fn(&StoredEvent) -> bool| {
-            ring.events.iter().find(|event| meets(event)).map_or(ring.next_sequence, |event| event.sequence)
+            self.events.iter().find(|event| meets(event)).map_or(self.next_sequence, |event| event.sequence)
         };
         Ok(match start {
-            StartPosition::Earliest => first(&|_| true),
-            StartPosition::Latest => ring.next_sequence,
-            StartPosition::Offset { offset, .. } if ring.last_offset.is_none_or(|last| offset > last) => {
-                let last = ring.last_offset.map_or(-1, |last| last as i64);
+            StartPosition::Earliest => self.first_sequence(),
+            StartPosition::Latest => self.next_sequence,
+            StartPosition::Offset { offset, .. } if self.last_offset.is_none_or(|last| offset > last) => {
+                let last = self.last_offset.map_or(-1, |last| last as i64);
                 return Err(ReadError::OffsetBeyondEnd { asked: offset, last });
             }
             StartPosition::Offset { offset, inclusive } => {
@@ -60,56 +125,40 @@ impl MemoryLog {
         })
     }
 
-    fn read_now(
-        &self,
-        partition: u16,
-        from: u64,
-        events_max: usize,
-        bytes_max: usize,
-    ) -> Result<Vec<StoredEvent>, ReadError> {
-        let ring = self.ring(partition).ok_or(ReadError::NoPartition(partition))?;
+    fn read(&self, from: u64, events_max: usize, bytes_max: usize) -> Vec<StoredEvent> {
         let mut bytes = 0;
-        let wanted = ring.events.iter().skip_while(|event| event.sequence < from).take(events_max);
-        Ok(wanted
+        let wanted = self.events.iter().skip_while(|event| event.sequence < from).take(events_max);
+        wanted
             .take_while(|event| {
                 let fits = bytes < bytes_max.max(1);
                 bytes += event.message.metered_bytes();
                 fits
             })
             .cloned()
-            .collect())
+            .collect()
     }
 }
 
 impl EventLog for MemoryLog {
     fn partition_count(&self) -> u16 {
-        self.partitions.len() as u16
+        self.state().partitions.len() as u16
     }
 
     fn append(&self, partition: u16, messages: &[Message]) -> Result<Ticket, AppendError> {
-        let mut ring = self.ring(partition).ok_or(AppendError::NoPartition(partition))?;
-        for message in messages {
-            let stored =
-                if ring.next_sequence == 0 { message.enqueued } else { message.enqueued.max(ring.last_time) };
-            let event = StoredEvent {
-                sequence: ring.next_sequence,
-                offset: ring.next_offset,
-                stored,
-                message: message.clone(),
-            };
-            ring.next_sequence += 1;
-            ring.last_offset = Some(event.offset);
-            ring.next_offset += 1 + message.metered_bytes() as u64;
-            ring.last_time = stored;
-            ring.events.push_back(event);
-            if ring.events.len() > self.events_max {
-                ring.events.pop_front();
-            }
+        let mut guard = self.state();
+        let state = &mut *guard;
+        let ring = state.partitions.get_mut(usize::from(partition));
+        let ring = ring.ok_or(AppendError::NoPartition(partition))?;
+        state.position += 1;
+        let position = state.position;
+        if let Some(held) = &mut state.held {
+            held.push((partition, messages.to_vec()));
+            return Ok(Ticket { partition, position });
         }
-        let position = ring.next_sequence;
-        let ready = std::mem::take(&mut ring.waiting);
-        drop(ring);
-        ready.into_iter().for_each(Waker::wake);
+        let wakers = ring.push(messages, self.events_max);
+        drop(guard);
+        wakers.into_iter().for_each(Waker::wake);
+        self.tickets.settle(position, Ok(()));
         Ok(Ticket { partition, position })
     }
 
@@ -117,14 +166,15 @@ impl EventLog for MemoryLog {
         Poll::Ready(())
     }
 
-    fn poll_durable(&self, _: Ticket, _: &mut Context<'_>) -> Poll<Result<(), AppendError>> {
-        Poll::Ready(Ok(()))
+    fn poll_durable(&self, ticket: Ticket, cx: &mut Context<'_>) -> Poll<Result<(), AppendError>> {
+        self.tickets.poll(ticket.position, cx)
     }
 
     fn bounds(&self, partition: u16) -> Option<Bounds> {
-        let ring = self.ring(partition)?;
+        let state = self.state();
+        let ring = state.ring(partition).ok()?;
         Some(Bounds {
-            first_sequence: ring.events.front().map_or(ring.next_sequence, |event| event.sequence),
+            first_sequence: ring.first_sequence(),
             next_sequence: ring.next_sequence,
             last_offset: ring.last_offset,
             last_enqueued: ring.last_time,
@@ -132,7 +182,8 @@ impl EventLog for MemoryLog {
     }
 
     fn find(&self, partition: u16, start: StartPosition) -> BoxFuture<'_, Result<u64, ReadError>> {
-        Box::pin(std::future::ready(self.find_now(partition, start)))
+        let found = self.state().ring(partition).and_then(|ring| ring.find(start));
+        Box::pin(std::future::ready(found))
     }
 
     fn read(
@@ -142,11 +193,13 @@ impl EventLog for MemoryLog {
         events_max: usize,
         bytes_max: usize,
     ) -> BoxFuture<'_, Result<Vec<StoredEvent>, ReadError>> {
-        Box::pin(std::future::ready(self.read_now(partition, from, events_max, bytes_max)))
+        let read = self.state().ring(partition).map(|ring| ring.read(from, events_max, bytes_max));
+        Box::pin(std::future::ready(read))
     }
 
     fn poll_readable(&self, partition: u16, from: u64, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(mut ring) = self.ring(partition) else { return Poll::Ready(()) };
+        let mut state = self.state();
+        let Some(ring) = state.partitions.get_mut(usize::from(partition)) else { return Poll::Ready(()) };
         if ring.next_sequence > from {
             return Poll::Ready(());
         }
@@ -154,5 +207,27 @@ impl EventLog for MemoryLog {
             ring.waiting.push(cx.waker().clone());
         }
         Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_back_is_neither_durable_nor_read() {
+        let log = MemoryLog::new(1, 10);
+        let cx = &mut Context::from_waker(Waker::noop());
+        log.hold();
+        let first = log.append(0, &[]).expect("room");
+        assert_eq!(log.poll_durable(first, cx), Poll::Pending);
+        log.release(Err(AppendError::NoSpace));
+        assert_eq!(log.poll_durable(first, cx), Poll::Ready(Err(AppendError::NoSpace)));
+        log.hold();
+        let second = log.append(0, &[]).expect("room");
+        log.release(Ok(()));
+        assert_eq!(log.poll_durable(second, cx), Poll::Ready(Ok(())));
+        let third = log.append(0, &[]).expect("room");
+        assert_eq!(log.poll_durable(third, cx), Poll::Ready(Ok(())));
     }
 }

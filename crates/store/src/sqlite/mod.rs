@@ -193,7 +193,7 @@ impl Readers {
     }
 }
 
-/// Locks, whatever happened to the thread that held it last: no state here is left half-changed by a panic.
+/// Locks, whatever happened to the thread that held it last: nothing that is done under a lock here can panic half-way.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -2,8 +2,14 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod journal_damage;
+mod journal_decoders;
+mod journal_faults;
+mod journal_kill;
+mod journal_model;
 mod log_battery;
 mod messages;
+mod power;
 mod registry_battery;
 mod sqlite;
 

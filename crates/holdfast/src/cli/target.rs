@@ -1,6 +1,7 @@
 //! The running hub that a command talks to.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, bail};
@@ -37,7 +38,7 @@ pub(super) struct TargetArgs {
         global = true
     )]
     connection_string: Option<String>,
-    /// The CA to trust; the system's when absent.
+    /// The CA to trust; the ready file names it too.
     #[arg(long, value_name = "FILE", env = "HOLDFAST_CA_FILE", global = true)]
     ca_file: Option<PathBuf>,
     /// The management credential, for the commands of Holdfast's own API.
@@ -94,17 +95,19 @@ fn read_ready_file(path: &Path) -> anyhow::Result<Value> {
 }
 
 fn agent(ca_file: Option<&Path>) -> anyhow::Result<ureq::Agent> {
-    let mut tls = TlsConfig::builder().provider(TlsProvider::Rustls);
-    if let Some(path) = ca_file {
-        let failed = || format!("could not read the CA file {}", path.display());
-        let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(path)
-            .with_context(failed)?
-            .collect::<Result<_, _>>()
-            .with_context(failed)?;
-        let certificates: Vec<_> =
-            certificates.iter().map(|certificate| Certificate::from_der(certificate).to_owned()).collect();
-        tls = tls.root_certs(RootCerts::new_with_certs(&certificates));
-    }
+    let path = ca_file.context(
+        "no CA to trust is named. Name it by --ca-file FILE or HOLDFAST_CA_FILE, or give the ready file, which names \
+         it; a hub keeps it in its data directory as ca.pem",
+    )?;
+    let failed = || format!("could not read the CA file {}", path.display());
+    let certificates: Vec<CertificateDer<'static>> =
+        CertificateDer::pem_file_iter(path).with_context(failed)?.collect::<Result<_, _>>().with_context(failed)?;
+    let certificates: Vec<_> =
+        certificates.iter().map(|certificate| Certificate::from_der(certificate).to_owned()).collect();
+    let tls = TlsConfig::builder()
+        .provider(TlsProvider::Rustls)
+        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+        .root_certs(RootCerts::new_with_certs(&certificates));
     let config = ureq::Agent::config_builder()
         .tls_config(tls.build())
         .https_only(true)

@@ -7,10 +7,18 @@
 #![warn(missing_docs)]
 
 pub mod access;
+pub mod authenticate;
+pub mod authorities;
+pub mod certificate;
 pub mod decision;
 pub mod error;
+pub mod hub;
 pub mod identity;
+pub mod policies;
 pub mod ports;
+pub mod readers;
 pub mod record;
 pub mod refusal;
+pub mod registry;
+pub mod sas;
 pub mod telemetry;

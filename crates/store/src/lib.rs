@@ -3,6 +3,11 @@
 
 #![warn(missing_docs)]
 
+mod bus;
 pub mod journal;
 pub mod memory;
 pub mod sqlite;
+
+pub use bus::MemoryBus;
+pub use journal::{Journal, JournalConfig};
+pub use sqlite::{SqliteConfig, SqliteRegistry};

@@ -20,6 +20,9 @@ pub trait EventLog: Send + Sync {
     /// partition where that is later: stream time never goes back.
     fn append(&self, partition: u16, messages: &[Message]) -> Result<Ticket, AppendError>;
 
+    /// Ready when `append` would not answer [`AppendError::Full`]; else the waker is called when it would not.
+    fn poll_space(&self, cx: &mut Context<'_>) -> Poll<()>;
+
     /// Ready when the ticket is durable, or when it never will be; else the waker is called when that is known.
     fn poll_durable(&self, ticket: Ticket, cx: &mut Context<'_>) -> Poll<Result<(), AppendError>>;
 

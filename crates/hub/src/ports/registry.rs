@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::BoxFuture;
 use crate::decision::{Decision, DecisionFilter, Numbered};
+use crate::identity::DeviceId;
 use crate::record::{Key, Kind, Record};
 
 /// Versioned records, and the audit record that commits with each change of them.
@@ -18,6 +19,16 @@ pub trait Registry: Send + Sync {
         after: Option<Key>,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<(Key, Versioned)>, StoreError>>;
+
+    /// All records of one kind that belong to a device, in the order of their keys: its modules, its sessions.
+    fn list_of(
+        &self,
+        kind: Kind,
+        device: DeviceId,
+    ) -> BoxFuture<'_, Result<Vec<(Key, Versioned)>, StoreError>>;
+
+    /// How many devices are disabled.
+    fn count_disabled(&self) -> BoxFuture<'_, Result<u64, StoreError>>;
 
     /// How many records of a kind there are.
     fn count(&self, kind: Kind) -> BoxFuture<'_, Result<u64, StoreError>>;

@@ -39,6 +39,7 @@ mod section;
 mod segment;
 mod segments;
 mod tickets;
+mod wakers;
 mod walk;
 mod writer;
 
@@ -212,6 +213,10 @@ impl EventLog for Journal {
         }
         let position = self.shared.queue.append(partition, messages)?;
         Ok(Ticket { partition, position })
+    }
+
+    fn poll_space(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.shared.queue.poll_space(cx)
     }
 
     fn poll_durable(&self, ticket: Ticket, cx: &mut Context<'_>) -> Poll<Result<(), AppendError>> {

@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, PoisonError, mpsc};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use hub::ports::event_log::AppendError;
@@ -11,6 +12,7 @@ use hub::telemetry::{Message, Millis};
 
 use super::lock;
 use super::record::{self, Before};
+use super::wakers::Wakers;
 
 /// The queue between the producers and the writer.
 #[derive(Debug)]
@@ -38,6 +40,8 @@ struct State {
     /// The writer waits.
     idle: bool,
     rotate: Option<mpsc::Sender<()>>,
+    /// Producers that were told that the queue is full.
+    space_wanted: Wakers,
     partitions: usize,
 }
 
@@ -109,6 +113,7 @@ impl Queue {
             closing: false,
             idle: false,
             rotate: None,
+            space_wanted: Wakers::default(),
             partitions,
         };
         Self { state: Mutex::new(state), work: Condvar::new(), bytes_max }
@@ -150,6 +155,17 @@ impl Queue {
         Ok(position)
     }
 
+    /// Ready once half of the queue is free again, so that those who waited do not meet a full one at once. Ready too
+    /// when the queue takes nothing for another reason, which the next append then tells.
+    pub(super) fn poll_space(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = lock(&self.state);
+        if state.closing || state.refusing.is_some() || state.bytes <= self.bytes_max / 2 {
+            return Poll::Ready(());
+        }
+        state.space_wanted.add(cx.waker());
+        Poll::Pending
+    }
+
     /// Waits for work. Batches come first, so that closing drains.
     pub(super) fn next(&self, gather: Gather) -> Work {
         let mut state = lock(&self.state);
@@ -188,7 +204,12 @@ impl Queue {
             batch.clear();
             state.spare.push(batch);
         }
-        state.position - state.taken
+        let meanwhile = state.position - state.taken;
+        let ready =
+            if state.bytes <= self.bytes_max / 2 { state.space_wanted.take() } else { Wakers::default() };
+        drop(state);
+        ready.wake();
+        meanwhile
     }
 
     /// Drops all that waits and refuses what comes, until [`Queue::accept`]. Returns the last position given: all
@@ -201,7 +222,10 @@ impl Queue {
         state.rotate = None;
         state.taken = state.position;
         state.refusing = Some(error);
-        state.position
+        let (position, ready) = (state.position, state.space_wanted.take());
+        drop(state);
+        ready.wake();
+        position
     }
 
     /// Takes messages again.
@@ -221,8 +245,12 @@ impl Queue {
 
     /// Takes nothing from now on; what waits is still written.
     pub(super) fn close(&self) {
-        lock(&self.state).closing = true;
+        let mut state = lock(&self.state);
+        state.closing = true;
+        let ready = state.space_wanted.take();
+        drop(state);
         self.work.notify_one();
+        ready.wake();
     }
 
     /// Asks the writer to begin a new segment, and waits until it has. False when it did not.

@@ -162,6 +162,10 @@ impl EventLog for MemoryLog {
         Ok(Ticket { partition, position })
     }
 
+    fn poll_space(&self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
+
     fn poll_durable(&self, ticket: Ticket, cx: &mut Context<'_>) -> Poll<Result<(), AppendError>> {
         self.tickets.poll(ticket.position, cx)
     }

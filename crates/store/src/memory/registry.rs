@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use hub::decision::{Act, Decision, DecisionFilter, Numbered};
+use hub::identity::DeviceId;
 use hub::ports::BoxFuture;
 use hub::ports::registry::{Change, Registry, StoreError, Versioned, Watcher};
-use hub::record::{Key, Kind};
+use hub::record::{Key, Kind, Record, Status};
 
 use crate::sqlite::device_of;
 
@@ -121,6 +122,21 @@ impl Registry for MemoryRegistry {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<(Key, Versioned)>, StoreError>> {
         ready(Ok(self.list_now(kind, after.as_ref(), limit)))
+    }
+
+    fn list_of(
+        &self,
+        kind: Kind,
+        device: DeviceId,
+    ) -> BoxFuture<'_, Result<Vec<(Key, Versioned)>, StoreError>> {
+        let mut records = self.list_now(kind, None, usize::MAX);
+        records.retain(|(key, _)| key.parts().0 == device.as_str());
+        ready(Ok(records))
+    }
+
+    fn count_disabled(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
+        let disabled = |stored: &&Versioned| matches!(&stored.record, Record::Device(device) if device.status == Status::Disabled);
+        ready(Ok(lock(&self.state).records.values().filter(disabled).count() as u64))
     }
 
     fn count(&self, kind: Kind) -> BoxFuture<'_, Result<u64, StoreError>> {

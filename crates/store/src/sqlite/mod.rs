@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
 use hub::decision::{Decision, DecisionFilter, Numbered};
+use hub::identity::DeviceId;
 use hub::ports::BoxFuture;
 use hub::ports::registry::{Change, Registry, StoreError, Versioned, Watcher};
 use hub::record::{Key, Kind};
@@ -115,6 +116,18 @@ impl Registry for SqliteRegistry {
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<(Key, Versioned)>, StoreError>> {
         Box::pin(self.readers.run(move |connection| rows::list(connection, kind, after.as_ref(), limit)))
+    }
+
+    fn list_of(
+        &self,
+        kind: Kind,
+        device: DeviceId,
+    ) -> BoxFuture<'_, Result<Vec<(Key, Versioned)>, StoreError>> {
+        Box::pin(self.readers.run(move |connection| rows::list_of(connection, kind, &device)))
+    }
+
+    fn count_disabled(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
+        Box::pin(self.readers.run(rows::count_disabled))
     }
 
     fn count(&self, kind: Kind) -> BoxFuture<'_, Result<u64, StoreError>> {

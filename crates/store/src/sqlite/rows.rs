@@ -1,6 +1,7 @@
 //! The statements, and how keys, records and decisions become rows. Nothing else in here speaks SQL but the schema.
 
 use hub::decision::{Act, Decision, DecisionFilter, Numbered};
+use hub::identity::DeviceId;
 use hub::ports::registry::{Change, StoreError, Versioned, Write};
 use hub::record::{Key, Kind};
 use rusqlite::types::ToSql;
@@ -46,11 +47,28 @@ pub(super) fn list(
 ) -> Result<Vec<(Key, Versioned)>, StoreError> {
     // No owner is empty, so that the pair of empty texts comes before every key.
     let (owner, name) = after.map(Key::parts).unwrap_or_default();
+    let sql = "SELECT owner, name, version, body FROM records
+               WHERE kind = ?1 AND (owner, name) > (?2, ?3) ORDER BY owner, name LIMIT ?4";
+    select(connection, kind, sql, params![kind as u8, owner, name, limit_of(limit)])
+}
+
+pub(super) fn list_of(
+    connection: &Connection,
+    kind: Kind,
+    device: &DeviceId,
+) -> Result<Vec<(Key, Versioned)>, StoreError> {
+    let sql = "SELECT owner, name, version, body FROM records WHERE kind = ?1 AND owner = ?2 ORDER BY name";
+    select(connection, kind, sql, params![kind as u8, device.as_str()])
+}
+
+fn select(
+    connection: &Connection,
+    kind: Kind,
+    sql: &str,
+    values: &[&dyn ToSql],
+) -> Result<Vec<(Key, Versioned)>, StoreError> {
     let rows = connection
-        .prepare_cached(
-            "SELECT owner, name, version, body FROM records
-             WHERE kind = ?1 AND (owner, name) > (?2, ?3) ORDER BY owner, name LIMIT ?4",
-        )
+        .prepare_cached(sql)
         .and_then(|mut statement| {
             let row = |row: &rusqlite::Row<'_>| {
                 Ok((
@@ -60,9 +78,7 @@ pub(super) fn list(
                     row.get::<_, String>(3)?,
                 ))
             };
-            statement
-                .query_map(params![kind as u8, owner, name, limit_of(limit)], row)?
-                .collect::<Result<Vec<_>, _>>()
+            statement.query_map(values, row)?.collect::<Result<Vec<_>, _>>()
         })
         .map_err(store_error)?;
     rows.into_iter()
@@ -79,6 +95,15 @@ pub(super) fn count(connection: &Connection, kind: Kind) -> Result<u64, StoreErr
         .prepare_cached("SELECT records FROM kinds WHERE kind = ?1")
         .and_then(|mut statement| statement.query_row([kind as u8], |row| row.get(0)).optional())
         .map(Option::unwrap_or_default)
+        .map_err(store_error)
+}
+
+pub(super) fn count_disabled(connection: &Connection) -> Result<u64, StoreError> {
+    // The condition is that of the index `devices_disabled`, to the letter.
+    let sql = "SELECT COUNT(*) FROM records WHERE kind = 1 AND json_extract(body, '$.status') = 'disabled'";
+    connection
+        .prepare_cached(sql)
+        .and_then(|mut statement| statement.query_row([], |row| row.get(0)))
         .map_err(store_error)
 }
 

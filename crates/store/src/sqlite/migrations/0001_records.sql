@@ -9,6 +9,10 @@ CREATE TABLE records (
     PRIMARY KEY (kind, owner, name)
 ) STRICT;
 
+-- Only what is disabled is in it, so that counting that is quick in a fleet where most is not.
+CREATE INDEX devices_disabled ON records (owner)
+WHERE kind = 1 AND json_extract(body, '$.status') = 'disabled';
+
 -- How many records of each kind there are: counting a million of them takes too long for a health page.
 CREATE TABLE kinds (
     kind    INTEGER PRIMARY KEY,

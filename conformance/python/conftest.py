@@ -1,0 +1,52 @@
+"""One hub per test module; what it printed is shown with every failure."""
+
+import os
+import uuid
+
+import pytest
+
+from harness.events import Reader
+from harness.hub import Hub
+from harness.rest import Registry
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory):
+    hub = Hub(data=tmp_path_factory.mktemp("data"))
+    hub.start()
+    # The one way to hand a CA to azure-iot-hub, which speaks through `requests`.
+    before = os.environ.get("REQUESTS_CA_BUNDLE")
+    os.environ["REQUESTS_CA_BUNDLE"] = hub.ca_file
+    yield hub
+    if before is None:
+        os.environ.pop("REQUESTS_CA_BUNDLE", None)
+    else:
+        os.environ["REQUESTS_CA_BUNDLE"] = before
+    hub.stop()
+
+
+@pytest.fixture(scope="module")
+def registry(hub):
+    return Registry(hub)
+
+
+@pytest.fixture(scope="module")
+def reader(hub):
+    reader = Reader(hub)
+    yield reader
+    reader.close()
+
+
+@pytest.fixture
+def name():
+    """An identity name that no other test uses."""
+    return f"d-{uuid.uuid4().hex[:12]}"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = yield
+    hub = getattr(item, "funcargs", {}).get("hub")
+    if report.failed and isinstance(hub, Hub):
+        report.sections.append(("hub stderr", hub.stderr()))
+    return report

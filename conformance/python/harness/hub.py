@@ -1,0 +1,148 @@
+"""One `holdfast dev` process on a loopback address of its own.
+
+`HOLDFAST_BIN` names the binary. Readiness is the ready file, not a pause; a hub that does not end
+within ten seconds of SIGTERM fails the test that stopped it.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+from harness.address import fresh_address
+
+READY_SECONDS_MAX = 15
+STOP_SECONDS_MAX = 10
+
+
+class HubFailure(AssertionError):
+    """The hub itself did not start, stop or answer as its contract says."""
+
+
+def binary() -> str:
+    path = os.environ.get("HOLDFAST_BIN")
+    if not path:
+        raise HubFailure("set HOLDFAST_BIN to the holdfast binary under judgement")
+    return path
+
+
+class Hub:
+    """A running hub and what its ready file says of it."""
+
+    def __init__(self, data: Path | None = None, hostnames: tuple[str, ...] = ()):
+        self.address = fresh_address()
+        self.data = data
+        self.hostnames = hostnames
+        self.folder = Path(tempfile.mkdtemp(prefix="holdfast-conformance-"))
+        self.ready: dict = {}
+        self._process: subprocess.Popen | None = None
+
+    def start(self) -> "Hub":
+        ready_file = self.ready_file
+        ready_file.unlink(missing_ok=True)
+        command = [binary(), "dev", "--listen", self.address, "--ready-file", str(ready_file)]
+        if self.data:
+            command += ["--data", str(self.data)]
+        for name in self.hostnames:
+            command += ["--hostname", name]
+        with open(self.folder / "stdout", "ab") as out, open(self.folder / "stderr", "ab") as err:
+            self._process = subprocess.Popen(command, stdout=out, stderr=err, stdin=subprocess.DEVNULL)
+        self.ready = self._await_ready()
+        return self
+
+    def stop(self) -> None:
+        """Ends the hub as an operator does, and fails when it lingers."""
+        process, self._process = self._process, None
+        if process is None or process.poll() is not None:
+            return
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(STOP_SECONDS_MAX)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise HubFailure(f"the hub lingered {STOP_SECONDS_MAX} s after SIGTERM\n{self.stderr()}") from None
+
+    def kill(self) -> None:
+        """Ends the hub as a power loss does."""
+        process, self._process = self._process, None
+        if process:
+            process.kill()
+            process.wait()
+
+    def wait(self) -> int:
+        """The exit status of a hub that was told to end; fails when it lingers."""
+        process, self._process = self._process, None
+        return process.wait(STOP_SECONDS_MAX)
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def cli(self, *arguments: str):
+        """Runs a command of the binary against this hub and returns its JSON answer."""
+        command = [binary(), *arguments, "--ready-file", str(self.ready_file), "-o", "json"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+        if done.returncode != 0:
+            raise HubFailure(f"{' '.join(command)} ended with {done.returncode}: {done.stderr}{done.stdout}")
+        return json.loads(done.stdout) if done.stdout.strip() else None
+
+    def why(self, *device: str) -> list[dict]:
+        """The explained refusals, newest first; all of them when no device is named."""
+        answer = self.cli("why", *device)
+        return answer["entries"] if isinstance(answer, dict) else answer
+
+    def stderr(self, lines: int = 80) -> str:
+        path = self.folder / "stderr"
+        text = path.read_text(errors="replace") if path.exists() else ""
+        return "\n".join(text.splitlines()[-lines:])
+
+    @property
+    def ready_file(self) -> Path:
+        return self.folder / "ready.json"
+
+    @property
+    def hostname(self) -> str:
+        return self.ready["hostname"]
+
+    @property
+    def ca_file(self) -> str:
+        return self.ready["ca_file"]
+
+    @property
+    def ca_text(self) -> str:
+        return Path(self.ca_file).read_text()
+
+    @property
+    def ports(self) -> dict[str, int]:
+        return self.ready["ports"]
+
+    @property
+    def service_connection_string(self) -> str:
+        return self.ready["service_connection_string"]
+
+    @property
+    def eventhub_connection_string(self) -> str:
+        return self.ready["eventhub_connection_string"]
+
+    def policy_key(self, policy: str) -> str:
+        return connection_string_parts(self.ready["policies"][policy])["SharedAccessKey"]
+
+    def _await_ready(self) -> dict:
+        deadline = time.monotonic() + READY_SECONDS_MAX
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                raise HubFailure(f"the hub ended with {self._process.returncode} before it was ready\n{self.stderr()}")
+            try:
+                return json.loads(self.ready_file.read_text())
+            except (FileNotFoundError, json.JSONDecodeError):
+                time.sleep(0.02)
+        self.kill()
+        raise HubFailure(f"no ready file within {READY_SECONDS_MAX} s\n{self.stderr()}")
+
+
+def connection_string_parts(text: str) -> dict[str, str]:
+    return dict(part.split("=", 1) for part in text.split(";") if part)

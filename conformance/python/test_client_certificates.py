@@ -1,0 +1,172 @@
+"""Client certificates of every make, on both TLS versions: admitted or refused by the hub, never by the handshake."""
+
+import ssl
+
+import pytest
+
+from harness import devices
+from harness.certificates import Authority, Validity, self_signed, self_signed_v1
+from harness.events import body_of
+from harness.raw_mqtt import RawDevice
+
+VERSIONS = {"TLS 1.2": ssl.TLSVersion.TLSv1_2, "TLS 1.3": ssl.TLSVersion.TLSv1_3}
+
+
+@pytest.fixture(params=VERSIONS)
+def tls(request):
+    return VERSIONS[request.param]
+
+
+@pytest.fixture(scope="module")
+def root(hub, tmp_path_factory):
+    root = Authority(tmp_path_factory.mktemp("authority"), "trusted root")
+    hub.cli("certificate", "add", str(root.certificate_file), "--verified")
+    return root
+
+
+def register(registry, name, credential, digest: str = "sha256", slot: str = "primaryThumbprint") -> None:
+    thumbprints = {"primaryThumbprint": "0" * 64, "secondaryThumbprint": "1" * 64}
+    thumbprints[slot] = getattr(credential, digest)
+    registry.create(name, {"type": "selfSigned", "x509Thumbprint": thumbprints})
+
+
+@pytest.mark.parametrize("algorithm", ["EC", "RSA-2048", "RSA-4096"])
+def test_a_self_signed_certificate_is_known_by_its_thumbprint(algorithm, tls, hub, registry, reader, name, tmp_path):
+    own = self_signed(tmp_path, name, algorithm)
+    register(registry, name, own)
+    with RawDevice(hub, name, credential=own, tls=tls) as device:
+        assert device.connack == 0
+        assert device.publish(f"devices/{name}/messages/events/", b"x")
+    assert reader.from_device(name)
+
+
+@pytest.mark.parametrize("slot", ["primaryThumbprint", "secondaryThumbprint"])
+@pytest.mark.parametrize("digest", ["sha1", "sha256"])
+def test_either_digest_in_either_slot_will_do(digest, slot, hub, registry, name, tmp_path):
+    own = self_signed(tmp_path, name)
+    register(registry, name, own, digest, slot)
+    with RawDevice(hub, name, credential=own) as device:
+        assert device.connack == 0
+
+
+@pytest.mark.parametrize("algorithm", ["EC", "RSA-2048"])
+def test_a_version_1_certificate_is_admitted_by_its_thumbprint(algorithm, tls, hub, registry, name, tmp_path):
+    own = self_signed_v1(tmp_path, name, algorithm)
+    register(registry, name, own)
+    with RawDevice(hub, name, credential=own, tls=tls) as device:
+        assert device.connack == 0
+
+
+@pytest.mark.parametrize("make", [self_signed, self_signed_v1], ids=["v3", "v1"])
+def test_an_rsa_1024_certificate_reaches_the_hub_and_gets_its_own_answer(make, tls, hub, registry, name, tmp_path):
+    own = make(tmp_path, name, "RSA-1024")
+    register(registry, name, own)
+    with RawDevice(hub, name, credential=own, tls=tls, security_level=0) as device:
+        assert device.connack == 5
+    assert [entry["cause"] for entry in hub.why(name)] == ["certificate-weak"]
+
+
+def test_the_sdk_sends_with_a_version_1_certificate(hub, registry, reader, name, tmp_path):
+    own = self_signed_v1(tmp_path, name)
+    register(registry, name, own)
+    with devices.connected(devices.by_certificate(hub, name, own)) as client:
+        client.send_message("as old as 1988")
+    [event] = reader.from_device(name)
+    assert body_of(event) == b"as old as 1988"
+
+
+@pytest.mark.parametrize("with_root", [False, True], ids=["to the intermediate", "to the root"])
+def test_a_chain_to_a_verified_root_is_admitted(with_root, tls, hub, registry, root, name, tmp_path):
+    middle = Authority(tmp_path, "middle", parent=root)
+    issued = Authority(tmp_path, "lower", parent=middle).issue(name)
+    if with_root:
+        with open(issued.chain_file, "a") as chain:
+            chain.write(root.certificate_file.read_text())
+    registry.create(name, {"type": "certificateAuthority"})
+    with RawDevice(hub, name, credential=issued, tls=tls) as device:
+        assert device.connack == 0
+
+
+def test_a_leaf_straight_from_the_root_is_admitted(hub, registry, root, name):
+    registry.create(name, {"type": "certificateAuthority"})
+    with RawDevice(hub, name, credential=root.issue(name)) as device:
+        assert device.connack == 0
+
+
+def cause_of_refusal(hub, name, credential) -> str:
+    with RawDevice(hub, name, credential=credential) as device:
+        assert device.connack == 5
+        assert device.closed.wait(5)
+    return hub.why(name)[0]["cause"]
+
+
+def test_a_chain_to_an_unknown_root_is_refused(hub, registry, root, name, tmp_path):
+    stranger = Authority(tmp_path, "strange root")
+    registry.create(name, {"type": "certificateAuthority"})
+    assert cause_of_refusal(hub, name, stranger.issue(name)) == "untrusted-chain"
+
+
+def test_a_root_of_the_same_name_but_another_key_is_refused(hub, registry, root, name, tmp_path):
+    impostor = Authority(tmp_path, "trusted root")
+    registry.create(name, {"type": "certificateAuthority"})
+    assert cause_of_refusal(hub, name, impostor.issue(name)) == "untrusted-chain"
+
+
+def test_a_chain_without_its_intermediate_is_refused(hub, registry, root, name, tmp_path):
+    issued = Authority(tmp_path, "middle", parent=root).issue(name)
+    first = issued.chain_file.read_text().split("-----END CERTIFICATE-----")[0]
+    issued.chain_file.write_text(f"{first}-----END CERTIFICATE-----\n")
+    registry.create(name, {"type": "certificateAuthority"})
+    assert cause_of_refusal(hub, name, issued) == "untrusted-chain"
+
+
+def test_a_device_certificate_may_not_issue_others(hub, registry, root, name, tmp_path):
+    parent = root.issue(f"{name}-parent")
+    posing = Authority(tmp_path, "posing", parent=root)
+    posing.certificate_file, posing.key_file = parent.chain_file, parent.key_file
+    registry.create(name, {"type": "certificateAuthority"})
+    assert cause_of_refusal(hub, name, posing.issue(name)) == "untrusted-chain"
+
+
+def test_a_certificate_for_another_name_is_refused(hub, registry, root, name):
+    registry.create(name, {"type": "certificateAuthority"})
+    assert cause_of_refusal(hub, name, root.issue(f"{name}-other")) == "certificate-name"
+
+
+@pytest.mark.parametrize("moved", [Validity.past(), Validity.days_from_now(10, 20)], ids=["ended", "not begun"])
+def test_a_certificate_outside_its_time_is_refused(moved, hub, registry, root, name, tmp_path):
+    registry.create(name, {"type": "certificateAuthority"})
+    assert cause_of_refusal(hub, name, root.issue(name, validity=moved)) == "certificate-expired"
+    own = self_signed(tmp_path, f"{name}-own", validity=moved)
+    register(registry, f"{name}-own", own)
+    assert cause_of_refusal(hub, f"{name}-own", own) == "certificate-expired"
+
+
+def test_a_thumbprint_of_another_certificate_is_refused(hub, registry, name, tmp_path):
+    register(registry, name, self_signed(tmp_path, name))
+    assert cause_of_refusal(hub, name, self_signed(tmp_path, f"{name}-2")) == "thumbprint-mismatch"
+
+
+def test_a_certificate_for_a_device_of_keys_is_refused(hub, registry, name, tmp_path):
+    registry.create(name)
+    assert cause_of_refusal(hub, name, self_signed(tmp_path, name)) == "credential-kind"
+
+
+def test_a_key_for_a_device_of_certificates_is_refused(hub, registry, name, tmp_path):
+    from harness import sas
+
+    register(registry, name, self_signed(tmp_path, name))
+    token = sas.token(f"{hub.hostname}/devices/{name}", sas.new_key())
+    with RawDevice(hub, name, token) as device:
+        assert device.connack == 5
+    assert hub.why(name)[0]["cause"] == "credential-kind"
+
+
+def test_a_module_signs_in_with_its_own_certificate(hub, registry, name, tmp_path):
+    own = self_signed(tmp_path, name)
+    registry.create(name)
+    authentication = {"type": "selfSigned", "x509Thumbprint": {"primaryThumbprint": own.sha1}}
+    body = {"deviceId": name, "moduleId": "m1", "authentication": authentication}
+    assert registry.rest.call("PUT", f"/devices/{name}/modules/m1", body).status in (200, 201)
+    with RawDevice(hub, f"{name}/m1", credential=own) as device:
+        assert device.connack == 0

@@ -1,0 +1,106 @@
+"""What the binary promises to those who start it and to those who script it."""
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+
+import pytest
+
+from harness import devices
+from harness.address import fresh_address
+from harness.events import body_of
+from harness.hub import Hub, binary, connection_string_parts
+from harness.raw_mqtt import RawDevice
+from harness.rest import Identity
+
+
+def test_the_ready_file_says_all_that_a_script_needs(hub):
+    ready = hub.ready
+    assert os.kill(ready["pid"], 0) is None
+    assert ready["hostname"] == hub.address
+    assert ready["ports"] == {"https": 443, "mqtt": 8883, "amqp": 5671}
+    assert "BEGIN CERTIFICATE" in hub.ca_text
+    assert set(ready["policies"]) == {"iothubowner", "service", "device", "registryRead", "registryReadWrite"}
+    for policy, text in ready["policies"].items():
+        parts = connection_string_parts(text)
+        assert (parts["HostName"], parts["SharedAccessKeyName"]) == (hub.address, policy)
+    assert ready["service_connection_string"] == ready["policies"]["iothubowner"]
+    assert connection_string_parts(ready["eventhub_connection_string"])["EntityPath"]
+    assert stat.S_IMODE(os.stat(ready["management_credential_file"]).st_mode) == 0o600
+
+
+def test_the_keys_of_the_policies_differ(hub):
+    assert len({hub.policy_key(policy) for policy in hub.ready["policies"]}) == 5
+
+
+def test_a_device_made_on_the_command_line_connects_and_sends(hub, reader, name):
+    made = hub.cli("device", "create", name)
+    identity = Identity(hub, made)
+    with devices.connected(devices.by_key(hub, identity)) as client:
+        client.send_message("hello")
+    [event] = reader.from_device(name)
+    assert body_of(event) == b"hello"
+
+
+def test_an_error_of_the_command_line_ends_with_a_status_and_a_sentence(hub, name):
+    hub.cli("device", "create", name)
+    command = [binary(), "device", "create", name, "--ready-file", str(hub.ready_file), "-o", "json"]
+    again = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    assert again.returncode != 0
+    assert name in again.stderr and "panicked" not in again.stderr
+
+
+def test_two_hubs_run_side_by_side_on_the_same_ports(hub, tmp_path):
+    other = Hub(data=tmp_path).start()
+    try:
+        assert other.ports == hub.ports
+        assert other.policy_key("iothubowner") != hub.policy_key("iothubowner")
+    finally:
+        other.stop()
+
+
+def test_an_address_that_is_taken_is_named_in_the_refusal_to_start(hub, tmp_path):
+    command = [binary(), "dev", "--listen", hub.address, "--ready-file", str(tmp_path / "ready"), "--data", str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    assert done.returncode != 0
+    assert hub.address in done.stderr
+    assert not (tmp_path / "ready").exists()
+
+
+def test_a_data_directory_serves_one_hub_at_a_time(hub, tmp_path):
+    ready_file = tmp_path / "ready"
+    command = [binary(), "dev", "--listen", fresh_address(), "--ready-file", str(ready_file), "--data", str(hub.data)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    assert done.returncode != 0
+    assert not ready_file.exists()
+
+
+def test_another_host_name_is_served_when_asked_for(tmp_path):
+    named = Hub(data=tmp_path, hostnames=("hub.conformance.test",)).start()
+    try:
+        assert named.hostname == "hub.conformance.test"
+        assert connection_string_parts(named.service_connection_string)["HostName"] == "hub.conformance.test"
+    finally:
+        named.stop()
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT], ids=lambda value: value.name)
+def test_a_signal_ends_the_hub_with_connections_open(sent, tmp_path):
+    hub = Hub(data=tmp_path).start()
+    with socket.create_connection((hub.address, hub.ports["mqtt"])):
+        os.kill(hub.ready["pid"], sent)
+        assert hub.wait() == 0
+
+
+def test_no_key_and_no_token_is_printed(hub, registry, name):
+    identity = registry.create(name)
+    token = identity.token()
+    with RawDevice(hub, name, token) as device:
+        assert device.connack == 0
+    with RawDevice(hub, name, token + "x") as device:
+        assert device.connack == 5
+    printed = (hub.folder / "stderr").read_text() + (hub.folder / "stdout").read_text()
+    for secret in (identity.key, token, token.split("sig=")[1].split("&")[0]):
+        assert secret not in printed

@@ -1,0 +1,221 @@
+"""The permission matrix: each right alone against each operation, nothing more and nothing less."""
+
+import uuid
+
+import pytest
+import requests
+
+from azure.eventhub import EventHubConsumerClient
+from azure.eventhub.exceptions import EventHubError
+
+from harness import sas
+from harness.events import consumer
+from harness.hub import connection_string_parts
+from harness.raw_mqtt import RawDevice
+from harness.rest import API_VERSION, Answer, Rest
+
+RIGHTS = {
+    "registryRead": {"RegistryRead"},
+    "registryReadWrite": {"RegistryRead", "RegistryWrite"},
+    "service": {"ServiceConnect"},
+    "device": {"DeviceConnect"},
+    "iothubowner": {"RegistryRead", "RegistryWrite", "ServiceConnect", "DeviceConnect"},
+}
+
+# The operation, the right that opens it, and what it answers to that right.
+OPERATIONS = [
+    ("GET", "/devices?top=5", None, "RegistryRead", 200),
+    ("GET", "/devices/{there}", None, "RegistryRead", 200),
+    ("GET", "/devices/{there}/modules", None, "RegistryRead", 200),
+    ("GET", "/devices/{there}/modules/m1", None, "RegistryRead", 200),
+    ("GET", "/statistics/devices", None, "RegistryRead", 200),
+    ("PUT", "/devices/{new}", {"deviceId": "{new}"}, "RegistryWrite", 200),
+    ("PUT", "/devices/{there}/modules/{new}", {"deviceId": "{there}", "moduleId": "{new}"}, "RegistryWrite", (200, 201)),
+    ("POST", "/devices", [{"id": "{new}", "importMode": "create"}], "RegistryWrite", 200),
+    (
+        "POST",
+        "/devices/keys/regenerate",
+        {"policyKey": "secondaryKey", "devices": [{"id": "{there}"}]},
+        "RegistryWrite",
+        200,
+    ),
+    ("DELETE", "/devices/{doomed}/modules/m1", None, "RegistryWrite", 204),
+    ("DELETE", "/devices/{doomed}", None, "RegistryWrite", 204),
+    ("GET", "/statistics/service", None, "ServiceConnect", 200),
+    ("POST", "/devices/{there}/messages/events", "telemetry", "DeviceConnect", 204),
+]
+
+
+@pytest.mark.parametrize("policy", RIGHTS)
+@pytest.mark.parametrize("method, path, body, right, success", OPERATIONS, ids=lambda value: str(value)[:48])
+def test_a_policy_opens_exactly_what_its_rights_name(policy, method, path, body, right, success, hub, registry, names):
+    answer = Rest(hub, policy).call(method, names.fill(path), names.fill(body))
+    if right in RIGHTS[policy]:
+        assert answer.status in (success if isinstance(success, tuple) else (success,)), answer
+    else:
+        assert_unauthorized(answer)
+        names.assert_untouched()
+
+
+@pytest.mark.parametrize("policy", RIGHTS)
+def test_telemetry_is_read_with_service_connect_only(policy, hub):
+    client = EventHubConsumerClient.from_connection_string(
+        event_hub_string(hub, policy), "$Default", connection_verify=hub.ca_file, retry_total=0
+    )
+    with client:
+        if "ServiceConnect" in RIGHTS[policy]:
+            assert client.get_partition_ids()
+        else:
+            with pytest.raises(EventHubError):
+                client.get_partition_ids()
+
+
+@pytest.mark.parametrize("policy", RIGHTS)
+def test_a_device_connects_with_device_connect_only(policy, hub, names):
+    token = sas.token(hub.hostname, hub.policy_key(policy), policy)
+    with RawDevice(hub, names.there, token) as device:
+        assert device.connack == (0 if "DeviceConnect" in RIGHTS[policy] else 5)
+
+
+@pytest.mark.parametrize(
+    "scope, opens",
+    [
+        ("{host}", {"list", "one", "other", "modules", "statistics"}),
+        ("{host}/devices", {"list", "one", "other", "modules"}),
+        ("{host}/DEVICES", {"list", "one", "other", "modules"}),
+        ("{host}/devices/{there}", {"one", "modules"}),
+        ("{host}/devices/{there}/modules", {"modules"}),
+        ("{host}/devices/{there}x", set()),
+        ("{host}/dev", set()),
+        ("{host}/twins", set()),
+        ("{host}/statistics", {"statistics"}),
+        ("other.example.net", set()),
+        ("", set()),
+    ],
+)
+def test_a_token_opens_only_what_lies_under_its_resource(scope, opens, hub, names):
+    paths = {
+        "list": "/devices?top=5",
+        "one": f"/devices/{names.there}",
+        "other": f"/devices/{names.doomed}",
+        "modules": f"/devices/{names.there}/modules",
+        "statistics": "/statistics/devices",
+    }
+    resource = scope.format(host=hub.hostname, there=names.there)
+    rest = Rest(hub, authorization=sas.token(resource, hub.policy_key("iothubowner"), "iothubowner"))
+    answered = {what: rest.call("GET", path) for what, path in paths.items()}
+    assert {what for what, answer in answered.items() if answer.status == 200} == opens
+    for what in paths.keys() - opens:
+        assert_unauthorized(answered[what])
+
+
+def test_a_device_key_never_opens_the_service_api(hub, registry, names):
+    key = registry.rest.expect(200, "GET", f"/devices/{names.there}")["authentication"]["symmetricKey"]["primaryKey"]
+    for resource in (hub.hostname, f"{hub.hostname}/devices/{names.there}"):
+        rest = Rest(hub, authorization=sas.token(resource, key))
+        for method, path, body, right, _success in OPERATIONS:
+            if right != "DeviceConnect":
+                assert_unauthorized(rest.call(method, names.fill(path), names.fill(body)))
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        lambda good: good.replace("sig=", "sig=A"),
+        lambda good: good.replace("&se=", "&se=9"),
+        lambda good: good.replace("skn=iothubowner", "skn=nobody"),
+        lambda good: good.replace("skn=iothubowner", "skn=service"),
+        lambda good: good.replace("&skn=iothubowner", ""),
+        lambda good: good.replace("SharedAccessSignature ", "Bearer "),
+        lambda good: good.replace("SharedAccessSignature ", ""),
+        lambda good: "SharedAccessSignature sr=&sig=&se=",
+        lambda good: "SharedAccessSignature",
+        lambda good: "Basic aGk6aG8=",
+    ],
+    ids=[
+        *("signature", "expiry moved", "policy unknown", "policy of another key", "no policy"),
+        *("Bearer", "no scheme", "all empty", "scheme alone", "Basic"),
+    ],
+)
+def test_a_broken_token_is_refused(broken, hub):
+    good = sas.token(hub.hostname, hub.policy_key("iothubowner"), "iothubowner")
+    assert Rest(hub, authorization=good).call("GET", "/devices?top=1").status == 200
+    assert_unauthorized(Rest(hub, authorization=broken(good)).call("GET", "/devices?top=1"))
+
+
+def test_no_token_at_all_is_refused(hub):
+    response = requests.get(
+        f"https://{hub.hostname}/devices", params={"api-version": API_VERSION}, verify=hub.ca_file, timeout=10
+    )
+    assert_unauthorized(Answer(response.status_code, response.headers, response.json()))
+
+
+@pytest.mark.parametrize("seconds, opens", [(-240, True), (-360, False), (60, True)])
+def test_a_token_is_taken_until_five_minutes_past_its_end(seconds, opens, hub):
+    token = sas.token(hub.hostname, hub.policy_key("iothubowner"), "iothubowner", seconds)
+    answer = Rest(hub, authorization=token).call("GET", "/devices?top=1")
+    assert answer.status == (200 if opens else 401)
+
+
+def test_no_azure_right_opens_the_hubs_own_api(hub):
+    """Whatever path that API has, the owner's token alone must not be what the command line uses."""
+    credential = hub.ready["management_credential_file"]
+    assert credential
+    import os
+    import stat
+
+    assert stat.S_IMODE(os.stat(credential).st_mode) == 0o600
+
+
+def test_an_unknown_event_hub_name_is_refused(hub):
+    client = consumer(hub, eventhub_name="another", retry_total=0)
+    with client, pytest.raises(EventHubError):
+        client.get_partition_ids()
+
+
+class Names:
+    """Ids for one row of the matrix: one device that stays, one to delete, one that does not exist yet."""
+
+    def __init__(self, registry):
+        tag = uuid.uuid4().hex[:10]
+        self.there, self.doomed, self.new = f"there-{tag}", f"doomed-{tag}", f"new-{tag}"
+        self._registry = registry
+        for device in (self.there, self.doomed):
+            registry.create(device)
+            registry.create_module(device, "m1")
+
+    def fill(self, value):
+        if isinstance(value, str):
+            names = {"{there}": self.there, "{doomed}": self.doomed, "{new}": self.new}
+            for placeholder, device in names.items():
+                value = value.replace(placeholder, device)
+            return value
+        if isinstance(value, list):
+            return [self.fill(item) for item in value]
+        if isinstance(value, dict):
+            return {key: self.fill(item) for key, item in value.items()}
+        return value
+
+    def assert_untouched(self) -> None:
+        rest = self._registry.rest
+        assert rest.call("GET", f"/devices/{self.new}").status == 404
+        assert rest.call("GET", f"/devices/{self.doomed}/modules/m1").status == 200
+        assert rest.call("GET", f"/devices/{self.there}/modules/{self.new}").status == 404
+
+
+@pytest.fixture
+def names(registry):
+    return Names(registry)
+
+
+def event_hub_string(hub, policy: str) -> str:
+    parts = connection_string_parts(hub.eventhub_connection_string)
+    parts |= {"SharedAccessKeyName": policy, "SharedAccessKey": hub.policy_key(policy)}
+    return ";".join(f"{key}={value}" for key, value in parts.items())
+
+
+def assert_unauthorized(answer: Answer) -> None:
+    """401 for every missing right, with an Azure code and without a word of what would have opened it."""
+    assert answer.status == 401, answer
+    assert answer.error in ("IotHubUnauthorizedAccess", "IotHubUnauthorized"), answer
+    assert answer.body["Message"].startswith(f"ErrorCode:{answer.error};")

@@ -1,0 +1,259 @@
+//! The wiring: opens what lasts, makes what is missing, starts the listeners, and stops in order.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use hub::decision::{Door, Origin};
+use hub::hub::{Hub, Settings};
+use hub::ports::bus::Ending;
+use hub::ports::clock::Clock;
+use hub::ports::registry::Registry;
+use hub::record::Key;
+use hub::registry::By;
+use jiff::Timestamp;
+use store::{Journal, JournalConfig, MemoryBus, SqliteConfig, SqliteRegistry};
+use tokio::net::TcpListener;
+use tokio::sync::{mpsc, watch};
+
+use crate::config::Config;
+use crate::drain::Drain;
+use crate::files::create_private_directory;
+use crate::fronts::amqp::{self, AmqpFront};
+use crate::fronts::https::HttpsFront;
+use crate::fronts::mqtt::MqttFront;
+use crate::listen::accept;
+use crate::management::Management;
+use crate::recorder::QueueRecorder;
+use crate::secrets::{KeyRing, SystemRandom};
+use crate::tls::{ServerCertificate, server_config};
+
+/// How often old events are looked for.
+const PRUNE_EVERY: Duration = Duration::from_secs(60);
+/// Changes that may wait for their connections to be rechecked; beyond it everything is.
+const CHANGES_MAX: usize = 10_000;
+
+/// A running hub.
+pub(crate) struct App {
+    /// The rules and their ports.
+    pub(crate) hub: Arc<Hub>,
+    /// The file of the authority that clients must trust.
+    pub(crate) authority_file: PathBuf,
+    /// The file of the management credential.
+    pub(crate) credential_file: PathBuf,
+    /// The ports that are served.
+    pub(crate) ports: Ports,
+    /// What could not be served, and why.
+    pub(crate) not_served: Vec<(Door, SocketAddr, io::Error)>,
+    journal: Arc<Journal>,
+    registry: Arc<SqliteRegistry>,
+    recorder: Arc<QueueRecorder>,
+    drain: Drain,
+    drain_deadline: Duration,
+    /// Removed with the hub when it is a temporary one.
+    _temporary: Option<tempfile::TempDir>,
+}
+
+/// The ports that are served; `None` where one could not be bound.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Ports {
+    /// HTTPS and WebSockets.
+    pub(crate) https: Option<u16>,
+    /// MQTT.
+    pub(crate) mqtt: Option<u16>,
+    /// AMQP.
+    pub(crate) amqp: Option<u16>,
+}
+
+/// The clock of the machine.
+struct SystemClock;
+
+impl Clock for SystemClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::now()
+    }
+}
+
+impl App {
+    /// Opens everything and starts to listen.
+    pub(crate) async fn start(config: &Config, temporary: Option<tempfile::TempDir>) -> anyhow::Result<Self> {
+        config.check()?;
+        create_private_directory(&config.data)?;
+        let management = Arc::new(Management::open(&config.data)?);
+        let hosts = config.hosts();
+        let certificate = ServerCertificate::open(&config.data, &hosts, Timestamp::now())?;
+        let secrets = Arc::new(KeyRing::open(&config.data)?);
+        let registry: Arc<SqliteRegistry> = Arc::new(SqliteRegistry::open(
+            &config.data.join("registry.db"),
+            &SqliteConfig { decisions_max: config.decisions_kept, ..SqliteConfig::default() },
+        )?);
+        let journal = Arc::new(Journal::open(
+            &config.data.join("journal"),
+            JournalConfig {
+                partitions: config.partitions,
+                retention: config.retention(),
+                ..JournalConfig::default()
+            },
+        )?);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let recorder = QueueRecorder::start(registry.clone(), clock.clone());
+        let hub = Arc::new(Hub {
+            registry: registry.clone(),
+            log: journal.clone(),
+            secrets,
+            bus: Arc::new(MemoryBus::new()),
+            clock,
+            random: Arc::new(SystemRandom),
+            recorder: recorder.clone(),
+            readers: Arc::default(),
+            settings: Settings {
+                hosts,
+                event_hub_name: config.event_hub_name(),
+                modules_per_device_max: config.modules_per_device,
+            },
+        });
+        let by = By { actor: "first start".to_owned(), origin: Origin::default() };
+        hub.ensure_default_policies(&by).await.context("the default policies could not be made")?;
+        let policy_changes = recheck_on_change(&hub, &*registry);
+        prune_now_and_then(&journal);
+
+        let mut app = Self {
+            hub,
+            authority_file: certificate.authority.clone(),
+            credential_file: management.file.clone(),
+            ports: Ports::default(),
+            not_served: Vec::new(),
+            journal,
+            registry,
+            recorder,
+            drain: Drain::new(),
+            drain_deadline: Duration::from_secs(config.drain_seconds),
+            _temporary: temporary,
+        };
+        app.listen(config, &certificate, management, policy_changes).await?;
+        Ok(app)
+    }
+
+    async fn listen(
+        &mut self,
+        config: &Config,
+        certificate: &ServerCertificate,
+        management: Arc<Management>,
+        policy_changes: watch::Receiver<u64>,
+    ) -> anyhow::Result<()> {
+        let (hub, drain) = (self.hub.clone(), self.drain.clone());
+        let amqp = Arc::new(AmqpFront {
+            hub: hub.clone(),
+            config: amqp::config(),
+            policy_changes,
+            drain: drain.clone(),
+        });
+        if let Some((listener, port)) = self.bind(Door::Https, config, config.https_port).await {
+            let front = HttpsFront {
+                hub: hub.clone(),
+                management,
+                recorder: self.recorder.clone(),
+                amqp: amqp.clone(),
+                drain: drain.clone(),
+            };
+            let tls = server_config(certificate, &[b"http/1.1"])?;
+            tokio::spawn(accept(listener, Door::Https, tls, hub.clone(), Arc::new(front), drain.clone()));
+            self.ports.https = Some(port);
+        }
+        if let Some((listener, port)) = self.bind(Door::Mqtt, config, config.mqtt_port).await {
+            let front = MqttFront { hub: hub.clone() };
+            let tls = server_config(certificate, &[b"mqtt"])?;
+            tokio::spawn(accept(listener, Door::Mqtt, tls, hub.clone(), Arc::new(front), drain.clone()));
+            self.ports.mqtt = Some(port);
+        }
+        if let Some((listener, port)) = self.bind(Door::Amqp, config, config.amqp_port).await {
+            let tls = server_config(certificate, &[b"amqp"])?;
+            tokio::spawn(accept(listener, Door::Amqp, tls, hub.clone(), amqp, drain.clone()));
+            self.ports.amqp = Some(port);
+        }
+        if self.ports.https.is_none() && self.ports.mqtt.is_none() && self.ports.amqp.is_none() {
+            let (_, address, error) = self.not_served.remove(0);
+            return Err(error).with_context(|| format!("could not listen on any port of {}", address.ip()));
+        }
+        Ok(())
+    }
+
+    async fn bind(&mut self, door: Door, config: &Config, port: u16) -> Option<(TcpListener, u16)> {
+        let address = SocketAddr::new(config.listen, port);
+        match TcpListener::bind(address).await {
+            Ok(listener) => {
+                let port = listener.local_addr().map_or(port, |address| address.port());
+                Some((listener, port))
+            }
+            Err(error) => {
+                self.not_served.push((door, address, error));
+                None
+            }
+        }
+    }
+
+    /// Stops: no new connections, the old ones end, what they sent becomes durable, what was decided is written.
+    pub(crate) async fn stop(self) {
+        let begun = Instant::now();
+        self.drain.begin();
+        for holder in self.hub.bus.holders() {
+            holder.end(Ending::Draining);
+        }
+        if !self.drain.finish(self.drain_deadline).await {
+            tracing::warn!(seconds = self.drain_deadline.as_secs(), "connections did not end in time");
+        }
+        self.recorder.settle().await;
+        let (journal, registry) = (self.journal.clone(), self.registry.clone());
+        let closed = tokio::task::spawn_blocking(move || {
+            journal.close();
+            registry.close();
+        });
+        if let Err(error) = closed.await {
+            tracing::error!(%error, "the journal or the registry did not close well");
+        }
+        tracing::info!(milliseconds = begun.elapsed().as_millis() as u64, "stopped");
+    }
+}
+
+/// Rechecks the connections that a change concerns, off the message path. What is returned counts the changes of
+/// policies.
+fn recheck_on_change(hub: &Arc<Hub>, registry: &dyn Registry) -> watch::Receiver<u64> {
+    let (policies, policy_changes) = watch::channel(0_u64);
+    let (changes, mut changed) = mpsc::channel::<Vec<Key>>(CHANGES_MAX);
+    registry.watch(Arc::new(move |keys: &[Key]| {
+        if keys.iter().any(|key| matches!(key, Key::Policy(_))) {
+            policies.send_modify(|count| *count += 1);
+        }
+        let concerns = |key: &&Key| !matches!(key, Key::Session(_) | Key::ConsumerGroup(_));
+        let keys: Vec<Key> = keys.iter().filter(concerns).cloned().collect();
+        if !keys.is_empty() && changes.try_send(keys).is_err() {
+            tracing::error!("too many changes at once: some connections were not rechecked");
+        }
+    }));
+    let hub = hub.clone();
+    tokio::spawn(async move {
+        while let Some(keys) = changed.recv().await {
+            hub.recheck(&keys).await;
+        }
+    });
+    policy_changes
+}
+
+fn prune_now_and_then(journal: &Arc<Journal>) {
+    let journal = Arc::downgrade(journal);
+    tokio::spawn(async move {
+        let mut every = tokio::time::interval(PRUNE_EVERY);
+        loop {
+            every.tick().await;
+            let Some(journal) = journal.upgrade() else { return };
+            let pruned =
+                tokio::task::spawn_blocking(move || journal.prune(Timestamp::now().as_millisecond())).await;
+            if let Ok(Err(error)) = pruned {
+                tracing::error!(%error, "old events could not be removed");
+            }
+        }
+    });
+}

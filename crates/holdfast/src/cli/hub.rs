@@ -1,0 +1,264 @@
+//! The commands that run a hub.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use ::hub::access::PolicyName;
+use anyhow::Context as _;
+use serde_json::{Map, Value, json};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::app::App;
+use crate::config::Config;
+use crate::files::create_private;
+
+/// `holdfast dev`.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  holdfast dev
+  holdfast dev --listen 127.0.0.2 --ready-file hub.json
+  holdfast dev --data ./hub --hostname hub.example")]
+pub(crate) struct DevArgs {
+    #[command(flatten)]
+    options: HubOptions,
+}
+
+/// `holdfast serve`.
+#[derive(clap::Args)]
+#[command(after_help = "Examples:
+  holdfast serve --config /etc/holdfast.toml
+  holdfast serve --data /srv/hub --hostname hub.plant.example")]
+pub(crate) struct ServeArgs {
+    /// The configuration file (TOML).
+    #[arg(long, value_name = "FILE", env = "HOLDFAST_CONFIG")]
+    config: Option<PathBuf>,
+    #[command(flatten)]
+    options: HubOptions,
+}
+
+/// `holdfast check-config`.
+#[derive(clap::Args)]
+pub(crate) struct CheckArgs {
+    /// The configuration file (TOML).
+    file: PathBuf,
+}
+
+/// What may be set on the command line; each goes over the configuration file.
+#[derive(clap::Args)]
+struct HubOptions {
+    /// The address that all listeners bind to.
+    #[arg(long, value_name = "ADDRESS", env = "HOLDFAST_LISTEN")]
+    listen: Option<IpAddr>,
+    /// A name that clients know the hub by; may be given several times, the first stands in connection strings.
+    #[arg(long, value_name = "NAME", env = "HOLDFAST_HOSTNAME", value_delimiter = ',')]
+    hostname: Vec<String>,
+    /// Keep everything in this directory over restarts.
+    #[arg(long, value_name = "DIR", env = "HOLDFAST_DATA")]
+    data: Option<PathBuf>,
+    /// Write a JSON file with everything a client needs once every listener answers.
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<PathBuf>,
+    /// The port of HTTPS and WebSockets (the SDKs have 443 built in).
+    #[arg(long, value_name = "PORT", env = "HOLDFAST_HTTPS_PORT")]
+    https_port: Option<u16>,
+    /// The port of MQTT (the SDKs have 8883 built in).
+    #[arg(long, value_name = "PORT", env = "HOLDFAST_MQTT_PORT")]
+    mqtt_port: Option<u16>,
+    /// The port of AMQP (the SDKs have 5671 built in).
+    #[arg(long, value_name = "PORT", env = "HOLDFAST_AMQP_PORT")]
+    amqp_port: Option<u16>,
+    /// Partitions of the event stream, fixed when the data directory is made.
+    #[arg(long, value_name = "N", env = "HOLDFAST_PARTITIONS")]
+    partitions: Option<u16>,
+}
+
+impl HubOptions {
+    fn over(&self, mut config: Config) -> Config {
+        config.listen = self.listen.unwrap_or(config.listen);
+        if !self.hostname.is_empty() {
+            config.hostname.clone_from(&self.hostname);
+        }
+        if let Some(data) = &self.data {
+            config.data.clone_from(data);
+        }
+        config.https_port = self.https_port.unwrap_or(config.https_port);
+        config.mqtt_port = self.mqtt_port.unwrap_or(config.mqtt_port);
+        config.amqp_port = self.amqp_port.unwrap_or(config.amqp_port);
+        config.partitions = self.partitions.unwrap_or(config.partitions);
+        config
+    }
+}
+
+/// Runs a hub for development.
+pub(super) fn dev(args: DevArgs) -> anyhow::Result<ExitCode> {
+    let begun = Instant::now();
+    let defaults = Config { listen: IpAddr::V4(Ipv4Addr::LOCALHOST), ..Config::default() };
+    let mut config = args.options.over(defaults);
+    let temporary = match args.options.data {
+        Some(_) => None,
+        None => {
+            let directory = tempfile::Builder::new().prefix("holdfast-").tempdir()?;
+            config.data = directory.path().to_path_buf();
+            Some(directory)
+        }
+    };
+    run_hub(&config, temporary, args.options.ready_file.as_deref(), |ready| print_ready(ready, begun))
+}
+
+/// Runs a hub in production.
+pub(super) fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
+    let config = match &args.config {
+        Some(path) => Config::from_file(path)?,
+        None => Config::default(),
+    };
+    let config = args.options.over(config);
+    run_hub(&config, None, args.options.ready_file.as_deref(), |ready| {
+        tracing::info!(hostname = %ready["hostname"], ports = %ready["ports"], "serving");
+    })
+}
+
+/// Checks a configuration file.
+pub(super) fn check_config(args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    Config::from_file(&args.file)?.check()?;
+    println!("{} is good", args.file.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_hub(
+    config: &Config,
+    temporary: Option<tempfile::TempDir>,
+    ready_file: Option<&Path>,
+    on_ready: impl FnOnce(&Value),
+) -> anyhow::Result<ExitCode> {
+    start_logs();
+    no_core_dumps();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let (mut terminate, mut interrupt) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let app = App::start(config, temporary).await?;
+        for (door, address, error) in &app.not_served {
+            warn_not_served(door.as_str(), *address, error);
+        }
+        let ready = describe(&app).await?;
+        if let Some(file) = ready_file {
+            create_private(file, serde_json::to_string_pretty(&ready)?.as_bytes())?;
+        }
+        notify_service_manager();
+        on_ready(&ready);
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        app.stop().await;
+        if let Some(file) = ready_file {
+            let _ = std::fs::remove_file(file);
+        }
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+/// What a client needs, as the ready file has it.
+async fn describe(app: &App) -> anyhow::Result<Value> {
+    let host = app.hub.settings.hosts.first().context("a hub has a name")?;
+    let mut policies = Map::new();
+    for view in app.hub.policies().await.context("the policies could not be read")? {
+        let (name, key) = (view.policy.name.as_str(), view.keys[0].as_str());
+        let text = format!("HostName={host};SharedAccessKeyName={name};SharedAccessKey={key}");
+        policies.insert(name.to_owned(), Value::String(text));
+    }
+    let owner = PolicyName::parse("iothubowner")?;
+    let owner_key = app.hub.policy_with_keys(&owner).await.ok().map(|view| view.keys[0].clone());
+    let entity = &app.hub.settings.event_hub_name;
+    let event_hubs = owner_key.map(|key| {
+        let key = key.as_str();
+        format!(
+            "Endpoint=sb://{host}/;SharedAccessKeyName=iothubowner;SharedAccessKey={key};EntityPath={entity}"
+        )
+    });
+    Ok(json!({
+        "pid": std::process::id(),
+        "hostname": host,
+        "hostnames": app.hub.settings.hosts,
+        "ca_file": std::path::absolute(&app.authority_file)?,
+        "ports": { "https": app.ports.https, "mqtt": app.ports.mqtt, "amqp": app.ports.amqp },
+        "service_connection_string": policies.get("iothubowner"),
+        "policies": policies,
+        "eventhub_connection_string": event_hubs,
+        "management_credential_file": std::path::absolute(&app.credential_file)?,
+    }))
+}
+
+fn print_ready(ready: &Value, begun: Instant) {
+    let text = |name: &str| ready[name].as_str().unwrap_or("(the policy iothubowner was deleted)").to_owned();
+    let ca = text("ca_file");
+    println!(
+        "Holdfast is ready after {} ms. FOR DEVELOPMENT ONLY: throw-away CA, keys on the screen.",
+        begun.elapsed().as_millis()
+    );
+    println!();
+    println!("Service    {}", text("service_connection_string"));
+    println!("Events     {}", text("eventhub_connection_string"));
+    println!("CA file    {ca}");
+    println!("Ports      {}", ready["ports"]);
+    println!();
+    println!("So that the SDKs trust this hub:");
+    println!("  export SSL_CERT_FILE={ca}          # Python, .NET, Go, OpenSSL");
+    println!("  export REQUESTS_CA_BUNDLE={ca}     # Python service SDK");
+    println!("  export NODE_EXTRA_CA_CERTS={ca}    # Node");
+    println!();
+    println!("Next, in another terminal:");
+    println!("  export HOLDFAST_CONNECTION_STRING='{}'", text("service_connection_string"));
+    println!("  export HOLDFAST_CA_FILE={ca}");
+    println!("  export HOLDFAST_CREDENTIAL_FILE={}", text("management_credential_file"));
+    println!("  holdfast device create pump-1");
+    println!("  holdfast send pump-1 '{{\"temperature\":21.5}}'");
+    println!();
+}
+
+fn warn_not_served(door: &str, address: std::net::SocketAddr, error: &std::io::Error) {
+    eprintln!("holdfast: {door} is not served: could not listen on {address}: {error}");
+    match error.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            eprintln!("  Ports below 1024 need a right. One of these gives it:");
+            eprintln!("    sudo setcap cap_net_bind_service=+ep \"$(command -v holdfast)\"");
+            eprintln!("    sudo sysctl net.ipv4.ip_unprivileged_port_start=443");
+            eprintln!("  or serve it elsewhere, for clients that can reach another port: --https-port 8443");
+        }
+        std::io::ErrorKind::AddrInUse => {
+            eprintln!("  Another program listens there. Stop it, or give this hub an address of its own:");
+            eprintln!("    --listen 127.0.0.2");
+        }
+        _ => {}
+    }
+}
+
+/// Keys are in this process's memory: a crash must not write them to a disk.
+fn no_core_dumps() {
+    let none = rustix::process::Rlimit { current: Some(0), maximum: Some(0) };
+    if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Core, none) {
+        tracing::warn!(%error, "core dumps could not be turned off");
+    }
+    if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
+    {
+        tracing::warn!(%error, "the process could not be made undumpable");
+    }
+}
+
+/// Tells systemd that the service is ready, where it asked to be told.
+fn notify_service_manager() {
+    let Some(path) = std::env::var_os("NOTIFY_SOCKET") else { return };
+    let told =
+        std::os::unix::net::UnixDatagram::unbound().and_then(|socket| socket.send_to(b"READY=1", path));
+    if let Err(error) = told {
+        tracing::warn!(%error, "the service manager could not be told that the hub is ready");
+    }
+}
+
+fn start_logs() {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("HOLDFAST_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
+}

@@ -1,0 +1,96 @@
+//! The command line.
+
+mod certificate;
+mod connection_string;
+mod device;
+mod hub;
+mod module;
+mod output;
+mod policy;
+mod send;
+mod target;
+mod why;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+
+use self::output::Format;
+use self::target::TargetArgs;
+
+/// An IoT hub that unmodified Azure SDKs connect to by changing the connection string, with a guard that explains
+/// each refusal.
+#[derive(Parser)]
+#[command(name = "holdfast", version, arg_required_else_help = true)]
+#[command(after_help = "Examples:
+  holdfast dev                                 a hub for development, ready in a second
+  holdfast demo                                the same with simulated devices
+  holdfast device create pump-1                register a device and print its connection string
+  holdfast why pump-1                          why was it refused, and what would admit it
+
+The commands other than dev, demo and serve talk to a running hub. Name it by --ready-file, by
+--connection-string, or by the variables HOLDFAST_READY_FILE and HOLDFAST_CONNECTION_STRING.")]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run a hub for development: loopback, its own throw-away CA, temporary data unless --data is given.
+    Dev(hub::DevArgs),
+    /// Run a hub in production, from a configuration file.
+    Serve(hub::ServeArgs),
+    /// Check a configuration file and say what is wrong with it.
+    CheckConfig(hub::CheckArgs),
+    /// Register, show, change and delete devices.
+    #[command(subcommand)]
+    Device(device::DeviceCommand),
+    /// Register, show, change and delete modules of a device.
+    #[command(subcommand)]
+    Module(module::ModuleCommand),
+    /// Create, show, change and delete shared access policies.
+    #[command(subcommand)]
+    Policy(policy::PolicyCommand),
+    /// Add, verify, show and delete the certificate authorities of devices.
+    #[command(subcommand)]
+    Certificate(certificate::CertificateCommand),
+    /// Send a message as a device.
+    Send(send::SendArgs),
+    /// Say why somebody was refused, and what would have admitted them.
+    Why(why::WhyArgs),
+    /// Print the completions of a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// How a command reaches the hub, and how it answers.
+#[derive(clap::Args, Clone)]
+struct Common {
+    #[command(flatten)]
+    target: TargetArgs,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t = Format::Table, global = true)]
+    output: Format,
+}
+
+/// Runs a command.
+pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    match args.command {
+        Command::Dev(args) => hub::dev(args),
+        Command::Serve(args) => hub::serve(args),
+        Command::CheckConfig(args) => hub::check_config(&args),
+        Command::Device(command) => device::run(command),
+        Command::Module(command) => module::run(command),
+        Command::Policy(command) => policy::run(command),
+        Command::Certificate(command) => certificate::run(command),
+        Command::Send(args) => send::run(args),
+        Command::Why(args) => why::run(args),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Args::command(), "holdfast", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! What the operator sets: one typed tree, from defaults, a TOML file, the environment and the command line, each
+//! over the one before it. Unknown keys are refused.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context as _, bail};
+use serde::Deserialize;
+
+/// The settings of a hub.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub(crate) struct Config {
+    /// The address that every listener binds to. Default: 0.0.0.0 for `serve`, 127.0.0.1 for `dev` and `demo`.
+    pub(crate) listen: IpAddr,
+    /// The names that clients know the hub by. The first one stands in connection strings. Default: `localhost`, or
+    /// the address that it listens on.
+    pub(crate) hostname: Vec<String>,
+    /// Where everything that lasts lives. Default: /var/lib/holdfast for `serve`, a temporary one for `dev`.
+    pub(crate) data: PathBuf,
+    /// HTTPS and WebSockets. Default: 443, which the SDKs have built in.
+    pub(crate) https_port: u16,
+    /// MQTT. Default: 8883, which the SDKs have built in.
+    pub(crate) mqtt_port: u16,
+    /// AMQP. Default: 5671, which the SDKs have built in.
+    pub(crate) amqp_port: u16,
+    /// The Event Hubs-compatible name. Default: the first label of the host name.
+    pub(crate) event_hub_name: Option<String>,
+    /// Partitions of the event stream, fixed when the data directory is made. Default: 4. Range: 1 to 128.
+    pub(crate) partitions: u16,
+    /// How long events are kept, in hours. Default: 24. Range: 1 to 8760.
+    pub(crate) retention_hours: u32,
+    /// Modules that a device may have. Default: 50.
+    pub(crate) modules_per_device: usize,
+    /// How many records of connections and refusals are kept. Default: 1,000,000.
+    pub(crate) decisions_kept: u64,
+    /// How long stopping may take, in seconds. Default: 10.
+    pub(crate) drain_seconds: u64,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            hostname: Vec::new(),
+            data: PathBuf::from("/var/lib/holdfast"),
+            https_port: 443,
+            mqtt_port: 8883,
+            amqp_port: 5671,
+            event_hub_name: None,
+            partitions: 4,
+            retention_hours: 24,
+            modules_per_device: 50,
+            decisions_kept: 1_000_000,
+            drain_seconds: 10,
+        }
+    }
+}
+
+/// The dotted name that every certificate carries: the C SDK refuses a host without a dot.
+pub(crate) const DOTTED_NAME: &str = "holdfast.localhost";
+
+impl Config {
+    /// Reads a file and checks it.
+    pub(crate) fn from_file(path: &Path) -> anyhow::Result<Self> {
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("could not read {}", path.display()))?;
+        toml::from_str(&text)
+            .with_context(|| format!("{} is not a configuration of Holdfast", path.display()))
+    }
+
+    /// Says what is out of range.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        if !(1..=128).contains(&self.partitions) {
+            bail!("partitions is {}, it must be 1 to 128", self.partitions);
+        }
+        if !(1..=8_760).contains(&self.retention_hours) {
+            bail!("retention-hours is {}, it must be 1 to 8760", self.retention_hours);
+        }
+        for name in &self.hostname {
+            let legal = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';
+            let is_address = name.parse::<IpAddr>().is_ok();
+            if !is_address && (name.is_empty() || name.len() > 253 || !name.chars().all(legal)) {
+                bail!("`{name}` is no host name: it may have letters, digits, `-` and `.`, and no port");
+            }
+        }
+        Ok(())
+    }
+
+    /// The names that clients may know the hub by; the first one stands in connection strings.
+    pub(crate) fn hosts(&self) -> Vec<String> {
+        let mut hosts = self.hostname.clone();
+        let mut add = |name: String| {
+            if !hosts.iter().any(|have| have.eq_ignore_ascii_case(&name)) {
+                hosts.push(name);
+            }
+        };
+        let own_address = !self.listen.is_unspecified() && self.listen != IpAddr::V4(Ipv4Addr::LOCALHOST);
+        if own_address {
+            add(self.listen.to_string());
+        }
+        add("localhost".to_owned());
+        add(DOTTED_NAME.to_owned());
+        add(Ipv4Addr::LOCALHOST.to_string());
+        hosts
+    }
+
+    /// The Event Hubs-compatible name.
+    pub(crate) fn event_hub_name(&self) -> String {
+        let named =
+            self.hostname.first().filter(|name| name.parse::<IpAddr>().is_err() && *name != "localhost");
+        let label = named.and_then(|name| name.split('.').next());
+        self.event_hub_name.clone().unwrap_or_else(|| label.unwrap_or("holdfast").to_ascii_lowercase())
+    }
+
+    /// How long events are kept.
+    pub(crate) fn retention(&self) -> Duration {
+        Duration::from_secs(u64::from(self.retention_hours) * 3_600)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_key_is_refused_by_name() {
+        let error =
+            toml::from_str::<Config>("listen = \"127.0.0.1\"\nparitions = 4").expect_err("a typing error");
+        assert!(error.to_string().contains("paritions"), "{error}");
+    }
+
+    #[test]
+    fn the_first_name_is_the_one_that_was_given_or_the_address() {
+        let mut config = Config { listen: "127.0.3.9".parse().expect("an address"), ..Config::default() };
+        assert_eq!(config.hosts()[0], "127.0.3.9");
+        config.hostname = vec!["hub.plant.example".to_owned()];
+        assert_eq!(config.hosts()[..2], ["hub.plant.example", "127.0.3.9"]);
+        assert_eq!(config.event_hub_name(), "hub");
+        assert_eq!(Config::default().hosts()[0], "localhost");
+    }
+}

@@ -1,0 +1,104 @@
+//! What an AMQP link address means here (`spec/amqp.md` §5, `spec/event-hubs-endpoint.md` §5, §6, §8).
+
+use percent_encoding::percent_decode_str;
+
+/// Where a link leads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Address {
+    /// `$cbs`: tokens.
+    Cbs,
+    /// `$management` of the event hub.
+    Management,
+    /// A partition of the built-in endpoint.
+    Partition {
+        /// The consumer group as it was written.
+        group: String,
+        /// The partition as it was written.
+        partition: String,
+    },
+    /// The event hub as a whole, or a partition of it: where senders go.
+    EventHub,
+    /// The built-in endpoint by its path on the hub's host: old clients are sent on from there. Holds the rest of
+    /// the path.
+    Redirect(String),
+    /// An event hub of another name.
+    OtherEntity(String),
+    /// Nothing that is served.
+    Unknown,
+}
+
+impl Address {
+    /// Reads an address in any of its spellings: with or without scheme, host and leading slash.
+    pub(super) fn parse(text: &str, event_hub: &str) -> Self {
+        let path = match text.split_once("://") {
+            Some((_, rest)) => rest.split_once('/').map_or("", |(_, path)| path),
+            None => text,
+        };
+        let path = path.trim_start_matches('/');
+        let segments: Vec<String> =
+            path.split('/').map(|s| percent_decode_str(s).decode_utf8_lossy().into_owned()).collect();
+        let word =
+            |at: usize, literal: &str| segments.get(at).is_some_and(|s| s.eq_ignore_ascii_case(literal));
+        if segments.len() == 1 && word(0, "$cbs") {
+            return Self::Cbs;
+        }
+        if segments.len() == 1 && word(0, "$management") {
+            return Self::Management;
+        }
+        if word(0, "messages") && word(1, "events") {
+            return Self::Redirect(path.splitn(3, '/').nth(2).unwrap_or_default().to_owned());
+        }
+        if word(0, "devices") || word(0, "messages") {
+            return Self::Unknown;
+        }
+        if !word(0, event_hub) {
+            return match segments.len() {
+                5 if word(1, "consumergroups") => Self::OtherEntity(segments[0].clone()),
+                _ => Self::Unknown,
+            };
+        }
+        match segments.len() {
+            1 => Self::EventHub,
+            2 if word(1, "$management") => Self::Management,
+            2 if segments[1].is_empty() => Self::EventHub,
+            3 if word(1, "partitions") => Self::EventHub,
+            5 if word(1, "consumergroups") && word(3, "partitions") => {
+                Self::Partition { group: segments[2].clone(), partition: segments[4].clone() }
+            }
+            _ => Self::Unknown,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_spelling_of_an_address_is_read() {
+        let partition = Address::Partition { group: "$Default".into(), partition: "3".into() };
+        let cases = [
+            ("$cbs", Address::Cbs),
+            ("amqps://h.net/$cbs", Address::Cbs),
+            ("$management", Address::Management),
+            ("hub/$management", Address::Management),
+            ("hub/ConsumerGroups/$Default/Partitions/3", partition.clone()),
+            ("/HUB/consumergroups/$Default/partitions/3", partition.clone()),
+            ("amqps://h.net:5671/hub/ConsumerGroups/%24Default/Partitions/3", partition),
+            ("hub", Address::EventHub),
+            ("hub/Partitions/0", Address::EventHub),
+            ("/messages/events/$management", Address::Redirect("$management".into())),
+            (
+                "amqps://h.net/messages/events/ConsumerGroups/g/Partitions/0",
+                Address::Redirect("ConsumerGroups/g/Partitions/0".into()),
+            ),
+            ("messages/events/", Address::Redirect(String::new())),
+            ("other/ConsumerGroups/g/Partitions/0", Address::OtherEntity("other".into())),
+            ("/devices/d1/messages/events", Address::Unknown),
+            ("", Address::Unknown),
+        ];
+        for (text, address) in cases {
+            assert_eq!(Address::parse(text, "hub"), address, "{text}");
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! `$cbs`: tokens put on a connection (`spec/amqp.md` §4).
+
+use hub::authenticate::ServiceGrant;
+use hub::decision::Facts;
+use hub::hub::{Hub, NotAdmitted};
+use hub::refusal::Refusal;
+use wire::amqp::codec::ValueRef;
+use wire::amqp::message::{Body, Message, MessageWriter, Properties};
+
+/// What a put-token request came to.
+pub(super) struct Verdict {
+    /// `status-code`.
+    pub(super) status: i32,
+    /// `status-description`.
+    pub(super) description: String,
+    /// What the token admits to.
+    pub(super) grant: Option<ServiceGrant>,
+    /// Why it was refused, for the record.
+    pub(super) refusal: Option<Refusal>,
+}
+
+impl Verdict {
+    fn refused(status: i32, description: &str, refusal: Option<Refusal>) -> Self {
+        Self { status, description: description.to_owned(), grant: None, refusal }
+    }
+}
+
+/// Decides a request. Types and operations are compared without case.
+pub(super) async fn decide(hub: &Hub, request: &Message<'_>, facts: &mut Facts) -> Verdict {
+    let text =
+        |name: &str| request.application_properties.get(name).and_then(ValueRef::as_text).unwrap_or_default();
+    if !text("operation").eq_ignore_ascii_case("put-token") {
+        return Verdict::refused(400, "The operation is not put-token.", None);
+    }
+    if !text("type").eq_ignore_ascii_case("servicebus.windows.net:sastoken") {
+        return Verdict::refused(400, "The token type is not servicebus.windows.net:sastoken.", None);
+    }
+    let Body::Value(ValueRef::String(token)) = request.body else {
+        return Verdict::refused(400, "The body is not a token text.", None);
+    };
+    match hub.admit_reader(token, facts).await {
+        Ok(grant) => Verdict { status: 200, description: "OK".to_owned(), grant: Some(grant), refusal: None },
+        Err(NotAdmitted::Refused(refusal)) => Verdict::refused(401, "Unauthorized access.", Some(refusal)),
+        Err(NotAdmitted::Unavailable(error)) => {
+            tracing::error!(%error, "could not decide on a token");
+            Verdict::refused(500, "The hub is not available.", None)
+        }
+    }
+}
+
+/// Writes the answer to a request: the id comes back in the type in which it came.
+pub(super) fn answer(w: &mut MessageWriter<'_>, request: &Message<'_>, status: i32, description: &str) {
+    w.properties(&Properties { correlation_id: request.properties.message_id, ..Properties::default() });
+    w.application_properties(|map| {
+        map.int("status-code", status);
+        map.string("status-description", description);
+    });
+}

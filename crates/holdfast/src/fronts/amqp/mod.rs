@@ -1,0 +1,53 @@
+//! AMQP 1.0 over TLS and WebSocket: the built-in, Event Hubs-compatible endpoint
+//! (`spec/amqp.md`, `spec/event-hubs-endpoint.md`).
+
+mod address;
+mod cbs;
+mod conversation;
+mod event;
+mod filter;
+mod management;
+mod reader;
+
+use std::sync::Arc;
+
+use hub::hub::Hub;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio_rustls::server::TlsStream;
+use wire::amqp::codec::Symbol;
+use wire::amqp::connection::Config;
+
+pub(crate) use self::conversation::serve;
+use crate::drain::Drain;
+use crate::listen::{Front, Visitor};
+
+/// What all AMQP connections share.
+pub(crate) struct AmqpFront {
+    /// The hub that decides.
+    pub(crate) hub: Arc<Hub>,
+    /// The limits of a connection.
+    pub(crate) config: Arc<Config>,
+    /// Counts the changes of policies, after each of which the grants of services are decided again.
+    pub(crate) policy_changes: watch::Receiver<u64>,
+    /// Ends connections when the hub stops.
+    pub(crate) drain: Drain,
+}
+
+impl Front for AmqpFront {
+    async fn serve(self: Arc<Self>, stream: TlsStream<TcpStream>, visitor: Visitor) {
+        serve(stream, visitor, self).await;
+    }
+}
+
+/// The limits of a connection, with the values that the real endpoint announces (`spec/amqp.md` §2.1).
+pub(crate) fn config() -> Arc<Config> {
+    Arc::new(Config {
+        container_id: format!("DeviceGateway_{}", uuid::Uuid::new_v4().simple()),
+        sasl_mechanisms: ["EXTERNAL", "MSSBCBS", "ANONYMOUS", "PLAIN"]
+            .into_iter()
+            .map(Symbol::from)
+            .collect(),
+        ..Config::default()
+    })
+}

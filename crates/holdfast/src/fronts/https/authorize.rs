@@ -1,0 +1,81 @@
+//! Who asks, and whether they may: the hub decides, this only carries the header to it and records the outcome.
+
+use hub::access::Operation;
+use hub::authenticate::{Grant, ServiceGrant};
+use hub::decision::{Act, Facts, cut};
+use hub::error::HubError;
+use hub::hub::{Credential, Hub, NotAdmitted};
+use hub::identity::Identity;
+use hub::refusal::Refusal;
+use hub::registry::By;
+
+use super::answer::not_admitted;
+use super::request::Asked;
+use crate::listen::Visitor;
+
+/// Admits a service for an operation, or says 401.
+pub(super) async fn service(
+    hub: &Hub,
+    asked: &Asked,
+    visitor: &Visitor,
+    operation: Operation,
+) -> Result<By, HubError> {
+    let mut facts = facts(asked, visitor);
+    let admitted = match asked.header("authorization") {
+        None => Err(Refusal::NoCredential.into()),
+        Some(token) => hub.admit_service(token, &asked.path(), &mut facts).await,
+    };
+    let admitted: Result<ServiceGrant, NotAdmitted> =
+        admitted.and_then(|grant| grant.may(operation).map(|()| grant).map_err(Into::into));
+    let act = Act::Operation { name: operation.as_str().to_owned() };
+    record(hub, visitor, act, None, facts, &admitted);
+    let grant = admitted.map_err(|refused| not_admitted(&refused))?;
+    Ok(By { actor: format!("policy {}", grant.policy), origin: visitor.origin.clone() })
+}
+
+/// Admits the device or module of the path, or says 401.
+pub(super) async fn device(
+    hub: &Hub,
+    asked: &Asked,
+    visitor: &Visitor,
+    identity: &Identity,
+) -> Result<Grant, HubError> {
+    let mut facts = facts(asked, visitor);
+    let credential = match (asked.header("authorization"), &visitor.chain) {
+        (Some(token), _) => Credential::Token(token),
+        (None, Some(chain)) => Credential::Certificate(chain),
+        (None, None) => Credential::Nothing,
+    };
+    let admitted = hub.admit(identity, credential, &mut facts).await;
+    // A message that is let in is counted, not recorded.
+    if admitted.is_err() {
+        let act = Act::Operation { name: "send telemetry".to_owned() };
+        record(hub, visitor, act, Some(identity.to_string()), facts, &admitted);
+    }
+    admitted.map_err(|refused| not_admitted(&refused))
+}
+
+fn facts(asked: &Asked, visitor: &Visitor) -> Facts {
+    Facts {
+        sdk: asked.header("user-agent").map(cut),
+        api_version: asked.parameter("api-version").map(cut),
+        ..visitor.facts.clone()
+    }
+}
+
+fn record<T>(
+    hub: &Hub,
+    visitor: &Visitor,
+    act: Act,
+    identity: Option<String>,
+    facts: Facts,
+    admitted: &Result<T, NotAdmitted>,
+) {
+    match admitted {
+        Ok(_) => hub.record(act, identity, visitor.origin.clone(), facts, None),
+        Err(NotAdmitted::Refused(refusal)) => {
+            hub.record(act, identity, visitor.origin.clone(), facts, Some(refusal.clone()));
+        }
+        Err(NotAdmitted::Unavailable(error)) => tracing::error!(%error, "could not decide on a request"),
+    }
+}

@@ -1,0 +1,203 @@
+//! Holdfast's own API below `/holdfast/v1`: what the CLI asks, opened by the management credential alone.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::{Method, StatusCode};
+use hub::access::{PolicyName, Rights};
+use hub::decision::{Act, DecisionFilter};
+use hub::error::{HubError, HubErrorCode};
+use hub::policies::PolicyView;
+use hub::record::{Authority, Slot};
+use hub::refusal::{self, Refusal};
+use hub::registry::By;
+use hyper::body::Incoming;
+use rustls_pki_types::CertificateDer;
+use serde_json::{Value, json};
+
+use super::HttpsFront;
+use super::answer::{Answer, json_body, no_content};
+use super::request::{self, Asked};
+use crate::listen::Visitor;
+
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+/// Records that one answer holds.
+const DECISIONS_MAX: usize = 1_000;
+
+/// Routes a request of the own API.
+pub(super) async fn dispatch(
+    front: &HttpsFront,
+    asked: &Asked,
+    visitor: &Visitor,
+    segments: &[&str],
+    body: Incoming,
+) -> Result<Answer, HubError> {
+    if !front.management.admits(asked.header("authorization")) {
+        let act = Act::Operation { name: "use Holdfast's own API".to_owned() };
+        let refusal = Some(Refusal::ManagementCredential);
+        front.hub.record(act, None, visitor.origin.clone(), visitor.facts.clone(), refusal);
+        return Err(HubError::new(HubErrorCode::IotHubUnauthorizedAccess, "Unauthorized"));
+    }
+    let by = By { actor: "operator".to_owned(), origin: visitor.origin.clone() };
+    let hub = &*front.hub;
+    match (asked.method.as_str(), segments) {
+        ("GET", ["v1", "hub"]) => Ok(ok(&json!({
+            "hosts": hub.settings.hosts,
+            "eventHubName": hub.settings.event_hub_name,
+            "partitions": hub.log.partition_count(),
+        }))),
+        ("GET", ["v1", "why"]) => why(front, asked).await,
+        ("GET", ["v1", "policies"]) => {
+            let policies = hub.policies().await?;
+            Ok(ok(&policies.iter().map(policy_json).collect()))
+        }
+        ("GET", ["v1", "policies", name]) => {
+            Ok(ok(&policy_json(&hub.policy_with_keys(&policy_name(name)?).await?)))
+        }
+        ("PUT", ["v1", "policies", name]) => {
+            let body = request::json(body, BODY_BYTES_MAX).await?;
+            let rights = Rights::parse(body["rights"].as_str().unwrap_or_default())
+                .map_err(|error| HubError::new(HubErrorCode::ArgumentInvalid, error.to_string()))?;
+            Ok(ok(&policy_json(&hub.put_policy(&policy_name(name)?, rights, &by).await?)))
+        }
+        ("DELETE", ["v1", "policies", name]) => {
+            hub.delete_policy(&policy_name(name)?, &by).await?;
+            Ok(no_content())
+        }
+        ("POST", ["v1", "policies", name, "regenerate", slot]) => {
+            let slot = match *slot {
+                "primary" => Slot::Primary,
+                "secondary" => Slot::Secondary,
+                _ => {
+                    return Err(HubError::new(
+                        HubErrorCode::ArgumentInvalid,
+                        "The slot is primary or secondary",
+                    ));
+                }
+            };
+            Ok(ok(&policy_json(&hub.regenerate_policy_key(&policy_name(name)?, slot, &by).await?)))
+        }
+        ("GET", ["v1", "certificates"]) => {
+            let authorities = hub.authorities().await?;
+            Ok(ok(&authorities.iter().map(authority_json).collect()))
+        }
+        ("PUT", ["v1", "certificates", name]) => {
+            let body = request::json(body, BODY_BYTES_MAX).await?;
+            let verified = body["verified"].as_bool().unwrap_or(false);
+            Ok(ok(&authority_json(&hub.add_authority(name, &der(&body)?, verified, &by).await?)))
+        }
+        ("DELETE", ["v1", "certificates", name]) => {
+            hub.delete_authority(name, &by).await?;
+            Ok(no_content())
+        }
+        ("POST", ["v1", "certificates", name, "verify"]) => {
+            let body = request::json(body, BODY_BYTES_MAX).await?;
+            Ok(ok(&authority_json(&hub.verify_authority(name, &der(&body)?, &by).await?)))
+        }
+        ("POST", ["v1", "certificates", name, "trust"]) => {
+            Ok(ok(&authority_json(&hub.trust_authority(name, &by).await?)))
+        }
+        ("PUT", ["v1", "certificates", name, "revocation-list"]) => {
+            let body = request::json(body, BODY_BYTES_MAX).await?;
+            let list = STANDARD.decode(body["list"].as_str().unwrap_or_default());
+            let list =
+                list.map_err(|_| HubError::new(HubErrorCode::ArgumentInvalid, "`list` is DER in base64"))?;
+            Ok(ok(&authority_json(&hub.set_revocation_list(name, &list, &by).await?)))
+        }
+        _ => match asked.method {
+            Method::GET | Method::PUT | Method::POST | Method::DELETE => {
+                Err(HubError::new(HubErrorCode::GenericNotFound, "There is no such resource"))
+            }
+            _ => Err(HubError::new(
+                HubErrorCode::GenericMethodNotAllowed,
+                "GET, PUT, POST and DELETE are allowed",
+            )),
+        },
+    }
+}
+
+/// Refusals, newest first, each explained.
+async fn why(front: &HttpsFront, asked: &Asked) -> Result<Answer, HubError> {
+    let hub = &*front.hub;
+    front.recorder.settle().await;
+    let address = match asked.parameter("address") {
+        None => None,
+        Some(text) => Some(text.parse().map_err(|_| {
+            HubError::new(HubErrorCode::ArgumentInvalid, format!("'{text}' is no IP address"))
+        })?),
+    };
+    let limit = asked.parameter("limit").and_then(|limit| limit.parse().ok()).unwrap_or(20);
+    let filter = DecisionFilter {
+        device: asked.parameter("device").map(str::to_owned),
+        address,
+        refused_only: true,
+        before: asked.parameter("before").and_then(|before| before.parse().ok()),
+        limit: std::cmp::min(limit, DECISIONS_MAX),
+    };
+    let mut entries = Vec::new();
+    for mut numbered in hub.registry.decisions(filter).await? {
+        let claimed = numbered.record.identity.clone().unwrap_or_default();
+        let device = claimed.split('/').next().unwrap_or_default();
+        if let Some(Refusal::UnknownDevice { near }) = &mut numbered.record.refusal {
+            *near = hub.near_devices(device).await?;
+        }
+        let Some(explained) = refusal::explain(&numbered.record) else { continue };
+        let decision = &numbered.record;
+        entries.push(json!({
+            "number": numbered.number,
+            "time": decision.time,
+            "count": decision.count,
+            "identity": decision.identity,
+            "address": decision.origin.address,
+            "door": decision.origin.door,
+            "act": decision.act,
+            "code": decision.refusal.as_ref().map(|refusal| refusal.code().number()),
+            "cause": explained.cause,
+            "explanation": explained.explanation,
+            "presented": explained.presented,
+            "expected": explained.expected,
+            "change": explained.change,
+            "fix": explained.fix,
+            "facts": decision.facts,
+        }));
+    }
+    Ok(ok(&Value::Array(entries)))
+}
+
+fn ok(value: &Value) -> Answer {
+    json_body(StatusCode::OK, value)
+}
+
+fn policy_name(name: &str) -> Result<PolicyName, HubError> {
+    PolicyName::parse(name).map_err(|error| HubError::new(HubErrorCode::ArgumentInvalid, error.to_string()))
+}
+
+fn der(body: &Value) -> Result<CertificateDer<'static>, HubError> {
+    let text = body["certificate"].as_str().unwrap_or_default();
+    match STANDARD.decode(text) {
+        Ok(bytes) if !bytes.is_empty() => Ok(bytes.into()),
+        _ => Err(HubError::new(HubErrorCode::ArgumentInvalid, "`certificate` is DER in base64")),
+    }
+}
+
+fn policy_json(view: &PolicyView) -> Value {
+    json!({
+        "name": view.policy.name,
+        "rights": view.policy.rights,
+        "primaryKey": view.keys[0].as_str(),
+        "secondaryKey": view.keys[1].as_str(),
+        "created": view.policy.created,
+    })
+}
+
+fn authority_json(authority: &Authority) -> Value {
+    json!({
+        "name": authority.name,
+        "subject": authority.subject,
+        "thumbprint": authority.thumbprint,
+        "notAfter": authority.not_after,
+        "verified": authority.verified,
+        "verificationCode": authority.verification_code,
+        "hasRevocationList": authority.revocation_list.is_some(),
+        "created": authority.created,
+    })
+}

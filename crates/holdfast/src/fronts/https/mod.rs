@@ -1,0 +1,84 @@
+//! HTTPS on 443: the service API, the device API, WebSockets, and Holdfast's own API
+//! (`spec/service-rest.md`, `spec/device-https.md`).
+//!
+//! Routes are matched on decoded path segments, literals without regard to case and ids exactly, which no router
+//! library does; hence hyper alone.
+
+mod answer;
+mod authorize;
+mod case_tap;
+mod management;
+mod registry;
+mod request;
+mod route;
+mod telemetry;
+mod websocket;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hub::hub::Hub;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+use self::case_tap::CaseTap;
+use crate::drain::Drain;
+use crate::fronts::amqp::AmqpFront;
+use crate::listen::{Front, Visitor};
+use crate::management::Management;
+use crate::recorder::QueueRecorder;
+
+/// How long a client may take to send the head of a request. It is the idle time-out of kept connections too.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(125);
+
+/// HTTPS.
+pub(crate) struct HttpsFront {
+    /// The hub that decides.
+    pub(crate) hub: Arc<Hub>,
+    /// Holdfast's own API.
+    pub(crate) management: Arc<Management>,
+    /// The way of decisions, to settle before they are read.
+    pub(crate) recorder: Arc<QueueRecorder>,
+    /// AMQP, for its WebSockets.
+    pub(crate) amqp: Arc<AmqpFront>,
+    /// Ends kept connections when the hub stops.
+    pub(crate) drain: Drain,
+}
+
+impl Front for HttpsFront {
+    async fn serve(self: Arc<Self>, stream: TlsStream<TcpStream>, visitor: Visitor) {
+        let (stream, names) = CaseTap::new(stream);
+        let visitor = Arc::new(visitor);
+        let (front, drain) = (self.clone(), self.drain.clone());
+        let service = service_fn(move |request| {
+            let (front, visitor, names) = (front.clone(), visitor.clone(), names.clone());
+            async move {
+                let header_names = names.take();
+                let response = route::answer(&front, request, &visitor, &header_names).await;
+                names.arm();
+                Ok::<_, Infallible>(response)
+            }
+        });
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_buf_size(64 * 1024)
+            .serve_connection(TokioIo::new(stream), service)
+            .with_upgrades();
+        tokio::pin!(connection);
+        let result = tokio::select! {
+            result = connection.as_mut() => result,
+            () = drain.begun() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = result {
+            tracing::debug!(%error, "an HTTPS connection ended");
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! The identity registry over HTTPS: JSON of devices and modules, both ways (`spec/service-rest.md` §3).
+
+use http::{Method, StatusCode};
+use hub::access::Operation;
+use hub::error::{HubError, HubErrorCode};
+use hub::hub::Hub;
+use hub::identity::{DeviceId, ModuleId};
+use hub::record::{Authentication, Status};
+use hub::registry::{
+    AuthenticationSpec, BULK_MAX, By, DeviceSpec, DeviceView, IfMatch, LIST_MAX, ModuleSpec, ModuleView,
+};
+use hyper::body::Incoming;
+use serde_json::{Map, Value, json};
+use zeroize::Zeroizing;
+
+use super::answer::{Answer, NEVER, json_body, no_content, tagged, time};
+use super::authorize;
+use super::request::{self, Asked};
+use crate::listen::Visitor;
+
+/// A bulk request of a hundred devices with certificates and tags stays well below this.
+const BODY_BYTES_MAX: usize = 1024 * 1024;
+
+/// `GET /devices`.
+pub(super) async fn list(hub: &Hub, asked: &Asked, visitor: &Visitor) -> Result<Answer, HubError> {
+    authorize::service(hub, asked, visitor, Operation::ReadIdentities).await?;
+    let top =
+        asked.parameter("top").and_then(|top| top.parse().ok()).filter(|top| (1..=LIST_MAX).contains(top));
+    let devices = hub.devices(None, top.unwrap_or(LIST_MAX)).await?;
+    Ok(json_body(StatusCode::OK, &devices.iter().map(device_json).collect()))
+}
+
+/// `GET`, `PUT` and `DELETE /devices/{id}`.
+pub(super) async fn device(
+    hub: &Hub,
+    asked: &Asked,
+    visitor: &Visitor,
+    id: &str,
+    incoming: Incoming,
+) -> Result<Answer, HubError> {
+    if asked.method == Method::GET {
+        authorize::service(hub, asked, visitor, Operation::ReadIdentities).await?;
+        let view = hub.device(&device_id(id)?).await?;
+        return Ok(tagged(&device_json(&view), &view.device.etag));
+    }
+    let by = authorize::service(hub, asked, visitor, Operation::WriteIdentities).await?;
+    let id = device_id(id)?;
+    if asked.method == Method::DELETE {
+        hub.delete_device(&id, if_match(asked), &by).await?;
+        return Ok(no_content());
+    }
+    let body = request::json(incoming, BODY_BYTES_MAX).await?;
+    same_id(&body, "deviceId", id.as_str())?;
+    let view = hub.put_device(&id, device_spec(&body)?, if_match(asked), &by).await?;
+    Ok(tagged(&device_json(&view), &view.device.etag))
+}
+
+/// `GET /devices/{id}/modules`.
+pub(super) async fn modules(
+    hub: &Hub,
+    asked: &Asked,
+    visitor: &Visitor,
+    device: &str,
+) -> Result<Answer, HubError> {
+    authorize::service(hub, asked, visitor, Operation::ReadIdentities).await?;
+    let modules = hub.modules(&device_id(device)?).await?;
+    Ok(json_body(StatusCode::OK, &modules.iter().map(module_json).collect()))
+}
+
+/// `GET`, `PUT` and `DELETE /devices/{id}/modules/{mid}`.
+pub(super) async fn module(
+    hub: &Hub,
+    asked: &Asked,
+    visitor: &Visitor,
+    (device, id): (&str, &str),
+    incoming: Incoming,
+) -> Result<Answer, HubError> {
+    if asked.method == Method::GET {
+        authorize::service(hub, asked, visitor, Operation::ReadIdentities).await?;
+        let view = hub.module(&device_id(device)?, &module_id(id)?).await?;
+        return Ok(tagged(&module_json(&view), &view.module.etag));
+    }
+    let by = authorize::service(hub, asked, visitor, Operation::WriteIdentities).await?;
+    let (device, id) = (device_id(device)?, module_id(id)?);
+    if asked.method == Method::DELETE {
+        hub.delete_module(&device, &id, if_match(asked), &by).await?;
+        return Ok(no_content());
+    }
+    let body = request::json(incoming, BODY_BYTES_MAX).await?;
+    same_id(&body, "deviceId", device.as_str())?;
+    same_id(&body, "moduleId", id.as_str())?;
+    let view = hub.put_module(&device, &id, module_spec(&body)?, if_match(asked), &by).await?;
+    Ok(tagged(&module_json(&view), &view.module.etag))
+}
+
+/// `GET /statistics/devices`.
+pub(super) async fn device_statistics(
+    hub: &Hub,
+    asked: &Asked,
+    visitor: &Visitor,
+) -> Result<Answer, HubError> {
+    authorize::service(hub, asked, visitor, Operation::ReadRegistryStatistics).await?;
+    let (total, disabled) = hub.device_counts().await?;
+    let value = json!({
+        "totalDeviceCount": total,
+        "enabledDeviceCount": total.saturating_sub(disabled),
+        "disabledDeviceCount": disabled,
+    });
+    Ok(json_body(StatusCode::OK, &value))
+}
+
+/// `GET /statistics/service`.
+pub(super) async fn service_statistics(
+    hub: &Hub,
+    asked: &Asked,
+    visitor: &Visitor,
+) -> Result<Answer, HubError> {
+    authorize::service(hub, asked, visitor, Operation::ReadServiceStatistics).await?;
+    Ok(json_body(StatusCode::OK, &json!({ "connectedDeviceCount": hub.bus.connected() })))
+}
+
+/// `POST /devices`: many at once, each on its own.
+pub(super) async fn bulk(
+    hub: &Hub,
+    asked: &Asked,
+    visitor: &Visitor,
+    incoming: Incoming,
+) -> Result<Answer, HubError> {
+    let by = authorize::service(hub, asked, visitor, Operation::WriteIdentities).await?;
+    let body = request::json(incoming, BODY_BYTES_MAX).await?;
+    let entries = body.as_array().ok_or_else(|| invalid("The body is an array of devices"))?;
+    if entries.is_empty() {
+        return Err(invalid("The array is empty"));
+    }
+    if entries.len() > BULK_MAX {
+        let text = format!("{} entries are over the limit of {BULK_MAX}", entries.len());
+        return Err(HubError::new(HubErrorCode::TooManyDevices, text));
+    }
+    let name = |entry: &Value| {
+        (entry["id"].as_str().map(str::to_owned), entry["moduleId"].as_str().map(str::to_owned))
+    };
+    for (at, entry) in entries.iter().enumerate() {
+        if entries[..at].iter().any(|earlier| name(earlier) == name(entry)) {
+            let text = format!("The id '{}' comes twice", entry["id"].as_str().unwrap_or_default());
+            return Err(HubError::new(HubErrorCode::DeviceDefinedMultipleTimes, text));
+        }
+    }
+    let mut errors = Vec::new();
+    for entry in entries {
+        let mode = entry["importMode"].as_str().unwrap_or("createOrUpdate").to_ascii_lowercase();
+        if let Err(error) = bulk_entry(hub, entry, &mode, &by).await {
+            errors.push(json!({
+                "deviceId": entry["id"],
+                "moduleId": entry["moduleId"],
+                "errorCode": error.code.number(),
+                "errorStatus": error.message,
+                "operation": mode,
+            }));
+        }
+    }
+    let status = if errors.is_empty() { StatusCode::OK } else { StatusCode::BAD_REQUEST };
+    let value = json!({ "isSuccessful": errors.is_empty(), "errors": errors, "warnings": [] });
+    Ok(json_body(status, &value))
+}
+
+async fn bulk_entry(hub: &Hub, entry: &Value, mode: &str, by: &By) -> Result<(), HubError> {
+    let device = device_id(entry["id"].as_str().ok_or_else(|| invalid("`id` is missing"))?)?;
+    let module = entry["moduleId"].as_str().filter(|id| !id.is_empty()).map(module_id).transpose()?;
+    let etag = || IfMatch::Etag(unquoted(entry["eTag"].as_str().unwrap_or_default()).to_owned());
+    let exists = match &module {
+        None => hub.device(&device).await.map(|_| ()),
+        Some(module) => hub.module(&device, module).await.map(|_| ()),
+    };
+    let (deletes, condition) = match mode {
+        "create" => (false, None),
+        "createorupdate" => (false, exists.is_ok().then_some(IfMatch::Any)),
+        "createorupdateifmatchetag" => (false, exists.is_ok().then(etag)),
+        "update" => (false, Some(IfMatch::Any)),
+        "updateifmatchetag" => (false, Some(etag())),
+        "delete" => (true, Some(IfMatch::Any)),
+        "deleteifmatchetag" => (true, Some(etag())),
+        _ => return Err(invalid(&format!("The importMode '{mode}' is not supported"))),
+    };
+    match (deletes, module) {
+        (true, None) => hub.delete_device(&device, condition, by).await,
+        (true, Some(module)) => hub.delete_module(&device, &module, condition, by).await,
+        (false, None) => hub.put_device(&device, device_spec(entry)?, condition, by).await.map(|_| ()),
+        (false, Some(module)) => {
+            hub.put_module(&device, &module, module_spec(entry)?, condition, by).await.map(|_| ())
+        }
+    }
+}
+
+fn device_id(id: &str) -> Result<DeviceId, HubError> {
+    DeviceId::parse(id).map_err(|error| invalid(&format!("The device id is illegal: {error}")))
+}
+
+fn module_id(id: &str) -> Result<ModuleId, HubError> {
+    ModuleId::parse(id).map_err(|error| invalid(&format!("The module id is illegal: {error}")))
+}
+
+fn invalid(text: &str) -> HubError {
+    HubError::new(HubErrorCode::ArgumentInvalid, text)
+}
+
+fn same_id(body: &Value, member: &str, id: &str) -> Result<(), HubError> {
+    match body.get(member) {
+        None | Some(Value::Null) => Ok(()),
+        Some(Value::String(given)) if given == id => Ok(()),
+        Some(_) => Err(invalid(&format!("`{member}` in the body is not the id in the path"))),
+    }
+}
+
+/// `If-Match` in every spelling that SDKs use (`spec/service-rest.md` §1.1).
+fn if_match(asked: &Asked) -> Option<IfMatch> {
+    let tag = unquoted(asked.header("if-match")?);
+    Some(if tag == "*" { IfMatch::Any } else { IfMatch::Etag(tag.to_owned()) })
+}
+
+fn unquoted(tag: &str) -> &str {
+    let tag = tag.trim();
+    let tag = tag.strip_prefix("W/").unwrap_or(tag);
+    tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).unwrap_or(tag)
+}
+
+fn device_spec(body: &Value) -> Result<DeviceSpec, HubError> {
+    let body = object(body)?;
+    let status = match text(body, "status")? {
+        None => None,
+        Some(status) if status.eq_ignore_ascii_case("enabled") => Some(Status::Enabled),
+        Some(status) if status.eq_ignore_ascii_case("disabled") => Some(Status::Disabled),
+        Some(status) => {
+            return Err(invalid(&format!("The status '{status}' is neither enabled nor disabled")));
+        }
+    };
+    let parent_scopes = match body.get("parentScopes") {
+        None | Some(Value::Null) => None,
+        Some(Value::Array(scopes)) => Some(
+            scopes
+                .iter()
+                .map(|scope| {
+                    scope.as_str().map(str::to_owned).ok_or_else(|| invalid("`parentScopes` holds texts"))
+                })
+                .collect::<Result<_, _>>()?,
+        ),
+        Some(_) => return Err(invalid("`parentScopes` is an array")),
+    };
+    let edge = body.get("capabilities").and_then(|capabilities| capabilities.get("iotEdge"));
+    Ok(DeviceSpec {
+        status,
+        status_reason: text(body, "statusReason")?.map(str::to_owned),
+        authentication: authentication_spec(body)?,
+        edge: edge.and_then(Value::as_bool).unwrap_or(false),
+        device_scope: text(body, "deviceScope")?.map(str::to_owned),
+        parent_scopes,
+    })
+}
+
+fn module_spec(body: &Value) -> Result<ModuleSpec, HubError> {
+    let body = object(body)?;
+    Ok(ModuleSpec {
+        managed_by: text(body, "managedBy")?.map(str::to_owned),
+        authentication: authentication_spec(body)?,
+    })
+}
+
+fn authentication_spec(body: &Map<String, Value>) -> Result<Option<AuthenticationSpec>, HubError> {
+    let given = match body.get("authentication") {
+        None | Some(Value::Null) => return Ok(None),
+        Some(given) => object(given)?,
+    };
+    let member = |owner: &str, name: &str| match given.get(owner) {
+        None | Some(Value::Null) => Ok(None),
+        Some(owner) => text(object(owner)?, name).map(|text| text.map(str::to_owned)),
+    };
+    Ok(Some(AuthenticationSpec {
+        kind: text(given, "type")?.map(str::to_owned),
+        keys: [
+            member("symmetricKey", "primaryKey")?.map(Zeroizing::new),
+            member("symmetricKey", "secondaryKey")?.map(Zeroizing::new),
+        ],
+        thumbprints: [
+            member("x509Thumbprint", "primaryThumbprint")?,
+            member("x509Thumbprint", "secondaryThumbprint")?,
+        ],
+    }))
+}
+
+fn object(value: &Value) -> Result<&Map<String, Value>, HubError> {
+    value
+        .as_object()
+        .ok_or_else(|| HubError::new(HubErrorCode::IotHubFormatError, "A JSON object is expected"))
+}
+
+fn text<'a>(object: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str>, HubError> {
+    match object.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(_) => Err(invalid(&format!("`{name}` is a text"))),
+    }
+}
+
+/// A device as the service API shows it.
+pub(super) fn device_json(view: &DeviceView) -> Value {
+    let device = &view.device;
+    let mut value = json!({
+        "deviceId": device.id,
+        "generationId": device.generation,
+        "etag": device.etag,
+        "connectionState": connection_state(view.connected),
+        "status": device.status,
+        "statusReason": device.status_reason,
+        "connectionStateUpdatedTime": NEVER,
+        "statusUpdatedTime": device.status_updated.map_or_else(|| NEVER.to_owned(), time),
+        "lastActivityTime": NEVER,
+        "cloudToDeviceMessageCount": 0,
+        "capabilities": { "iotEdge": device.edge },
+        "authentication": authentication_json(&device.authentication, view.keys.as_ref()),
+    });
+    if let Some(scope) = &device.device_scope {
+        value["deviceScope"] = json!(scope);
+    }
+    if !device.parent_scopes.is_empty() {
+        value["parentScopes"] = json!(device.parent_scopes);
+    }
+    value
+}
+
+/// A module as the service API shows it.
+pub(super) fn module_json(view: &ModuleView) -> Value {
+    let module = &view.module;
+    json!({
+        "moduleId": module.id,
+        "managedBy": module.managed_by,
+        "deviceId": module.device,
+        "generationId": module.generation,
+        "etag": module.etag,
+        "connectionState": connection_state(view.connected),
+        "connectionStateUpdatedTime": NEVER,
+        "lastActivityTime": NEVER,
+        "cloudToDeviceMessageCount": 0,
+        "authentication": authentication_json(&module.authentication, view.keys.as_ref()),
+    })
+}
+
+fn connection_state(connected: bool) -> &'static str {
+    if connected { "Connected" } else { "Disconnected" }
+}
+
+fn authentication_json(authentication: &Authentication, keys: Option<&[Zeroizing<String>; 2]>) -> Value {
+    let (kind, thumbprints) = match authentication {
+        Authentication::Sas { .. } => ("sas", [None, None]),
+        Authentication::SelfSigned { primary, secondary } => {
+            ("selfSigned", [primary.as_ref(), secondary.as_ref()])
+        }
+        Authentication::CertificateAuthority => ("certificateAuthority", [None, None]),
+        Authentication::None => ("none", [None, None]),
+    };
+    json!({
+        "symmetricKey": {
+            "primaryKey": keys.map(|keys| keys[0].as_str()),
+            "secondaryKey": keys.map(|keys| keys[1].as_str()),
+        },
+        "x509Thumbprint": { "primaryThumbprint": thumbprints[0], "secondaryThumbprint": thumbprints[1] },
+        "type": kind,
+    })
+}

@@ -1,0 +1,85 @@
+//! What a request asks for: decoded path segments, query parameters, headers and a bounded body.
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, Method};
+use http_body_util::BodyExt as _;
+use hub::error::{HubError, HubErrorCode};
+use hyper::body::Incoming;
+use percent_encoding::percent_decode_str;
+
+/// A request without its body.
+pub(super) struct Asked {
+    /// The method, after `X-HTTP-Method-Override`.
+    pub(super) method: Method,
+    /// The path segments, each decoded once; empty ones are left out, so that a trailing slash means nothing.
+    pub(super) segments: Vec<String>,
+    /// The query parameters, decoded; the value of one without `=` is empty.
+    pub(super) query: Vec<(String, String)>,
+    /// The headers.
+    pub(super) headers: HeaderMap,
+}
+
+impl Asked {
+    /// Reads the head of a request.
+    pub(super) fn new(parts: &http::request::Parts) -> Self {
+        let override_to = parts.headers.get("x-http-method-override").and_then(|value| value.to_str().ok());
+        let method = match (&parts.method, override_to) {
+            (&Method::POST, Some(method)) if method.eq_ignore_ascii_case("PATCH") => Method::PATCH,
+            (method, _) => method.clone(),
+        };
+        let segments = parts.uri.path().split('/').filter(|s| !s.is_empty()).map(decoded).collect();
+        let query = parts.uri.query().unwrap_or_default();
+        let query = query
+            .split('&')
+            .filter(|pair| !pair.is_empty())
+            .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
+            .map(|(name, value)| (decoded(name), decoded(value)))
+            .collect();
+        Self { method, segments, query, headers: parts.headers.clone() }
+    }
+
+    /// The value of a query parameter, whose name is compared without case.
+    pub(super) fn parameter(&self, name: &str) -> Option<&str> {
+        self.query.iter().find(|(have, _)| have.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
+    }
+
+    /// The text of a header.
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// The path as tokens name it: `/` and the decoded segments.
+    pub(super) fn path(&self) -> String {
+        format!("/{}", self.segments.join("/"))
+    }
+}
+
+fn decoded(text: &str) -> String {
+    percent_decode_str(text).decode_utf8_lossy().into_owned()
+}
+
+/// Reads a body of at most so many bytes.
+pub(super) async fn body(mut body: Incoming, bytes_max: usize) -> Result<Bytes, HubError> {
+    let mut bytes = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame =
+            frame.map_err(|_| HubError::new(HubErrorCode::GenericBadRequest, "The body broke off"))?;
+        if let Ok(data) = frame.into_data() {
+            if bytes.len() + data.len() > bytes_max {
+                let text = format!("The body is over the limit of {bytes_max} bytes");
+                return Err(HubError::new(HubErrorCode::MessageTooLarge, text));
+            }
+            bytes.extend_from_slice(&data);
+        }
+    }
+    Ok(bytes.freeze())
+}
+
+/// Reads a JSON body; a byte order mark is passed over.
+pub(super) async fn json(incoming: Incoming, bytes_max: usize) -> Result<serde_json::Value, HubError> {
+    let bytes = body(incoming, bytes_max).await?;
+    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
+    serde_json::from_slice(text).map_err(|error| {
+        HubError::new(HubErrorCode::IotHubFormatError, format!("The body is not JSON: {error}"))
+    })
+}

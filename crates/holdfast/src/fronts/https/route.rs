@@ -1,0 +1,134 @@
+//! Which request goes where.
+
+use http::{Method, Request};
+use hub::error::{HubError, HubErrorCode};
+use hub::identity::{DeviceId, Identity, ModuleId};
+use hyper::body::Incoming;
+
+use super::answer::{self, Answer};
+use super::request::Asked;
+use super::{HttpsFront, management, registry, telemetry, websocket};
+use crate::listen::Visitor;
+
+/// The first api-version of the service routes (`spec/service-rest.md` §1).
+const API_VERSION_MIN: &str = "2018-06-30";
+
+/// Answers one request.
+pub(super) async fn answer(
+    front: &HttpsFront,
+    mut request: Request<Incoming>,
+    visitor: &Visitor,
+    header_names: &[String],
+) -> Answer {
+    if websocket::is_upgrade(&request) {
+        return websocket::upgrade(front, &mut request, visitor);
+    }
+    let (parts, body) = request.into_parts();
+    let asked = Asked::new(&parts);
+    match dispatch(front, &asked, visitor, header_names, body).await {
+        Ok(answer) => answer,
+        Err(error) => answer::error(&error, front.hub.now()),
+    }
+}
+
+async fn dispatch(
+    front: &HttpsFront,
+    asked: &Asked,
+    visitor: &Visitor,
+    header_names: &[String],
+    body: Incoming,
+) -> Result<Answer, HubError> {
+    let hub = &*front.hub;
+    let segments: Vec<&str> = asked.segments.iter().map(String::as_str).collect();
+    let word =
+        |at: usize, literal: &str| segments.get(at).is_some_and(|word| word.eq_ignore_ascii_case(literal));
+    if word(0, "holdfast") {
+        return management::dispatch(front, asked, visitor, &segments[1..], body).await;
+    }
+    let method = &asked.method;
+    match segments.as_slice() {
+        [_, device, _, _] if word(0, "devices") && word(2, "messages") && word(3, "events") => {
+            only(method, &[Method::POST])?;
+            telemetry::send(hub, asked, visitor, header_names, identity(device, None)?, body).await
+        }
+        [_, device, _, module, _, _]
+            if word(0, "devices") && word(2, "modules") && word(4, "messages") && word(5, "events") =>
+        {
+            only(method, &[Method::POST])?;
+            telemetry::send(hub, asked, visitor, header_names, identity(device, Some(module))?, body).await
+        }
+        [_] if word(0, "devices") => {
+            only(method, &[Method::GET, Method::POST])?;
+            api_version(asked)?;
+            match *method == Method::POST {
+                true => registry::bulk(hub, asked, visitor, body).await,
+                false => registry::list(hub, asked, visitor).await,
+            }
+        }
+        [_, device] if word(0, "devices") => {
+            only(method, &[Method::GET, Method::PUT, Method::DELETE])?;
+            api_version(asked)?;
+            registry::device(hub, asked, visitor, device, body).await
+        }
+        [_, device, _] if word(0, "devices") && word(2, "modules") => {
+            only(method, &[Method::GET])?;
+            api_version(asked)?;
+            registry::modules(hub, asked, visitor, device).await
+        }
+        [_, device, _, module] if word(0, "devices") && word(2, "modules") => {
+            only(method, &[Method::GET, Method::PUT, Method::DELETE])?;
+            api_version(asked)?;
+            registry::module(hub, asked, visitor, (device, module), body).await
+        }
+        [_, _] if word(0, "statistics") && word(1, "devices") => {
+            only(method, &[Method::GET])?;
+            api_version(asked)?;
+            registry::device_statistics(hub, asked, visitor).await
+        }
+        [_, _] if word(0, "statistics") && word(1, "service") => {
+            only(method, &[Method::GET])?;
+            api_version(asked)?;
+            registry::service_statistics(hub, asked, visitor).await
+        }
+        _ => Err(HubError::new(HubErrorCode::GenericNotFound, "There is no such resource")),
+    }
+}
+
+fn only(method: &Method, allowed: &[Method]) -> Result<(), HubError> {
+    match allowed.contains(method) {
+        true => Ok(()),
+        false => {
+            let allowed: Vec<_> = allowed.iter().map(Method::as_str).collect();
+            let text = format!("{method} is not allowed here, only {}", allowed.join(", "));
+            Err(HubError::new(HubErrorCode::GenericMethodNotAllowed, text))
+        }
+    }
+}
+
+/// Every service route needs an api-version: a date from 2018-06-30 on, with an optional suffix.
+fn api_version(asked: &Asked) -> Result<(), HubError> {
+    let is_date = |text: &str| {
+        text.len() == 10
+            && text.bytes().enumerate().all(|(at, byte)| match at {
+                4 | 7 => byte == b'-',
+                _ => byte.is_ascii_digit(),
+            })
+    };
+    let known = asked.parameter("api-version").is_some_and(|version| {
+        let (date, rest) = version.split_at_checked(10).unwrap_or((version, ""));
+        is_date(date) && date >= API_VERSION_MIN && (rest.is_empty() || rest.eq_ignore_ascii_case("-preview"))
+    });
+    match known {
+        true => Ok(()),
+        false => Err(HubError::new(HubErrorCode::InvalidProtocolVersion, "BadRequest")),
+    }
+}
+
+fn identity(device: &str, module: Option<&str>) -> Result<Identity, HubError> {
+    let illegal =
+        |error: hub::identity::IdError| HubError::new(HubErrorCode::ArgumentInvalid, error.to_string());
+    Ok(Identity {
+        device: DeviceId::parse(device).map_err(illegal)?,
+        module: module.map(ModuleId::parse).transpose().map_err(illegal)?,
+    })
+}

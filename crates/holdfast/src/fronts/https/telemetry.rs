@@ -1,0 +1,184 @@
+//! Telemetry over HTTPS: one message, or a batch (`spec/device-https.md` §3).
+
+use std::future::poll_fn;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use bytestring::ByteString;
+use hub::authenticate::Grant;
+use hub::error::{HubError, HubErrorCode};
+use hub::hub::{Hub, NotTaken};
+use hub::identity::Identity;
+use hub::ports::event_log::AppendError;
+use hub::telemetry::{MESSAGE_BYTES_MAX, Message, PropertyValue, SystemProperty};
+use hyper::body::Incoming;
+use serde_json::Value;
+
+use super::answer::{Answer, no_content};
+use super::authorize;
+use super::request::{self, Asked};
+use crate::listen::Visitor;
+
+const BATCH_TYPE: &str = "application/vnd.microsoft.iothub.json";
+const APPLICATION_PREFIX: &str = "iothub-app-";
+/// Messages in one batch (`spec/limits.md` §1).
+const BATCH_MESSAGES_MAX: usize = 500;
+/// Base64 and JSON make a batch of the largest size this much longer on the wire.
+const BATCH_BYTES_MAX: usize = MESSAGE_BYTES_MAX * 2;
+
+/// `POST /devices/{d}[/modules/{m}]/messages/events`.
+pub(super) async fn send(
+    hub: &Hub,
+    asked: &Asked,
+    visitor: &Visitor,
+    header_names: &[String],
+    identity: Identity,
+    incoming: Incoming,
+) -> Result<Answer, HubError> {
+    let grant = authorize::device(hub, asked, visitor, &identity).await?;
+    let content_type = asked.header("content-type").unwrap_or_default();
+    let is_batch =
+        content_type.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(BATCH_TYPE));
+    let messages = match is_batch {
+        true => batch(hub, &grant, &request::json(incoming, BATCH_BYTES_MAX).await?)?,
+        false => {
+            let body = request::body(incoming, MESSAGE_BYTES_MAX).await?;
+            vec![single(hub, &grant, asked, header_names, body)?]
+        }
+    };
+    let bytes: usize = messages.iter().map(Message::metered_bytes).sum();
+    if bytes > MESSAGE_BYTES_MAX {
+        return Err(too_large(bytes));
+    }
+    let ticket = hub.take(&messages).map_err(|error| not_taken(&error))?;
+    poll_fn(|cx| hub.log.poll_durable(ticket, cx)).await.map_err(|error| not_taken(&NotTaken::Log(error)))?;
+    Ok(no_content())
+}
+
+fn single(
+    hub: &Hub,
+    grant: &Grant,
+    asked: &Asked,
+    header_names: &[String],
+    body: Bytes,
+) -> Result<Message, HubError> {
+    let mut message = empty(hub, grant, body);
+    for (name, value) in &asked.headers {
+        let value = value.to_str().map_err(|_| illegal(name.as_str()))?;
+        // hyper folds the case of names; the tap has them as they were written.
+        let written = header_names.iter().find(|written| written.eq_ignore_ascii_case(name.as_str()));
+        add(&mut message, written.map_or(name.as_str(), String::as_str), value)?;
+    }
+    Ok(message)
+}
+
+fn batch(hub: &Hub, grant: &Grant, value: &Value) -> Result<Vec<Message>, HubError> {
+    let entries = value.as_array().ok_or_else(|| malformed("a batch is a JSON array"))?;
+    if entries.is_empty() || entries.len() > BATCH_MESSAGES_MAX {
+        return Err(malformed(&format!("a batch holds 1 to {BATCH_MESSAGES_MAX} messages")));
+    }
+    entries.iter().map(|entry| batch_entry(hub, grant, entry)).collect()
+}
+
+fn batch_entry(hub: &Hub, grant: &Grant, entry: &Value) -> Result<Message, HubError> {
+    let text = entry["body"].as_str().ok_or_else(|| malformed("a message of a batch has a `body` text"))?;
+    let body = match entry.get("base64Encoded") {
+        Some(Value::Bool(false)) => Bytes::copy_from_slice(text.as_bytes()),
+        None | Some(Value::Bool(true) | Value::Null) => {
+            STANDARD.decode(text).map_err(|_| malformed("`body` is not base64"))?.into()
+        }
+        Some(_) => return Err(malformed("`base64Encoded` is true or false")),
+    };
+    let mut message = empty(hub, grant, body);
+    match entry.get("properties") {
+        None | Some(Value::Null) => {}
+        Some(Value::Object(properties)) => {
+            for (name, value) in properties {
+                let value =
+                    value.as_str().ok_or_else(|| malformed("the values of `properties` are texts"))?;
+                add(&mut message, name, value)?;
+            }
+        }
+        Some(_) => return Err(malformed("`properties` is an object")),
+    }
+    Ok(message)
+}
+
+fn empty(hub: &Hub, grant: &Grant, body: Bytes) -> Message {
+    Message {
+        enqueued: hub.now().as_millisecond(),
+        sender: grant.sender.clone(),
+        system: Vec::new(),
+        application: Vec::new(),
+        body,
+    }
+}
+
+/// Adds what a header, or a property of a batch, stands for; the others mean nothing to a message.
+fn add(message: &mut Message, name: &str, value: &str) -> Result<(), HubError> {
+    let prefix = name.get(..APPLICATION_PREFIX.len());
+    if prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case(APPLICATION_PREFIX)) {
+        let name = &name[APPLICATION_PREFIX.len()..];
+        if name.is_empty() || !value.chars().chain(name.chars()).all(is_legal) {
+            return Err(illegal(name));
+        }
+        message.application.push((name.into(), PropertyValue::Text(value.into())));
+    } else if let Some(property) = system_property(name) {
+        message.system.push((property, ByteString::from(value)));
+    }
+    Ok(())
+}
+
+fn system_property(name: &str) -> Option<SystemProperty> {
+    Some(match name.to_ascii_lowercase().as_str() {
+        "iothub-messageid" => SystemProperty::MessageId,
+        "iothub-correlationid" => SystemProperty::CorrelationId,
+        "iothub-userid" => SystemProperty::UserId,
+        "iothub-to" => SystemProperty::To,
+        "iothub-expiry" => SystemProperty::Expiry,
+        "iothub-ack" => SystemProperty::Ack,
+        "iothub-contenttype" => SystemProperty::ContentType,
+        "iothub-contentencoding" => SystemProperty::ContentEncoding,
+        "iothub-creationtimeutc" => SystemProperty::CreationTime,
+        "iothub-messageschema" => SystemProperty::MessageSchema,
+        "iothub-operation" => SystemProperty::Operation,
+        "iothub-interface-id" => SystemProperty::InterfaceId,
+        "dt-subject" => SystemProperty::Subject,
+        _ => return None,
+    })
+}
+
+/// The characters of property names and values over HTTPS (`spec/limits.md` §4). Values such as times and paths
+/// come from real clients with more than the documented set, so that only what cannot be in a header is refused.
+fn is_legal(character: char) -> bool {
+    character.is_ascii_graphic() || character == ' '
+}
+
+fn illegal(name: &str) -> HubError {
+    let text = format!("The property '{name}' has a character that HTTPS does not carry");
+    HubError::new(HubErrorCode::ArgumentInvalid, text)
+}
+
+fn malformed(problem: &str) -> HubError {
+    HubError::new(HubErrorCode::ArgumentInvalid, format!("The batch is malformed: {problem}"))
+}
+
+fn too_large(bytes: usize) -> HubError {
+    let text = format!("{bytes} bytes are over the limit of {MESSAGE_BYTES_MAX}");
+    HubError::new(HubErrorCode::MessageTooLarge, text)
+}
+
+fn not_taken(error: &NotTaken) -> HubError {
+    match error {
+        NotTaken::TooLarge { size } => too_large(*size),
+        NotTaken::Nothing => malformed("there is no message"),
+        NotTaken::Log(AppendError::Full { .. }) => HubError::new(HubErrorCode::ServerBusy, "The hub is busy"),
+        NotTaken::Log(AppendError::NoSpace) => {
+            HubError::new(HubErrorCode::ServiceUnavailable, "The hub has no space left")
+        }
+        NotTaken::Log(AppendError::Failed(_) | AppendError::Closing | AppendError::NoPartition(_)) => {
+            HubError::new(HubErrorCode::ServiceUnavailable, "The hub could not store the message")
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! WebSockets: one path serves MQTT and AMQP, told apart by the sub-protocol
+//! (`spec/device-mqtt.md` §1, `spec/amqp.md` §2).
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hub::decision::{Act, Door, cut};
+use hub::refusal::Refusal;
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+
+use super::HttpsFront;
+use super::answer::Answer;
+use crate::fronts::{amqp, mqtt};
+use crate::io::WebSocketBytes;
+use crate::listen::Visitor;
+
+/// The paths of devices and services, and of Event Hubs clients, decoded and without a trailing slash.
+const PATHS: [&str; 2] = ["/$iothub/websocket", "/$servicebus/websocket"];
+/// A message may be as large as the largest packet and its headers.
+const MESSAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// Whether a request asks for a WebSocket.
+pub(super) fn is_upgrade(request: &Request<Incoming>) -> bool {
+    let upgrade = request.headers().get(header::UPGRADE).and_then(|value| value.to_str().ok());
+    upgrade.is_some_and(|protocol| protocol.eq_ignore_ascii_case("websocket"))
+}
+
+/// Answers the upgrade and hands the connection to the front of the sub-protocol.
+pub(super) fn upgrade(front: &HttpsFront, request: &mut Request<Incoming>, visitor: &Visitor) -> Answer {
+    let path = percent_encoding::percent_decode_str(request.uri().path()).decode_utf8_lossy().into_owned();
+    let path = path.trim_end_matches('/');
+    if !PATHS.iter().any(|known| known.eq_ignore_ascii_case(path)) {
+        let problem = format!("the WebSocket path is {}, it must be {}", cut(path), PATHS.join(" or "));
+        return refuse(front, visitor, StatusCode::NOT_FOUND, problem);
+    }
+    let offered = request.headers().get(header::SEC_WEBSOCKET_PROTOCOL).and_then(|value| value.to_str().ok());
+    let offered = offered.unwrap_or_default().to_owned();
+    let chosen = offered.split(',').map(str::trim).find_map(|protocol| Some((protocol, door_of(protocol)?)));
+    let (Some((protocol, door)), Some(key)) = (chosen, request.headers().get(header::SEC_WEBSOCKET_KEY))
+    else {
+        let problem =
+            format!("the WebSocket sub-protocol is `{}`, it must be mqtt or AMQPWSB10", cut(&offered));
+        return refuse(front, visitor, StatusCode::BAD_REQUEST, problem);
+    };
+    let mut response = Response::new(Full::new(Bytes::new()));
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    if let Ok(accept) = HeaderValue::from_str(&derive_accept_key(key.as_bytes())) {
+        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept);
+    }
+    // Echoed in the client's own spelling.
+    if let Ok(protocol) = HeaderValue::from_str(protocol) {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
+    }
+    let mut visitor = visitor.clone();
+    visitor.origin.door = Some(door);
+    let (hub, front, guard, upgrading) =
+        (front.hub.clone(), front.amqp.clone(), front.drain.guard(), hyper::upgrade::on(request));
+    tokio::spawn(async move {
+        let Ok(upgraded) = upgrading.await else { return };
+        let config = WebSocketConfig::default()
+            .max_message_size(Some(MESSAGE_BYTES_MAX))
+            .max_frame_size(Some(MESSAGE_BYTES_MAX))
+            .read_buffer_size(8 * 1024)
+            .write_buffer_size(0);
+        let socket =
+            WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
+        let stream = WebSocketBytes::new(socket);
+        match door {
+            Door::AmqpWs | Door::Amqp => amqp::serve(stream, visitor, front).await,
+            Door::MqttWs | Door::Mqtt | Door::Https => mqtt::serve(stream, visitor, hub).await,
+        }
+        drop(guard);
+    });
+    response
+}
+
+fn door_of(protocol: &str) -> Option<Door> {
+    if protocol.eq_ignore_ascii_case("mqtt") {
+        Some(Door::MqttWs)
+    } else if protocol.eq_ignore_ascii_case("AMQPWSB10") {
+        Some(Door::AmqpWs)
+    } else {
+        None
+    }
+}
+
+fn refuse(front: &HttpsFront, visitor: &Visitor, status: StatusCode, problem: String) -> Answer {
+    let refusal = Refusal::Protocol { problem };
+    front.hub.record(Act::Handshake, None, visitor.origin.clone(), visitor.facts.clone(), Some(refusal));
+    let mut response = Response::new(Full::new(Bytes::new()));
+    *response.status_mut() = status;
+    response
+}

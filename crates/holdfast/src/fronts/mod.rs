@@ -1,0 +1,6 @@
+//! The fronts: each turns the words of one protocol into requests of the hub, and its answers back. They decide
+//! nothing about identity, rights, sizes or queues.
+
+pub(crate) mod amqp;
+pub(crate) mod https;
+pub(crate) mod mqtt;

@@ -1,0 +1,205 @@
+//! User names and topics of IoT Hub over MQTT (`spec/device-mqtt.md` §2.1, §3).
+
+use hub::identity::{DeviceId, Identity, ModuleId};
+use percent_encoding::percent_decode_str;
+
+/// What the user name says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct UserName {
+    /// The host of the connection string.
+    pub(super) host: String,
+    /// Who connects.
+    pub(super) identity: Identity,
+    /// `api-version`.
+    pub(super) api_version: Option<String>,
+    /// `DeviceClientType`.
+    pub(super) client_type: Option<String>,
+    /// `model-id`.
+    pub(super) model_id: Option<String>,
+}
+
+impl UserName {
+    /// Reads `{host}/{device}[/{module}]/[?]{parameters}`. The error says what is wrong.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let (host, rest) = text.split_once('/').ok_or("there is no `/` between host and device id")?;
+        if host.is_empty() {
+            return Err("the host is empty".to_owned());
+        }
+        let (device, rest) = rest.split_once('/').unwrap_or((rest, ""));
+        let (module, parameters) = split_module(rest);
+        let device = DeviceId::parse(device).map_err(|error| format!("the device id is illegal: {error}"))?;
+        let module = module
+            .map(ModuleId::parse)
+            .transpose()
+            .map_err(|error| format!("the module id is illegal: {error}"))?;
+        Ok(Self {
+            host: host.to_owned(),
+            identity: Identity { device, module },
+            api_version: parameter(parameters, "api-version"),
+            client_type: parameter(parameters, "DeviceClientType"),
+            model_id: parameter(parameters, "model-id"),
+        })
+    }
+}
+
+/// Splits what follows the device id into a module id and the parameters. Only a `?` at the front of a segment
+/// begins the parameters, for `?` is legal in ids.
+fn split_module(rest: &str) -> (Option<&str>, &str) {
+    if let Some(parameters) = rest.strip_prefix('?') {
+        return (None, parameters);
+    }
+    match rest.split_once('/') {
+        Some((module, parameters)) => (Some(module), parameters.strip_prefix('?').unwrap_or(parameters)),
+        None if rest.is_empty() || rest.contains("api-version=") => (None, rest),
+        None => (Some(rest), ""),
+    }
+}
+
+/// The value of a parameter; the first one wins.
+fn parameter(parameters: &str, name: &str) -> Option<String> {
+    parameters.split('&').find_map(|pair| {
+        let (key, value) = pair.split_once('=')?;
+        (key == name).then(|| percent_decode_str(value).decode_utf8_lossy().into_owned())
+    })
+}
+
+/// The client id of an identity.
+pub(super) fn client_id(identity: &Identity) -> String {
+    identity.to_string()
+}
+
+/// The property bag of one's own events topic; `None` for any other topic.
+pub(super) fn events_bag<'a>(topic: &'a str, identity: &Identity) -> Option<&'a str> {
+    let rest = own(topic, identity)?.strip_prefix("/messages/events")?;
+    let bag = match rest.strip_prefix('/') {
+        Some(bag) => bag,
+        None if rest.is_empty() => rest,
+        None => return None,
+    };
+    let bag = bag.strip_prefix('?').unwrap_or(bag);
+    Some(bag.strip_suffix('/').unwrap_or(bag))
+}
+
+/// What follows `devices/{d}` or `devices/{d}/modules/{m}` in a topic of this identity.
+fn own<'a>(topic: &'a str, identity: &Identity) -> Option<&'a str> {
+    let rest = topic.strip_prefix("devices/")?.strip_prefix(identity.device.as_str())?;
+    match &identity.module {
+        None => Some(rest),
+        Some(module) => rest.strip_prefix("/modules/")?.strip_prefix(module.as_str()),
+    }
+}
+
+/// Whether an identity may subscribe to a filter: one of the documented ones, or a sub-tree of it.
+pub(super) fn may_subscribe(filter: &str, identity: &Identity) -> bool {
+    const SHARED: [&str; 4] = [
+        "$iothub/methods/POST/",
+        "$iothub/twin/res/",
+        "$iothub/twin/PATCH/properties/desired/",
+        "$iothub/credentials/res/",
+    ];
+    let within =
+        |rest: &str, root: &str| rest.get(..root.len()).is_some_and(|head| head.eq_ignore_ascii_case(root));
+    let own_tree = |rest: &str| {
+        within(rest, "/messages/devicebound/")
+            || (identity.module.is_some() && (within(rest, "/inputs/") || rest == "/#"))
+    };
+    let known =
+        SHARED.iter().any(|root| filter.starts_with(root)) || own(filter, identity).is_some_and(own_tree);
+    // A wildcard may only be the whole last level, and `+` is none of the documented filters.
+    let wildcard_last =
+        filter.find('#').is_none_or(|at| at + 1 == filter.len() && filter[..at].ends_with('/'));
+    known && wildcard_last && !filter.split('/').any(|level| level == "+")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device(id: &str) -> Identity {
+        Identity::device(DeviceId::parse(id).expect("a legal id"))
+    }
+
+    fn module(device: &str, module: &str) -> Identity {
+        Identity::module(DeviceId::parse(device).expect("legal"), ModuleId::parse(module).expect("legal"))
+    }
+
+    #[test]
+    fn the_user_names_of_the_sdks_are_read() {
+        let cases = [
+            (
+                "h.net/d1/?api-version=2019-10-01&DeviceClientType=azure-iot-device-iothub-py%2F2.14.0",
+                device("d1"),
+            ),
+            ("h.net/d1/?api-version=2021-04-12&model-id=dtmi:com:x;1&DeviceClientType=a%20b", device("d1")),
+            ("h.net/d1/m1/?api-version=2021-04-12", module("d1", "m1")),
+            ("h.net/d1/api-version=2016-11-14", device("d1")),
+            ("h.net/d?1/?api-version=1", device("d?1")),
+            ("h.net/d1", device("d1")),
+            ("h.net/d1/", device("d1")),
+            ("h.net/d1/m1", module("d1", "m1")),
+        ];
+        for (text, identity) in cases {
+            assert_eq!(UserName::parse(text).map(|name| name.identity), Ok(identity), "{text}");
+        }
+        let node =
+            UserName::parse("h.net/d1/?api-version=2021-04-12&model-id=dtmi:com:x;1&DeviceClientType=a%20b");
+        let node = node.expect("a user name");
+        assert_eq!(node.model_id.as_deref(), Some("dtmi:com:x;1"));
+        assert_eq!(node.client_type.as_deref(), Some("a b"));
+        assert!(UserName::parse("d1").is_err());
+        assert!(UserName::parse("h.net/d 1/?api-version=1").is_err());
+    }
+
+    #[test]
+    fn the_bag_is_everything_after_the_events_topic() {
+        let cases = [
+            ("devices/d1/messages/events", Some("")),
+            ("devices/d1/messages/events/", Some("")),
+            ("devices/d1/messages/events/a=b", Some("a=b")),
+            ("devices/d1/messages/events/a=b/", Some("a=b")),
+            ("devices/d1/messages/events/?a=b", Some("a=b")),
+            ("devices/d1/messages/events/%24.ct=application/json&a=/x", Some("%24.ct=application/json&a=/x")),
+            ("devices/d1/messages/eventsx", None),
+            ("devices/d2/messages/events/", None),
+            ("devices/d1x/messages/events/", None),
+            ("devices/d1/modules/m1/messages/events/", None),
+        ];
+        for (topic, bag) in cases {
+            assert_eq!(events_bag(topic, &device("d1")), bag, "{topic}");
+        }
+        assert_eq!(events_bag("devices/d1/modules/m1/messages/events/a=b", &module("d1", "m1")), Some("a=b"));
+        assert_eq!(events_bag("devices/d1/messages/events/", &module("d1", "m1")), None);
+    }
+
+    #[test]
+    fn an_identity_subscribes_to_its_own_documented_filters_only() {
+        let yes = [
+            "devices/d1/messages/devicebound/#",
+            "$iothub/methods/POST/#",
+            "$iothub/methods/POST/reboot/#",
+            "$iothub/twin/res/#",
+            "$iothub/twin/PATCH/properties/desired/#",
+            "$iothub/credentials/res/#",
+        ];
+        let no = [
+            "#",
+            "devices/#",
+            "devices/d1/#",
+            "devices/d2/messages/devicebound/#",
+            "devices/+/messages/devicebound/#",
+            "devices/d1/messages/events/#",
+            "$iothub/#",
+            "$iothub/twin/res/+/x",
+        ];
+        for filter in yes {
+            assert!(may_subscribe(filter, &device("d1")), "{filter}");
+        }
+        for filter in no {
+            assert!(!may_subscribe(filter, &device("d1")), "{filter}");
+        }
+        for filter in ["devices/d1/modules/m1/inputs/#", "devices/d1/modules/m1/#"] {
+            assert!(may_subscribe(filter, &module("d1", "m1")), "{filter}");
+            assert!(!may_subscribe(filter, &device("d1")), "{filter}");
+        }
+    }
+}

@@ -1,0 +1,480 @@
+//! One MQTT connection from CONNECT to its end: the machine of `wire` on one side, the hub on the other.
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytestring::ByteString;
+use hub::authenticate::Grant;
+use hub::decision::{Act, cut};
+use hub::hub::{Credential, Hub, NotAdmitted, NotTaken};
+use hub::ports::bus::{Ending, Epoch, Holder as _};
+use hub::ports::event_log::{AppendError, Ticket};
+use hub::record::{Session, Subscription};
+use hub::refusal::Refusal;
+use hub::telemetry::{MESSAGE_BYTES_MAX, Message, PropertyValue, Sender};
+use tokio::io::{AsyncWriteExt as _, ReadBuf};
+use tokio::time::Sleep;
+use wire::mqtt::{
+    Connect, ConnectAckReason, Event, LastWill, Limits, PacketId, QoS, Server, SubscribeReturnCode, Violation,
+};
+
+use super::address::{UserName, client_id, events_bag, may_subscribe};
+use super::live::Live;
+use super::properties;
+use crate::io::Stream;
+use crate::listen::Visitor;
+
+const LIMITS: Limits = Limits {
+    // A message of the largest size, its topic, and the headers of both.
+    packet_bytes_max: MESSAGE_BYTES_MAX as u32 + 65_535 + 64,
+    connect_timeout: Duration::from_secs(30),
+    silence_max: Duration::from_secs(1_767),
+};
+/// Messages that may wait for the disk before the socket is read again.
+const UNACKNOWLEDGED_MAX: usize = 256;
+/// Bytes read at once; they live on the stack, so that no waiting connection holds a buffer.
+const READ_BYTES: usize = 16 * 1024;
+/// How long the last bytes to a client may take.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Serves one connection to its end.
+pub(crate) async fn serve<S: Stream>(stream: S, visitor: Visitor, hub: Arc<Hub>) {
+    let mut conversation = Conversation {
+        stream,
+        visitor: Box::new(visitor),
+        hub,
+        machine: Server::new(LIMITS, Instant::now()),
+        unacknowledged: VecDeque::new(),
+        stalled: None,
+        unflushed: false,
+        online: None,
+    };
+    let mut sleep = Box::pin(tokio::time::sleep_until(conversation.machine.next_timeout().into()));
+    let end = conversation.run(sleep.as_mut()).await;
+    drop(sleep);
+    Box::pin(conversation.finish(end)).await;
+}
+
+struct Conversation<S> {
+    stream: S,
+    visitor: Box<Visitor>,
+    hub: Arc<Hub>,
+    machine: Server,
+    /// What waits for the disk, in the order it came; the identifier is `None` for QoS 0.
+    unacknowledged: VecDeque<(Ticket, Option<PacketId>)>,
+    /// A message that the journal had no room for.
+    stalled: Option<Box<(Message, Option<PacketId>)>>,
+    unflushed: bool,
+    online: Option<Box<Online>>,
+}
+
+/// What there is once the client is admitted.
+struct Online {
+    live: Arc<Live>,
+    epoch: Epoch,
+    /// When the token ends.
+    ends: Option<Instant>,
+    session: Session,
+    keeps_session: bool,
+    will: Option<LastWill>,
+}
+
+/// Why a connection is over.
+enum End {
+    /// The client said good-bye.
+    Disconnected,
+    /// The socket is gone.
+    Lost(String),
+    /// The client was not admitted; the answer is in the output.
+    NotAdmitted,
+    /// The client did what it may not.
+    Refused(Refusal),
+    /// The hub ends it.
+    Ended(Ending),
+    /// The hub cannot go on with it.
+    Failed(String),
+}
+
+/// Why the conversation goes on.
+enum Wake {
+    /// Bytes came, or acknowledgements went out, or there is room again.
+    Progress,
+    /// A deadline has come.
+    Timeout,
+    /// It is over.
+    Over(End),
+}
+
+impl<S: Stream> Conversation<S> {
+    async fn run(&mut self, mut sleep: Pin<&mut Sleep>) -> End {
+        loop {
+            while self.stalled.is_none() && self.unacknowledged.len() < UNACKNOWLEDGED_MAX {
+                match self.machine.poll_event() {
+                    Ok(Some(event)) => {
+                        if let Err(end) = self.on_event(event).await {
+                            return end;
+                        }
+                    }
+                    Ok(None) => break,
+                    Err(violation) => return End::Refused(refusal_of(&violation)),
+                }
+            }
+            match poll_fn(|cx| self.poll(sleep.as_mut(), cx)).await {
+                Wake::Progress => {}
+                Wake::Timeout => {
+                    let now = Instant::now();
+                    if self.online.as_ref().and_then(|online| online.ends).is_some_and(|ends| ends <= now) {
+                        return End::Ended(Ending::TokenEnded);
+                    }
+                    if let Err(violation) = self.machine.handle_timeout(now) {
+                        return End::Refused(refusal_of(&violation));
+                    }
+                }
+                Wake::Over(end) => return end,
+            }
+        }
+    }
+
+    /// Acknowledges what became durable, writes, reads, and watches the deadlines, in this order.
+    fn poll(&mut self, mut sleep: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<Wake> {
+        if let Some(ending) = self.online.as_ref().and_then(|online| online.live.poll_ending(cx)) {
+            return Poll::Ready(Wake::Over(End::Ended(ending)));
+        }
+        while let Some((ticket, packet_id)) = self.unacknowledged.front().copied() {
+            match self.hub.log.poll_durable(ticket, cx) {
+                Poll::Ready(Ok(())) => {
+                    self.unacknowledged.pop_front();
+                    if let Some(packet_id) = packet_id {
+                        self.machine.puback(packet_id);
+                    }
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Wake::Over(End::Failed(error.to_string()))),
+                Poll::Pending => break,
+            }
+        }
+        if self.stalled.is_some() && self.hub.log.poll_space(cx).is_ready() {
+            return Poll::Ready(match self.take_stalled() {
+                Ok(()) => Wake::Progress,
+                Err(end) => Wake::Over(end),
+            });
+        }
+        if let Poll::Ready(Err(error)) = self.poll_write(cx) {
+            return Poll::Ready(Wake::Over(End::Lost(error.to_string())));
+        }
+        // A client that does not read its acknowledgements, or whose messages wait for the disk, is not read.
+        let may_read = self.machine.output().is_empty()
+            && self.stalled.is_none()
+            && self.unacknowledged.len() < UNACKNOWLEDGED_MAX;
+        if may_read && let Poll::Ready(wake) = self.poll_read(cx) {
+            return Poll::Ready(wake);
+        }
+        let token_end = self.online.as_ref().and_then(|online| online.ends);
+        let deadline =
+            token_end.map_or(self.machine.next_timeout(), |ends| ends.min(self.machine.next_timeout()));
+        // The timer is set anew only when it fires too early or is due too late, not with every packet.
+        while sleep.as_mut().poll(cx).is_ready() || sleep.deadline() > deadline.into() {
+            if deadline <= Instant::now() {
+                return Poll::Ready(Wake::Timeout);
+            }
+            sleep.as_mut().reset(deadline.into());
+        }
+        Poll::Pending
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        while !self.machine.output().is_empty() {
+            let written = match Pin::new(&mut self.stream).poll_write(cx, self.machine.output()) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(std::io::ErrorKind::WriteZero.into())),
+                Poll::Ready(written) => written?,
+                Poll::Pending => return Poll::Pending,
+            };
+            let output = self.machine.output();
+            match written == output.len() {
+                true => *output = bytes::BytesMut::new(),
+                false => bytes::Buf::advance(output, written),
+            }
+            self.unflushed = true;
+        }
+        if self.unflushed {
+            match Pin::new(&mut self.stream).poll_flush(cx) {
+                Poll::Ready(flushed) => flushed?,
+                Poll::Pending => return Poll::Pending,
+            }
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Wake> {
+        let mut bytes = [MaybeUninit::<u8>::uninit(); READ_BYTES];
+        let mut buffer = ReadBuf::uninit(&mut bytes);
+        match Pin::new(&mut self.stream).poll_read(cx, &mut buffer) {
+            Poll::Ready(Ok(())) if buffer.filled().is_empty() => {
+                Poll::Ready(Wake::Over(End::Lost("the client closed the connection".to_owned())))
+            }
+            Poll::Ready(Ok(())) => {
+                self.machine.handle_bytes(buffer.filled(), Instant::now());
+                Poll::Ready(Wake::Progress)
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Wake::Over(End::Lost(error.to_string()))),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    async fn on_event(&mut self, event: Event) -> Result<(), End> {
+        match event {
+            Event::Publish(publish) => {
+                let bag = events_bag(&publish.topic, self.identity()?)
+                    .ok_or_else(|| End::Refused(Refusal::Topic { topic: cut(&publish.topic) }))?;
+                let message = self.message(bag, publish.payload, publish.retain)?;
+                self.take(message, publish.packet_id)
+            }
+            Event::Connect(connect) => Box::pin(self.on_connect(connect)).await,
+            Event::Subscribe(packet_id, filters) => Box::pin(self.on_subscribe(packet_id, filters)).await,
+            Event::Unsubscribe(packet_id, filters) => Box::pin(self.on_unsubscribe(packet_id, filters)).await,
+            // Nothing is sent to devices yet that they could acknowledge.
+            Event::PubAck(_) => Ok(()),
+            Event::Disconnect => Err(End::Disconnected),
+        }
+    }
+
+    /// A message of this connection, as the hub takes it.
+    fn message(&self, bag: &str, body: bytes::Bytes, retain: bool) -> Result<Message, End> {
+        let (system, mut application) = properties::parse(bag);
+        if retain {
+            application.push(("mqtt-retain".into(), PropertyValue::Text("true".into())));
+        }
+        let sender = match &self.online {
+            Some(online) => online.live.grant().sender.clone(),
+            None => return Err(End::Failed("a message came before the connection was admitted".to_owned())),
+        };
+        Ok(Message { enqueued: self.hub.now().as_millisecond(), sender, system, application, body })
+    }
+
+    fn take(&mut self, message: Message, packet_id: Option<PacketId>) -> Result<(), End> {
+        match self.hub.take(std::slice::from_ref(&message)) {
+            Ok(ticket) => self.unacknowledged.push_back((ticket, packet_id)),
+            Err(NotTaken::Log(AppendError::Full { .. })) => {
+                self.stalled = Some(Box::new((message, packet_id)))
+            }
+            Err(NotTaken::TooLarge { size }) => {
+                return Err(End::Refused(Refusal::MessageTooLarge { size, limit: MESSAGE_BYTES_MAX }));
+            }
+            Err(error) => return Err(End::Failed(error.to_string())),
+        }
+        Ok(())
+    }
+
+    fn take_stalled(&mut self) -> Result<(), End> {
+        match self.stalled.take() {
+            Some(stalled) => self.take(stalled.0, stalled.1),
+            None => Ok(()),
+        }
+    }
+
+    fn identity(&self) -> Result<&hub::identity::Identity, End> {
+        match &self.online {
+            Some(online) => Ok(online.live.grant().identity()),
+            None => Err(End::Failed("a packet came before the connection was admitted".to_owned())),
+        }
+    }
+
+    async fn on_connect(&mut self, connect: Box<Connect>) -> Result<(), End> {
+        let mut claimed = connect.client_id.to_string();
+        let admitted = self.admit(&connect, &mut claimed).await;
+        let (refusal, code) = match &admitted {
+            Ok(_) => (None, ConnectAckReason::ConnectionAccepted),
+            Err(NotAdmitted::Refused(refusal)) => (Some(refusal.clone()), ConnectAckReason::NotAuthorized),
+            Err(NotAdmitted::Unavailable(error)) => {
+                tracing::error!(%error, device.id = claimed, "could not decide on a connection");
+                (None, ConnectAckReason::ServiceUnavailable)
+            }
+        };
+        if !matches!(admitted, Err(NotAdmitted::Unavailable(_))) {
+            let (origin, facts) = (self.visitor.origin.clone(), self.visitor.facts.clone());
+            self.hub.record(Act::Connect, Some(cut(&claimed)), origin, facts, refusal);
+        }
+        let Ok((grant, session, session_present)) = admitted else {
+            self.machine.refuse(code);
+            return Err(End::NotAdmitted);
+        };
+        let now = Instant::now();
+        let ends = grant.ends.map(|ends| now + until(ends, self.hub.now()));
+        let live = Arc::new(Live::new(grant));
+        let epoch = self.hub.bus.claim(live.clone());
+        self.machine.accept(&connect, session_present, now);
+        let keeps_session = !connect.clean_session;
+        self.online =
+            Some(Box::new(Online { live, epoch, ends, session, keeps_session, will: connect.last_will }));
+        // Nobody reads the facts of the handshake from here on.
+        self.visitor.facts = hub::decision::Facts::default();
+        self.visitor.chain = None;
+        Ok(())
+    }
+
+    async fn admit(
+        &mut self,
+        connect: &Connect,
+        claimed: &mut String,
+    ) -> Result<(Grant, Session, bool), NotAdmitted> {
+        let user_name = connect.username.as_deref().unwrap_or_default();
+        let name = UserName::parse(user_name).map_err(|problem| Refusal::UserName { problem })?;
+        *claimed = name.identity.to_string();
+        self.visitor.facts.sdk = name.client_type.as_deref().map(cut);
+        self.visitor.facts.api_version = name.api_version.as_deref().map(cut);
+        let hosts = &self.hub.settings.hosts;
+        if !hosts.iter().any(|host| host.eq_ignore_ascii_case(hub::sas::host_without_port(&name.host))) {
+            return Err(Refusal::UnknownHost { presented: cut(&name.host), names: hosts.clone() }.into());
+        }
+        if *connect.client_id != client_id(&name.identity) {
+            let user_name = name.identity.to_string();
+            return Err(Refusal::ClientId { client_id: cut(&connect.client_id), user_name }.into());
+        }
+        if let Some(will) =
+            connect.last_will.as_ref().filter(|will| events_bag(&will.topic, &name.identity).is_none())
+        {
+            return Err(Refusal::Topic { topic: cut(&will.topic) }.into());
+        }
+        let password = connect.password.as_deref().unwrap_or_default();
+        let password = std::str::from_utf8(password)
+            .map_err(|_| Refusal::TokenMalformed { problem: "it is not UTF-8".to_owned() })?;
+        let credential = match (&self.visitor.chain, password) {
+            (Some(chain), "") => Credential::Certificate(chain),
+            (None, "") => Credential::Nothing,
+            (_, password) => Credential::Token(password),
+        };
+        let hub = self.hub.clone();
+        let mut grant = hub.admit(&name.identity, credential, &mut self.visitor.facts).await?;
+        if name.model_id.is_some() {
+            grant.sender = Arc::new(Sender { model_id: name.model_id, ..(*grant.sender).clone() });
+        }
+        let (mut session, stored) = hub.session(&name.identity, &grant.sender.generation).await?;
+        if connect.clean_session && stored.is_some() {
+            session.subscriptions.clear();
+            hub.store_session(&name.identity, session.clone()).await?;
+        }
+        let present = !session.subscriptions.is_empty();
+        Ok((grant, session, present))
+    }
+
+    async fn on_subscribe(
+        &mut self,
+        packet_id: PacketId,
+        filters: Vec<(ByteString, QoS)>,
+    ) -> Result<(), End> {
+        let identity = self.identity()?.clone();
+        let Some(online) = self.online.as_mut() else { return Ok(()) };
+        let mut session = online.session.clone();
+        let mut status = Vec::with_capacity(filters.len());
+        for (filter, qos) in filters {
+            if !may_subscribe(&filter, &identity) {
+                return Err(End::Refused(Refusal::Topic { topic: cut(&filter) }));
+            }
+            // QoS 2 is granted as 1.
+            let granted = if qos == QoS::AtMostOnce { QoS::AtMostOnce } else { QoS::AtLeastOnce };
+            session.subscriptions.retain(|have| *have.filter != *filter);
+            session.subscriptions.push(Subscription { filter: filter.to_string(), qos: granted.into() });
+            status.push(SubscribeReturnCode::Success(granted));
+        }
+        if session.subscriptions.len() > SUBSCRIPTIONS_MAX {
+            let problem = format!("it subscribes to more than {SUBSCRIPTIONS_MAX} filters");
+            return Err(End::Refused(Refusal::Protocol { problem }));
+        }
+        self.remember(identity, session).await?;
+        self.machine.suback(packet_id, status);
+        Ok(())
+    }
+
+    async fn on_unsubscribe(&mut self, packet_id: PacketId, filters: Vec<ByteString>) -> Result<(), End> {
+        let identity = self.identity()?.clone();
+        let Some(online) = self.online.as_mut() else { return Ok(()) };
+        let mut session = online.session.clone();
+        session.subscriptions.retain(|have| !filters.iter().any(|filter| **filter == *have.filter));
+        self.remember(identity, session).await?;
+        self.machine.unsuback(packet_id);
+        Ok(())
+    }
+
+    /// Makes the subscriptions durable before the client is told, where the session lasts.
+    async fn remember(&mut self, identity: hub::identity::Identity, session: Session) -> Result<(), End> {
+        let Some(online) = self.online.as_mut() else { return Ok(()) };
+        if online.session == session {
+            return Ok(());
+        }
+        if online.keeps_session {
+            let stored = self.hub.store_session(&identity, session.clone()).await;
+            stored.map_err(|error| End::Failed(format!("the subscriptions could not be stored: {error}")))?;
+        }
+        online.session = session;
+        Ok(())
+    }
+
+    /// Gives the identity up, publishes the will where there is one, records the end, and closes the socket.
+    async fn finish(mut self, end: End) {
+        if let Some(online) = self.online.take() {
+            let grant = online.live.grant();
+            let identity = grant.identity().clone();
+            self.hub.bus.release(&identity, online.epoch);
+            if let (Some(will), false) = (&online.will, matches!(end, End::Disconnected)) {
+                self.publish_will(will, grant.sender.clone(), &identity);
+            }
+            let (reason, refusal) = match &end {
+                End::Disconnected => ("the client said good-bye".to_owned(), None),
+                End::Lost(how) => (how.clone(), None),
+                End::NotAdmitted => ("it was not admitted".to_owned(), None),
+                End::Refused(refusal) => {
+                    (format!("it was refused: {}", refusal.cause()), Some(refusal.clone()))
+                }
+                End::Ended(ending) => (ending.as_str().to_owned(), None),
+                End::Failed(how) => {
+                    tracing::error!(device.id = %identity, error = how, "a connection could not go on");
+                    (how.clone(), None)
+                }
+            };
+            let facts = hub::decision::Facts::default();
+            let origin = self.visitor.origin.clone();
+            self.hub.record(Act::Disconnect { reason }, Some(identity.to_string()), origin, facts, refusal);
+        } else if let End::Refused(refusal) = end {
+            let (origin, facts) = (self.visitor.origin.clone(), std::mem::take(&mut self.visitor.facts));
+            self.hub.record(Act::Connect, None, origin, facts, Some(refusal));
+        }
+        let farewell = async {
+            let _ = self.stream.write_all(self.machine.output()).await;
+            let _ = self.stream.shutdown().await;
+        };
+        let _ = tokio::time::timeout(FAREWELL_TIMEOUT, farewell).await;
+    }
+
+    fn publish_will(&self, will: &LastWill, sender: Arc<Sender>, identity: &hub::identity::Identity) {
+        let Some(bag) = events_bag(&will.topic, identity) else { return };
+        let (system, mut application) = properties::parse(bag);
+        application.push(("iothub-MessageType".into(), PropertyValue::Text("Will".into())));
+        if will.retain {
+            application.push(("mqtt-retain".into(), PropertyValue::Text("true".into())));
+        }
+        let enqueued = self.hub.now().as_millisecond();
+        let message = Message { enqueued, sender, system, application, body: will.message.clone() };
+        if let Err(error) = self.hub.take(&[message]) {
+            tracing::warn!(device.id = %identity, %error, "a will was lost");
+        }
+    }
+}
+
+/// More filters than any SDK uses, fewer than would weigh.
+const SUBSCRIPTIONS_MAX: usize = 50;
+
+/// How long from now to a time in seconds since 1970.
+fn until(ends: i64, now: jiff::Timestamp) -> Duration {
+    let left = ends.saturating_mul(1_000).saturating_sub(now.as_millisecond());
+    // A century is as good as for ever, and does not overflow a clock.
+    Duration::from_millis(u64::try_from(left).unwrap_or(0).min(100 * 365 * 86_400_000))
+}
+
+fn refusal_of(violation: &Violation) -> Refusal {
+    Refusal::Protocol { problem: violation.to_string() }
+}

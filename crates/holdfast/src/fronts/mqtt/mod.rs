@@ -1,0 +1,27 @@
+//! MQTT for devices and modules (`spec/device-mqtt.md`), over TLS and over WebSocket.
+
+mod address;
+mod conversation;
+mod live;
+mod properties;
+
+use std::sync::Arc;
+
+use hub::hub::Hub;
+use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
+
+pub(crate) use self::conversation::serve;
+use crate::listen::{Front, Visitor};
+
+/// MQTT straight over TLS.
+pub(crate) struct MqttFront {
+    /// The hub that decides.
+    pub(crate) hub: Arc<Hub>,
+}
+
+impl Front for MqttFront {
+    async fn serve(self: Arc<Self>, stream: TlsStream<TcpStream>, visitor: Visitor) {
+        serve(stream, visitor, self.hub.clone()).await;
+    }
+}

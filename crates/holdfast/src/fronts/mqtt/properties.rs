@@ -1,0 +1,100 @@
+//! The property bag of a telemetry topic (`spec/device-mqtt.md` §4.1, §4.2).
+
+use std::borrow::Cow;
+
+use bytestring::ByteString;
+use hub::telemetry::{PropertyValue, SystemProperty};
+use percent_encoding::percent_decode_str;
+
+type System = Vec<(SystemProperty, ByteString)>;
+type Application = Vec<(ByteString, PropertyValue)>;
+
+/// Reads a bag. Duplicate keys: the last one wins. `+` is a plus sign, and a `%` without two hex digits is text.
+pub(super) fn parse(bag: &str) -> (System, Application) {
+    let (mut system, mut application) = (System::new(), Application::new());
+    for pair in bag.split('&').filter(|pair| !pair.is_empty()) {
+        let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let (key, value) = (decoded(key), ByteString::from(decoded(value).as_ref()));
+        match key.strip_prefix("$.").map(system_property) {
+            Some(Named::Property(property)) => {
+                system.retain(|(have, _)| *have != property);
+                system.push((property, value));
+            }
+            Some(Named::HubsOwn) => {}
+            Some(Named::Unknown) | None => {
+                application.retain(|(have, _)| **have != *key);
+                application.push((key.as_ref().into(), PropertyValue::Text(value)));
+            }
+        }
+    }
+    (system, application)
+}
+
+fn decoded(text: &str) -> Cow<'_, str> {
+    match text.contains('%') {
+        true => percent_decode_str(text).decode_utf8_lossy(),
+        false => Cow::Borrowed(text),
+    }
+}
+
+enum Named {
+    Property(SystemProperty),
+    /// A stamp that only the hub makes.
+    HubsOwn,
+    Unknown,
+}
+
+fn system_property(name: &str) -> Named {
+    Named::Property(match name {
+        "mid" => SystemProperty::MessageId,
+        "cid" => SystemProperty::CorrelationId,
+        "uid" => SystemProperty::UserId,
+        "to" => SystemProperty::To,
+        "ct" => SystemProperty::ContentType,
+        "ce" => SystemProperty::ContentEncoding,
+        "exp" => SystemProperty::Expiry,
+        "ctime" => SystemProperty::CreationTime,
+        "on" => SystemProperty::OutputName,
+        "ifid" => SystemProperty::InterfaceId,
+        "sub" => SystemProperty::Subject,
+        "diagid" => SystemProperty::DiagnosticId,
+        "diagctx" => SystemProperty::CorrelationContext,
+        "schema" => SystemProperty::MessageSchema,
+        "cdid" | "cmid" => return Named::HubsOwn,
+        _ => return Named::Unknown,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(value: &str) -> PropertyValue {
+        PropertyValue::Text(value.into())
+    }
+
+    #[test]
+    fn encoded_and_raw_bags_are_read_alike() {
+        let encoded = parse("%24.mid=m%201&%24.ct=application%2Fjson&room=7&odd%26key=%3D%2B%20%25");
+        let raw = parse("odd%26key=%3D+ %&room=7&$.mid=m 1&$.ct=application/json");
+        let mid = (SystemProperty::MessageId, ByteString::from("m 1"));
+        let ct = (SystemProperty::ContentType, ByteString::from("application/json"));
+        assert_eq!(encoded.0, [mid.clone(), ct.clone()]);
+        assert_eq!(raw.0, [mid, ct]);
+        assert_eq!(encoded.1, [("room".into(), text("7")), ("odd&key".into(), text("=+ %"))]);
+        assert_eq!(raw.1, [("odd&key".into(), text("=+ %")), ("room".into(), text("7"))]);
+    }
+
+    #[test]
+    fn a_key_without_a_value_is_empty_and_the_last_of_two_wins() {
+        assert_eq!(
+            parse("a&b=&c=1&c=2").1,
+            [("a".into(), text("")), ("b".into(), text("")), ("c".into(), text("2"))]
+        );
+    }
+
+    #[test]
+    fn a_device_cannot_forge_the_stamps_of_the_hub() {
+        assert_eq!(parse("%24.cdid=other&%24.cmid=m"), (vec![], vec![]));
+    }
+}

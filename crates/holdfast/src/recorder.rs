@@ -1,0 +1,202 @@
+//! The way of decisions to the registry: a bounded queue that nobody waits for, and a writer that folds floods.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use hub::decision::{Act, Decision};
+use hub::ports::clock::{Clock, Recorder};
+use hub::ports::registry::Registry;
+use tokio::sync::{mpsc, oneshot};
+
+/// Decisions that may wait for the writer.
+const QUEUE_MAX: usize = 8_192;
+/// Decisions written in one transaction.
+const BATCH_MAX: usize = 512;
+/// Records of one source and cause in a window; the rest become one record with their count.
+const RECORDS_PER_WINDOW: u64 = 20;
+/// The window of folding.
+const WINDOW: Duration = Duration::from_secs(60);
+/// Sources and causes that are told apart in one window; beyond it all fold into one.
+const SOURCES_MAX: usize = 10_000;
+/// How long the writer lets decisions gather, so that one transaction holds many.
+const GATHER: Duration = Duration::from_millis(20);
+
+enum Item {
+    Decision(Box<Decision>),
+    /// Asks to be told when everything before it is written.
+    Settle(oneshot::Sender<()>),
+}
+
+/// The front end: takes decisions without waiting.
+pub(crate) struct QueueRecorder {
+    queue: mpsc::Sender<Item>,
+    lost: Arc<AtomicU64>,
+}
+
+impl QueueRecorder {
+    /// Starts the writer.
+    pub(crate) fn start(registry: Arc<dyn Registry>, clock: Arc<dyn Clock>) -> Arc<Self> {
+        let (queue, items) = mpsc::channel(QUEUE_MAX);
+        let lost = Arc::new(AtomicU64::new(0));
+        tokio::spawn(write(items, registry, clock, lost.clone()));
+        Arc::new(Self { queue, lost })
+    }
+
+    /// Returns once everything that was recorded before is written.
+    pub(crate) async fn settle(&self) {
+        let (done, settled) = oneshot::channel();
+        if self.queue.send(Item::Settle(done)).await.is_ok() {
+            let _ = settled.await;
+        }
+    }
+}
+
+impl Recorder for QueueRecorder {
+    fn record(&self, decision: Decision) {
+        if self.queue.try_send(Item::Decision(Box::new(decision))).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+async fn write(
+    mut items: mpsc::Receiver<Item>,
+    registry: Arc<dyn Registry>,
+    clock: Arc<dyn Clock>,
+    lost: Arc<AtomicU64>,
+) {
+    let mut folder = Folder::new(Instant::now());
+    let mut batch = Vec::with_capacity(BATCH_MAX);
+    loop {
+        let window_left = folder.window_left(Instant::now());
+        let received = match tokio::time::timeout(window_left, items.recv_many(&mut batch, BATCH_MAX)).await {
+            Ok(0) => return,
+            Ok(_) => true,
+            Err(_) => false,
+        };
+        if received && !batch.iter().any(|item| matches!(item, Item::Settle(_))) && batch.len() < BATCH_MAX {
+            tokio::time::sleep(GATHER).await;
+            while let Ok(item) = items.try_recv() {
+                batch.push(item);
+                if batch.len() >= BATCH_MAX {
+                    break;
+                }
+            }
+        }
+        let mut settled = Vec::new();
+        let mut records = folder.roll(Instant::now());
+        for item in batch.drain(..) {
+            match item {
+                Item::Decision(decision) => records.extend(folder.fold(*decision)),
+                Item::Settle(done) => settled.push(done),
+            }
+        }
+        let gap = lost.swap(0, Ordering::Relaxed);
+        if gap > 0 {
+            let mut decision = Decision::new(clock.now(), Act::Gap);
+            decision.count = gap;
+            records.push(decision);
+        }
+        if !records.is_empty() {
+            let count = records.len() as u64;
+            if let Err(error) = registry.record(records).await {
+                tracing::error!(%error, count, "decisions could not be recorded");
+                lost.fetch_add(count, Ordering::Relaxed);
+            }
+        }
+        for done in settled {
+            let _ = done.send(());
+        }
+    }
+}
+
+/// Folds the decisions of one source and cause beyond a number in a window into one counted record.
+struct Folder {
+    begun: Instant,
+    seen: HashMap<String, Seen>,
+}
+
+struct Seen {
+    count: u64,
+    last: Option<Decision>,
+}
+
+impl Folder {
+    fn new(now: Instant) -> Self {
+        Self { begun: now, seen: HashMap::new() }
+    }
+
+    fn window_left(&self, now: Instant) -> Duration {
+        WINDOW.saturating_sub(now.duration_since(self.begun)).max(Duration::from_millis(10))
+    }
+
+    /// The decision itself while its source and cause have not filled their share; nothing after that.
+    fn fold(&mut self, decision: Decision) -> Option<Decision> {
+        let mut key = source_and_cause(&decision);
+        if self.seen.len() >= SOURCES_MAX && !self.seen.contains_key(&key) {
+            key = "others".to_owned();
+        }
+        let seen = self.seen.entry(key).or_insert(Seen { count: 0, last: None });
+        seen.count += 1;
+        if seen.count <= RECORDS_PER_WINDOW {
+            return Some(decision);
+        }
+        seen.last = Some(decision);
+        None
+    }
+
+    /// At the end of a window: what was folded, each with its count.
+    fn roll(&mut self, now: Instant) -> Vec<Decision> {
+        if now.duration_since(self.begun) < WINDOW {
+            return Vec::new();
+        }
+        self.begun = now;
+        let folded = self.seen.drain().filter_map(|(_, seen)| {
+            let mut last = seen.last?;
+            last.count = seen.count - RECORDS_PER_WINDOW;
+            Some(last)
+        });
+        folded.collect()
+    }
+}
+
+/// Refusals fold by address and cause, for a flood may name a new device each time; what is allowed folds by who
+/// it was allowed to.
+fn source_and_cause(decision: &Decision) -> String {
+    let address = decision.origin.address.map(|address| address.to_string()).unwrap_or_default();
+    match &decision.refusal {
+        Some(refusal) => format!("{address} {}", refusal.cause()),
+        None => {
+            let identity = decision.identity.as_deref().unwrap_or_default();
+            format!("{address} {identity} {:?}", std::mem::discriminant(&decision.act))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use hub::refusal::Refusal;
+
+    use super::*;
+
+    fn refused(n: u64) -> Decision {
+        let mut decision = Decision::new(jiff::Timestamp::UNIX_EPOCH, Act::Connect);
+        decision.identity = Some(format!("device-{n}"));
+        decision.refusal = Some(Refusal::NoCredential);
+        decision
+    }
+
+    #[test]
+    fn a_flood_of_one_cause_becomes_twenty_records_and_a_count() {
+        let start = Instant::now();
+        let mut folder = Folder::new(start);
+        let kept = (0..1_000).filter_map(|n| folder.fold(refused(n))).count();
+        assert_eq!(kept, 20);
+        assert!(folder.roll(start + WINDOW / 2).is_empty());
+        let folded = folder.roll(start + WINDOW);
+        assert_eq!(folded.iter().map(|decision| decision.count).collect::<Vec<_>>(), [980]);
+        assert!(folder.fold(refused(1)).is_some(), "a new window begins anew");
+    }
+}

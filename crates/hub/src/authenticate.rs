@@ -1,0 +1,471 @@
+//! The one place where it is decided who somebody is: SAS tokens of devices, modules and policies, thumbprints,
+//! and certificate chains, for every front alike.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+
+use crate::access::{Operation, Policy, PolicyName, Right, Rights};
+use crate::certificate::Chain;
+use crate::decision::cut;
+use crate::identity::Identity;
+use crate::ports::secrets::{Fingerprint, Secrets};
+use crate::record::{Authentication, Authority, Device, Module, SealedKey, Slot, Status};
+use crate::refusal::{Refusal, missing_right};
+use crate::sas::{Token, key_bytes};
+use crate::telemetry::{Sender, Source};
+
+/// What a client shows to prove who it is.
+#[derive(Clone, Copy)]
+pub enum Presented<'a> {
+    /// A SAS token.
+    Token(&'a Token<'a>),
+    /// The certificate chain of the handshake.
+    Certificate(&'a Chain),
+    /// Nothing.
+    Nothing,
+}
+
+/// What the registry knows that the decision needs; loaded by the caller.
+pub struct Known<'a> {
+    /// The device.
+    pub device: Option<&'a Device>,
+    /// The module, when the identity is one.
+    pub module: Option<&'a Module>,
+    /// The policy that the token names.
+    pub policy: Option<&'a Policy>,
+    /// All certificate authorities.
+    pub authorities: &'a [Authority],
+    /// The host names of this hub.
+    pub hosts: &'a [String],
+    /// Opens the sealed keys.
+    pub secrets: &'a dyn Secrets,
+}
+
+/// What an admitted device or module connection may do, and for how long. The connection keeps it; messages touch
+/// no registry.
+#[derive(Debug, Clone)]
+pub struct Grant {
+    /// Whose connection it is, and the stamps of its messages.
+    pub sender: Arc<Sender>,
+    /// When it ends, in seconds since 1970 UTC; `None` for a certificate.
+    pub ends: Option<i64>,
+    /// What it depends on.
+    pub basis: Basis,
+}
+
+impl Grant {
+    /// Whose connection it is.
+    pub fn identity(&self) -> &Identity {
+        &self.sender.identity
+    }
+}
+
+/// What a grant depends on: when that changes, the grant ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Basis {
+    /// A symmetric key of the device or module.
+    Key(Slot, Fingerprint),
+    /// A key of a shared access policy with DeviceConnect.
+    Policy(PolicyName, Slot, Fingerprint),
+    /// A registered thumbprint of the certificate.
+    Thumbprint(Slot, Chain),
+    /// A certificate authority, by name.
+    Authority(String, Chain),
+}
+
+impl PartialEq for Chain {
+    fn eq(&self, other: &Self) -> bool {
+        self.leaf() == other.leaf()
+    }
+}
+
+impl Eq for Chain {}
+
+impl Basis {
+    /// The slot that admitted, where there are slots.
+    pub fn slot(&self) -> Option<Slot> {
+        match self {
+            Self::Key(slot, _) | Self::Policy(_, slot, _) | Self::Thumbprint(slot, _) => Some(*slot),
+            Self::Authority(..) => None,
+        }
+    }
+}
+
+/// Decides whether a device or module is who it says it is, and enabled.
+pub fn admit(
+    identity: &Identity,
+    presented: Presented<'_>,
+    known: &Known<'_>,
+    now: Timestamp,
+) -> Result<Grant, Refusal> {
+    let admitted = match presented {
+        Presented::Token(token) if token.skn.is_some() => admit_by_policy(identity, token, known, now),
+        Presented::Token(token) => admit_by_key(identity, token, known, now),
+        Presented::Certificate(chain) => admit_by_certificate(identity, chain, known, now),
+        Presented::Nothing => {
+            authentication(identity, known)?;
+            Err(Refusal::NoCredential)
+        }
+    };
+    let (basis, ends) = admitted?;
+    let device = registered_device(known)?;
+    if device.status == Status::Disabled {
+        return Err(Refusal::Disabled { reason: device.status_reason.clone() });
+    }
+    let generation = match (&identity.module, known.module) {
+        (None, _) => device.generation.clone(),
+        (Some(_), Some(module)) => module.generation.clone(),
+        (Some(_), None) => return Err(Refusal::UnknownModule { near: Vec::new() }),
+    };
+    let auth_method = auth_method(identity, &basis);
+    let sender = Sender {
+        identity: identity.clone(),
+        generation,
+        auth_method,
+        source: Source::Telemetry,
+        model_id: None,
+    };
+    Ok(Grant { sender: Arc::new(sender), ends, basis })
+}
+
+/// Decides again, after a change of the registry, whether a live grant still holds.
+pub fn still_holds(grant: &Grant, known: &Known<'_>, now: Timestamp) -> Result<(), Refusal> {
+    let identity = grant.identity();
+    let device = registered_device(known)?;
+    if device.status == Status::Disabled {
+        return Err(Refusal::Disabled { reason: device.status_reason.clone() });
+    }
+    let authentication = authentication(identity, known)?;
+    let generation = known.module.map_or(&device.generation, |module| &module.generation);
+    if *generation != grant.sender.generation {
+        return Err(Refusal::UnknownDevice { near: Vec::new() });
+    }
+    let in_a_slot = |fingerprint: &Fingerprint, slots: [&SealedKey; 2]| {
+        slots.iter().any(|key| key.fingerprint == *fingerprint)
+    };
+    match (&grant.basis, authentication) {
+        (Basis::Key(_, fingerprint), Authentication::Sas { primary, secondary })
+            if in_a_slot(fingerprint, [primary, secondary]) =>
+        {
+            Ok(())
+        }
+        (Basis::Key(..), Authentication::Sas { .. }) => Err(Refusal::WrongKey { holder: holder(identity) }),
+        (Basis::Policy(name, _, fingerprint), _) => {
+            let policy = known.policy.ok_or_else(|| Refusal::UnknownPolicy { policy: name.to_string() })?;
+            if !in_a_slot(fingerprint, [&policy.primary, &policy.secondary]) {
+                return Err(Refusal::WrongKey { holder: format!("policy {name}") });
+            }
+            device_right(policy)
+        }
+        (Basis::Thumbprint(_, chain), Authentication::SelfSigned { primary, secondary }) => {
+            chain.matches([primary, secondary], now).map(|_| ())
+        }
+        (Basis::Authority(_, chain), Authentication::CertificateAuthority) => {
+            chain.leads_to(known.authorities, identity.device.as_str(), now).map(|_| ())
+        }
+        (basis, registered) => Err(wrong_kind(kind_of(basis), registered)),
+    }
+}
+
+fn admit_by_key(
+    identity: &Identity,
+    token: &Token<'_>,
+    known: &Known<'_>,
+    now: Timestamp,
+) -> Result<(Basis, Option<i64>), Refusal> {
+    let (primary, secondary) = match authentication(identity, known)? {
+        Authentication::Sas { primary, secondary } => (primary, secondary),
+        other => return Err(wrong_kind("a SAS token", other)),
+    };
+    let place = key_place(identity);
+    let (slot, fingerprint) = signing_slot(token, &place, [primary, secondary], known.secrets, false)
+        .ok_or_else(|| Refusal::WrongKey { holder: holder(identity) })?;
+    let ends = in_time(token, now)?;
+    in_scope(identity, token, known)?;
+    Ok((Basis::Key(slot, fingerprint), Some(ends)))
+}
+
+fn admit_by_policy(
+    identity: &Identity,
+    token: &Token<'_>,
+    known: &Known<'_>,
+    now: Timestamp,
+) -> Result<(Basis, Option<i64>), Refusal> {
+    let (policy, slot, fingerprint) = verified_policy(token, known.policy, known.secrets)?;
+    let ends = in_time(token, now)?;
+    in_scope(identity, token, known)?;
+    device_right(policy)?;
+    authentication(identity, known)?;
+    Ok((Basis::Policy(policy.name.clone(), slot, fingerprint), Some(ends)))
+}
+
+fn admit_by_certificate(
+    identity: &Identity,
+    chain: &Chain,
+    known: &Known<'_>,
+    now: Timestamp,
+) -> Result<(Basis, Option<i64>), Refusal> {
+    let basis = match authentication(identity, known)? {
+        Authentication::SelfSigned { primary, secondary } => {
+            let slot = match chain.matches([primary, secondary], now)? {
+                0 => Slot::Primary,
+                _ => Slot::Secondary,
+            };
+            Basis::Thumbprint(slot, chain.clone())
+        }
+        Authentication::CertificateAuthority => {
+            let authority = chain.leads_to(known.authorities, identity.device.as_str(), now)?;
+            Basis::Authority(authority.name.clone(), chain.clone())
+        }
+        other => return Err(wrong_kind("a client certificate", other)),
+    };
+    Ok((basis, None))
+}
+
+fn registered_device<'a>(known: &Known<'a>) -> Result<&'a Device, Refusal> {
+    known.device.ok_or(Refusal::UnknownDevice { near: Vec::new() })
+}
+
+fn authentication<'a>(identity: &Identity, known: &Known<'a>) -> Result<&'a Authentication, Refusal> {
+    let device = registered_device(known)?;
+    match (&identity.module, known.module) {
+        (None, _) => Ok(&device.authentication),
+        (Some(_), Some(module)) => Ok(&module.authentication),
+        (Some(_), None) => Err(Refusal::UnknownModule { near: Vec::new() }),
+    }
+}
+
+fn in_time(token: &Token<'_>, now: Timestamp) -> Result<i64, Refusal> {
+    if token.is_expired(now.as_second()) {
+        let ended = Timestamp::from_second(token.se).unwrap_or(Timestamp::MIN);
+        return Err(Refusal::TokenExpired { ended });
+    }
+    Ok(token.session_end(now.as_second()))
+}
+
+fn in_scope(identity: &Identity, token: &Token<'_>, known: &Known<'_>) -> Result<(), Refusal> {
+    let path = resource_path(identity);
+    if token.covers(known.hosts, &path) {
+        return Ok(());
+    }
+    let host = known.hosts.first().map_or("", String::as_str);
+    Err(Refusal::TokenScope { presented: token.facts().sr, needed: format!("{host}{path}") })
+}
+
+/// The path of an identity below the host, as tokens name it.
+pub fn resource_path(identity: &Identity) -> String {
+    match &identity.module {
+        None => format!("/devices/{}", identity.device),
+        Some(module) => format!("/devices/{}/modules/{module}", identity.device),
+    }
+}
+
+fn verified_policy<'a>(
+    token: &Token<'_>,
+    policy: Option<&'a Policy>,
+    secrets: &dyn Secrets,
+) -> Result<(&'a Policy, Slot, Fingerprint), Refusal> {
+    let named = token.skn.as_deref().unwrap_or_default();
+    let policy = policy.ok_or_else(|| Refusal::UnknownPolicy { policy: cut(named) })?;
+    let place = policy_place(&policy.name);
+    signing_slot(token, &place, [&policy.primary, &policy.secondary], secrets, true)
+        .map(|(slot, fingerprint)| (policy, slot, fingerprint))
+        .ok_or_else(|| Refusal::WrongKey { holder: format!("policy {}", policy.name) })
+}
+
+fn device_right(policy: &Policy) -> Result<(), Refusal> {
+    if policy.rights.has(Right::DeviceConnect) {
+        return Ok(());
+    }
+    Err(Refusal::MissingRight {
+        holder: format!("policy {}", policy.name),
+        has: policy.rights,
+        needs: Rights::of(&[Right::DeviceConnect]),
+        operation: "connect as a device".into(),
+    })
+}
+
+/// The slot whose key signed the token. Event Hubs SDKs sign with the text of a policy key, all others with the
+/// bytes that it encodes (`spec/event-hubs-endpoint.md` §1).
+fn signing_slot(
+    token: &Token<'_>,
+    place: &str,
+    keys: [&SealedKey; 2],
+    secrets: &dyn Secrets,
+    by_text_too: bool,
+) -> Option<(Slot, Fingerprint)> {
+    keys.into_iter().zip([Slot::Primary, Slot::Secondary]).find_map(|(key, slot)| {
+        let text = open_key(key, place, slot, secrets)?;
+        let by_bytes = key_bytes(&text).is_some_and(|bytes| token.signed_with(&bytes));
+        let by_text = || by_text_too && token.signed_with(text.as_bytes());
+        (by_bytes || by_text()).then(|| (slot, key.fingerprint.clone()))
+    })
+}
+
+/// The text of a sealed key; `None` when it does not open, which is the operator's to find in the log.
+pub fn open_key(
+    key: &SealedKey,
+    place: &str,
+    slot: Slot,
+    secrets: &dyn Secrets,
+) -> Option<zeroize::Zeroizing<String>> {
+    let sealed = STANDARD.decode(&key.sealed).ok()?;
+    let plain = secrets.open(&slot_place(place, slot), &sealed).ok()?;
+    String::from_utf8(plain.to_vec()).ok().map(zeroize::Zeroizing::new)
+}
+
+/// Seals the text of a key for a place and slot.
+pub fn seal_key(
+    text: &str,
+    place: &str,
+    slot: Slot,
+    secrets: &dyn Secrets,
+    now: Timestamp,
+) -> Result<SealedKey, crate::ports::secrets::SecretError> {
+    let sealed = secrets.seal(&slot_place(place, slot), text.as_bytes())?;
+    // Fingerprints compare keys, so they are taken of the key's bytes, not of one of its spellings.
+    let bytes = key_bytes(text).unwrap_or_else(|| text.as_bytes().to_vec());
+    Ok(SealedKey { sealed: STANDARD.encode(sealed), fingerprint: secrets.fingerprint(&bytes), set: now })
+}
+
+fn slot_place(place: &str, slot: Slot) -> String {
+    match slot {
+        Slot::Primary => format!("{place}/primary"),
+        Slot::Secondary => format!("{place}/secondary"),
+    }
+}
+
+/// The place of an identity's keys, to which their ciphertext is bound.
+pub fn key_place(identity: &Identity) -> String {
+    format!("hub{}", resource_path(identity))
+}
+
+/// The place of a policy's keys.
+pub fn policy_place(name: &PolicyName) -> String {
+    format!("hub/policies/{name}")
+}
+
+fn holder(identity: &Identity) -> String {
+    match &identity.module {
+        None => format!("device {}", identity.device),
+        Some(module) => format!("module {}/{module}", identity.device),
+    }
+}
+
+fn wrong_kind(presented: &str, registered: &Authentication) -> Refusal {
+    let registered = match registered {
+        Authentication::Sas { .. } => "symmetric keys (sas)",
+        Authentication::SelfSigned { .. } => "certificate thumbprints (selfSigned)",
+        Authentication::CertificateAuthority => {
+            "a certificate of a verified authority (certificateAuthority)"
+        }
+        Authentication::None => "no credential of its own (none)",
+    };
+    Refusal::CredentialKind { presented: presented.into(), registered: registered.into() }
+}
+
+fn kind_of(basis: &Basis) -> &'static str {
+    match basis {
+        Basis::Key(..) | Basis::Policy(..) => "a SAS token",
+        Basis::Thumbprint(..) | Basis::Authority(..) => "a client certificate",
+    }
+}
+
+/// The text of `iothub-connection-auth-method` (`spec/event-hubs-endpoint.md` §7).
+fn auth_method(identity: &Identity, basis: &Basis) -> String {
+    let own = if identity.module.is_some() { "module" } else { "device" };
+    let (scope, kind) = match basis {
+        Basis::Key(..) => (own, "sas"),
+        Basis::Policy(..) => ("hub", "sas"),
+        Basis::Thumbprint(..) | Basis::Authority(..) => (own, "x509"),
+    };
+    format!(r#"{{"scope":"{scope}","type":"{kind}","issuer":"iothub","acceptingIpFilterRule":null}}"#)
+}
+
+/// What an admitted service may do, and for how long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServiceGrant {
+    /// The policy whose key signed the token.
+    pub policy: PolicyName,
+    /// Its rights.
+    pub rights: Rights,
+    /// The slot of the key.
+    pub slot: Slot,
+    /// The fingerprint of the key.
+    pub fingerprint: Fingerprint,
+    /// When it ends, in seconds since 1970 UTC.
+    pub ends: i64,
+}
+
+impl ServiceGrant {
+    /// Whether it may do this.
+    pub fn may(&self, operation: Operation) -> Result<(), Refusal> {
+        if operation.needs().iter().all(|right| self.rights.has(right)) {
+            return Ok(());
+        }
+        Err(missing_right(format!("policy {}", self.policy), self.rights, operation))
+    }
+
+    /// Decides again, after a change of the policy, whether it still holds.
+    pub fn still_holds(&self, policy: Option<&Policy>) -> Result<(), Refusal> {
+        let policy = policy.ok_or_else(|| Refusal::UnknownPolicy { policy: self.policy.to_string() })?;
+        if policy.primary.fingerprint != self.fingerprint && policy.secondary.fingerprint != self.fingerprint
+        {
+            return Err(Refusal::WrongKey { holder: format!("policy {}", self.policy) });
+        }
+        if policy.rights != self.rights {
+            return Err(Refusal::MissingRight {
+                holder: format!("policy {}", self.policy),
+                has: policy.rights,
+                needs: self.rights,
+                operation: "keep what it had when it connected".into(),
+            });
+        }
+        Ok(())
+    }
+}
+
+/// Decides which policy a service's token proves. Its scope is held against what is asked by the caller, with
+/// [`Token::covers`].
+pub fn admit_service(
+    token: &Token<'_>,
+    policy: Option<&Policy>,
+    secrets: &dyn Secrets,
+    now: Timestamp,
+) -> Result<ServiceGrant, Refusal> {
+    if token.skn.is_none() {
+        return Err(Refusal::MissingRight {
+            holder: "a device's own key".into(),
+            has: Rights::of(&[Right::DeviceConnect]),
+            needs: Rights::of(&[Right::ServiceConnect]),
+            operation: "use the service endpoints".into(),
+        });
+    }
+    let (policy, slot, fingerprint) = verified_policy(token, policy, secrets)?;
+    let ends = in_time(token, now)?;
+    Ok(ServiceGrant { policy: policy.name.clone(), rights: policy.rights, slot, fingerprint, ends })
+}
+
+/// Decides whether a key, given as such, is one of a policy's. Keys are compared by fingerprint.
+pub fn admit_service_by_key(
+    name: &str,
+    key: &str,
+    policy: Option<&Policy>,
+    secrets: &dyn Secrets,
+) -> Result<ServiceGrant, Refusal> {
+    let policy = policy.ok_or_else(|| Refusal::UnknownPolicy { policy: cut(name) })?;
+    let fingerprint = key_bytes(key).map(|bytes| secrets.fingerprint(&bytes));
+    let slots = [(&policy.primary, Slot::Primary), (&policy.secondary, Slot::Secondary)];
+    let (_, slot) = slots
+        .into_iter()
+        .find(|(sealed, _)| Some(&sealed.fingerprint) == fingerprint.as_ref())
+        .ok_or_else(|| Refusal::WrongKey { holder: format!("policy {}", policy.name) })?;
+    let fingerprint = match slot {
+        Slot::Primary => policy.primary.fingerprint.clone(),
+        Slot::Secondary => policy.secondary.fingerprint.clone(),
+    };
+    Ok(ServiceGrant { policy: policy.name.clone(), rights: policy.rights, slot, fingerprint, ends: i64::MAX })
+}

@@ -1,0 +1,272 @@
+//! Client certificates: what they say, their thumbprints, and whether a chain leads to a verified certificate
+//! authority (`spec/device-mqtt.md` §2.3). That the peer holds the private key was proved in the handshake.
+
+use aws_lc_rs::digest;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use rustls_pki_types::{CertificateDer, UnixTime};
+use x509_parser::oid_registry;
+use x509_parser::prelude::{FromDer, X509Certificate};
+use x509_parser::public_key::PublicKey;
+
+use crate::decision::{CertificateFacts, cut};
+use crate::record::{Authority, Thumbprint};
+use crate::refusal::Refusal;
+
+/// The chain that a client offered, leaf first; never empty.
+#[derive(Debug, Clone)]
+pub struct Chain {
+    certificates: Vec<CertificateDer<'static>>,
+}
+
+/// A certificate that cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the certificate is not DER of an X.509 certificate: {0}")]
+pub struct CertificateError(String);
+
+impl Chain {
+    /// Takes what the handshake gave; `None` when it gave nothing.
+    pub fn new(certificates: Vec<CertificateDer<'static>>) -> Option<Self> {
+        (!certificates.is_empty()).then_some(Self { certificates })
+    }
+
+    /// The client's own certificate.
+    pub fn leaf(&self) -> &CertificateDer<'static> {
+        &self.certificates[0]
+    }
+
+    /// What a record says of the chain.
+    pub fn facts(&self) -> Vec<CertificateFacts> {
+        let fact = |der: &CertificateDer<'_>| {
+            let parsed = parse(der).ok()?;
+            Some(CertificateFacts {
+                subject: cut(&parsed.subject().to_string()),
+                issuer: cut(&parsed.issuer().to_string()),
+                thumbprint: sha256(der),
+                not_after: timestamp(parsed.validity().not_after.timestamp()),
+            })
+        };
+        self.certificates.iter().take(4).filter_map(fact).collect()
+    }
+
+    /// The slot whose thumbprint is the leaf's; validity in time is checked too.
+    pub fn matches(&self, thumbprints: [&Option<Thumbprint>; 2], now: Timestamp) -> Result<usize, Refusal> {
+        let (sha1, sha256) = (sha1(self.leaf()), sha256(self.leaf()));
+        let is = |registered: &Option<Thumbprint>| {
+            registered.as_ref().is_some_and(|t| t.as_str() == sha1 || t.as_str() == sha256)
+        };
+        let Some(slot) = thumbprints.iter().position(|registered| is(registered)) else {
+            let registered =
+                thumbprints.iter().filter_map(|t| t.as_ref()).map(|t| t.as_str().to_owned()).collect();
+            return Err(Refusal::ThumbprintMismatch { presented: sha256, registered });
+        };
+        let leaf =
+            parse(self.leaf()).map_err(|error| Refusal::CertificateWeak { problem: error.to_string() })?;
+        in_time(&leaf, now)?;
+        strong_enough(&leaf)?;
+        Ok(slot)
+    }
+
+    /// The verified authority that the chain leads to, for the device whose id the leaf's common name must be.
+    pub fn leads_to<'a>(
+        &self,
+        authorities: &'a [Authority],
+        common_name: &str,
+        now: Timestamp,
+    ) -> Result<&'a Authority, Refusal> {
+        let unreadable = |error: CertificateError| Refusal::CertificateWeak { problem: error.to_string() };
+        let leaf = parse(self.leaf()).map_err(unreadable)?;
+        for der in &self.certificates {
+            in_time(&parse(der).map_err(unreadable)?, now)?;
+        }
+        strong_enough(&leaf)?;
+        let authority = self.path(authorities, now)?;
+        let names: Vec<&str> = leaf.subject().iter_common_name().filter_map(|cn| cn.as_str().ok()).collect();
+        if !names.contains(&common_name) {
+            return Err(Refusal::CertificateName { presented: cut(names.first().copied().unwrap_or("")) });
+        }
+        Ok(authority)
+    }
+
+    fn path<'a>(&self, authorities: &'a [Authority], now: Timestamp) -> Result<&'a Authority, Refusal> {
+        let verified: Vec<(&Authority, CertificateDer<'static>)> =
+            authorities.iter().filter(|a| a.verified).filter_map(|a| Some((a, authority_der(a)?))).collect();
+        let anchors: Vec<_> =
+            verified.iter().filter_map(|(_, der)| webpki::anchor_from_trusted_cert(der).ok()).collect();
+        let lists: Vec<webpki::CertRevocationList<'_>> = verified
+            .iter()
+            .filter_map(|(authority, _)| STANDARD.decode(authority.revocation_list.as_ref()?).ok())
+            .filter_map(|der| webpki::OwnedCertRevocationList::from_der(&der).ok())
+            .map(Into::into)
+            .collect();
+        let lists: Vec<&webpki::CertRevocationList<'_>> = lists.iter().collect();
+        let revocation = webpki::RevocationOptionsBuilder::new(&lists).ok().map(|options| {
+            options
+                .with_depth(webpki::RevocationCheckDepth::Chain)
+                .with_status_policy(webpki::UnknownStatusPolicy::Allow)
+                .build()
+        });
+        let time =
+            UnixTime::since_unix_epoch(std::time::Duration::from_secs(now.as_second().max(0).unsigned_abs()));
+        let untrusted = |error: webpki::Error| self.untrusted(&error, authorities);
+        let leaf = webpki::EndEntityCert::try_from(self.leaf()).map_err(untrusted)?;
+        let path = leaf
+            .verify_for_usage(
+                webpki::ALL_VERIFICATION_ALGS,
+                &anchors,
+                &self.certificates[1..],
+                time,
+                webpki::KeyUsage::client_auth(),
+                revocation,
+                None,
+            )
+            .map_err(untrusted)?;
+        let anchor = path.anchor();
+        verified
+            .iter()
+            .find(|(_, der)| {
+                webpki::anchor_from_trusted_cert(der).is_ok_and(|candidate| {
+                    candidate.subject == anchor.subject
+                        && candidate.subject_public_key_info == anchor.subject_public_key_info
+                })
+            })
+            .map(|(authority, _)| *authority)
+            .ok_or_else(|| self.untrusted(&webpki::Error::UnknownIssuer, authorities))
+    }
+
+    /// The refusal for what the path builder said.
+    fn untrusted(&self, error: &webpki::Error, authorities: &[Authority]) -> Refusal {
+        let last = self.certificates.last().and_then(|der| parse(der).ok());
+        if matches!(error, webpki::Error::CertRevoked) {
+            let serial = parse(self.leaf()).map(|leaf| leaf.raw_serial_as_string()).unwrap_or_default();
+            return Refusal::CertificateRevoked { serial };
+        }
+        let issuer = last.map(|certificate| certificate.issuer().to_string()).unwrap_or_default();
+        let named = |a: &&Authority| !a.verified && a.subject == issuer;
+        Refusal::UntrustedChain {
+            unverified: authorities.iter().find(named).map(|authority| authority.name.clone()),
+            issuer: cut(&issuer),
+            authorities: authorities.iter().filter(|a| a.verified).map(|a| a.subject.clone()).collect(),
+            problem: plain(error),
+        }
+    }
+}
+
+/// What the operator needs to know of a certificate that is to become an authority.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuthorityFacts {
+    /// The subject.
+    pub subject: String,
+    /// The end of its validity.
+    pub not_after: Timestamp,
+    /// Its SHA-256 thumbprint.
+    pub thumbprint: Thumbprint,
+}
+
+/// Reads a certificate that is to become an authority: it must be one (`CA:TRUE`), in time, and strong.
+pub fn authority_facts(der: &CertificateDer<'_>, now: Timestamp) -> Result<AuthorityFacts, Refusal> {
+    let weak = |problem: String| Refusal::CertificateWeak { problem };
+    let parsed = parse(der).map_err(|error| weak(error.to_string()))?;
+    in_time(&parsed, now)?;
+    strong_enough(&parsed)?;
+    if !parsed.is_ca() {
+        return Err(weak("it is no certificate authority (basicConstraints CA:TRUE is missing)".into()));
+    }
+    let not_after = timestamp(parsed.validity().not_after.timestamp());
+    Ok(AuthorityFacts {
+        subject: parsed.subject().to_string(),
+        not_after: not_after.ok_or_else(|| weak("its end is no time".into()))?,
+        thumbprint: Thumbprint::parse(&sha256(der)).map_err(|error| weak(error.to_string()))?,
+    })
+}
+
+/// Whether a certificate proves possession of the authority's key: it carries the code as common name and is
+/// signed by the authority.
+pub fn proves_possession(
+    proof: &CertificateDer<'static>,
+    authority: &Authority,
+    code: &str,
+    now: Timestamp,
+) -> Result<(), Refusal> {
+    let chain = Chain { certificates: vec![proof.clone()] };
+    let candidate = [Authority { verified: true, ..authority.clone() }];
+    chain.leads_to(&candidate, code, now).map(|_| ())
+}
+
+fn authority_der(authority: &Authority) -> Option<CertificateDer<'static>> {
+    STANDARD.decode(&authority.certificate).ok().map(CertificateDer::from)
+}
+
+fn parse<'a>(der: &'a CertificateDer<'_>) -> Result<X509Certificate<'a>, CertificateError> {
+    X509Certificate::from_der(der)
+        .map(|(_, parsed)| parsed)
+        .map_err(|error| CertificateError(error.to_string()))
+}
+
+/// SHA-1 of the certificate, upper-case hexadecimal.
+pub fn sha1(der: &CertificateDer<'_>) -> String {
+    hex(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, der).as_ref())
+}
+
+/// SHA-256 of the certificate, upper-case hexadecimal.
+pub fn sha256(der: &CertificateDer<'_>) -> String {
+    hex(digest::digest(&digest::SHA256, der).as_ref())
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02X}")).collect()
+}
+
+fn timestamp(seconds: i64) -> Option<Timestamp> {
+    Timestamp::from_second(seconds).ok()
+}
+
+fn in_time(certificate: &X509Certificate<'_>, now: Timestamp) -> Result<(), Refusal> {
+    let validity = certificate.validity();
+    let (begin, end) = (validity.not_before.timestamp(), validity.not_after.timestamp());
+    if (begin..=end).contains(&now.as_second()) {
+        return Ok(());
+    }
+    Err(Refusal::CertificateExpired {
+        subject: cut(&certificate.subject().to_string()),
+        not_before: timestamp(begin).unwrap_or(Timestamp::MIN),
+        not_after: timestamp(end).unwrap_or(Timestamp::MAX),
+    })
+}
+
+/// The weakest key that admits: RSA of 2,048 bits, or one of the curves.
+fn strong_enough(certificate: &X509Certificate<'_>) -> Result<(), Refusal> {
+    let weak = |problem: String| Err(Refusal::CertificateWeak { problem });
+    let spki = certificate.public_key();
+    match spki.parsed() {
+        Ok(PublicKey::RSA(rsa)) if rsa.key_size() < 2_048 => {
+            weak(format!("its RSA key has {} bits", rsa.key_size()))
+        }
+        Ok(PublicKey::RSA(_)) => Ok(()),
+        Ok(PublicKey::EC(_)) => {
+            let curve = spki.algorithm.parameters.as_ref().and_then(|p| p.as_oid().ok());
+            let known =
+                [oid_registry::OID_EC_P256, oid_registry::OID_NIST_EC_P384, oid_registry::OID_NIST_EC_P521];
+            match curve {
+                Some(curve) if known.contains(&curve) => Ok(()),
+                _ => weak("its curve is none of P-256, P-384 and P-521".into()),
+            }
+        }
+        _ if spki.algorithm.algorithm == oid_registry::OID_SIG_ED25519 => Ok(()),
+        _ => weak("its key is of a kind that is not used for client certificates".into()),
+    }
+}
+
+/// The path builder's word for an operator.
+fn plain(error: &webpki::Error) -> String {
+    match error {
+        webpki::Error::UnknownIssuer => {
+            "no verified authority, and no intermediate that was sent, issued it".into()
+        }
+        webpki::Error::UnsupportedCertVersion => {
+            "it is an X.509 v1 certificate, which cannot be in a chain".into()
+        }
+        other => format!("{other:?}"),
+    }
+}

@@ -1,0 +1,395 @@
+//! The hub as the fronts see it: rules on one side, ports on the other. It loads what a decision needs, decides,
+//! makes it durable, and records it.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::access::{Operation, Policy, PolicyName};
+use crate::authenticate::{self, Basis, Grant, Known, Presented, ServiceGrant};
+use crate::certificate::Chain;
+use crate::decision::{Act, Decision, Facts, Origin};
+use crate::error::HubError;
+use crate::identity::Identity;
+use crate::ports::bus::{Bus, Ending};
+use crate::ports::clock::{Clock, Random, Recorder};
+use crate::ports::event_log::{AppendError, EventLog, Ticket};
+use crate::ports::registry::{Change, Registry, StoreError, Write};
+use crate::ports::secrets::Secrets;
+use crate::readers::Readers;
+use crate::record::{Authority, Device, Key, Kind, Module, Record, Session};
+use crate::refusal::Refusal;
+use crate::sas::Token;
+use crate::telemetry::{MESSAGE_BYTES_MAX, Message, partition_of};
+
+/// How often a change is decided again on fresh values before the hub gives up.
+const STALE_RETRIES_MAX: usize = 16;
+
+/// An IoT hub.
+pub struct Hub {
+    /// Versioned records.
+    pub registry: Arc<dyn Registry>,
+    /// Telemetry.
+    pub log: Arc<dyn EventLog>,
+    /// Sealed keys.
+    pub secrets: Arc<dyn Secrets>,
+    /// Who is connected.
+    pub bus: Arc<dyn Bus>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness for keys and generations.
+    pub random: Arc<dyn Random>,
+    /// Where decisions go.
+    pub recorder: Arc<dyn Recorder>,
+    /// Who reads the built-in endpoint through this node.
+    pub readers: Arc<Readers>,
+    /// What the operator set.
+    pub settings: Settings,
+}
+
+/// What the operator sets of a hub.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The names that clients may know the hub by; the first one stands in connection strings.
+    pub hosts: Vec<String>,
+    /// The Event Hubs-compatible name (`EntityPath`).
+    pub event_hub_name: String,
+    /// How many modules a device may have.
+    pub modules_per_device_max: usize,
+}
+
+/// What a connection brings to be admitted.
+#[derive(Clone, Copy)]
+pub enum Credential<'a> {
+    /// The text of a SAS token.
+    Token(&'a str),
+    /// The certificate chain of the handshake.
+    Certificate(&'a Chain),
+    /// Nothing.
+    Nothing,
+}
+
+/// Why somebody was not admitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotAdmitted {
+    /// The decision was no.
+    Refused(Refusal),
+    /// No decision could be made.
+    Unavailable(StoreError),
+}
+
+impl From<Refusal> for NotAdmitted {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<StoreError> for NotAdmitted {
+    fn from(error: StoreError) -> Self {
+        Self::Unavailable(error)
+    }
+}
+
+impl Hub {
+    /// Decides whether a device or module connection is admitted. `facts` gets what was presented, for the record
+    /// that the caller makes with [`Hub::record`].
+    pub async fn admit(
+        &self,
+        identity: &Identity,
+        credential: Credential<'_>,
+        facts: &mut Facts,
+    ) -> Result<Grant, NotAdmitted> {
+        let token = match credential {
+            Credential::Token(text) => Some(parsed(text)?),
+            Credential::Certificate(_) | Credential::Nothing => None,
+        };
+        facts.token = token.as_ref().map(Token::facts);
+        let policy_name = token.as_ref().and_then(|token| token.skn.as_deref());
+        let by_certificate = matches!(credential, Credential::Certificate(_));
+        let loaded = self.load_known(identity, policy_name, by_certificate).await?;
+        let presented = match (&token, credential) {
+            (Some(token), _) => Presented::Token(token),
+            (None, Credential::Certificate(chain)) => Presented::Certificate(chain),
+            (None, _) => Presented::Nothing,
+        };
+        if let Credential::Certificate(chain) = credential {
+            facts.chain = chain.facts();
+        }
+        let grant = authenticate::admit(identity, presented, &self.known(&loaded), self.clock.now())?;
+        facts.slot = grant.basis.slot();
+        Ok(grant)
+    }
+
+    /// Decides, after a change of the registry, whether a grant still holds.
+    pub async fn still_holds(&self, grant: &Grant) -> Result<(), NotAdmitted> {
+        let policy = match &grant.basis {
+            Basis::Policy(name, ..) => Some(name.as_str()),
+            Basis::Key(..) | Basis::Thumbprint(..) | Basis::Authority(..) => None,
+        };
+        let loaded =
+            self.load_known(grant.identity(), policy, matches!(grant.basis, Basis::Authority(..))).await?;
+        Ok(authenticate::still_holds(grant, &self.known(&loaded), self.clock.now())?)
+    }
+
+    /// Decides which policy a service's token proves, and that its scope covers the path.
+    pub async fn admit_service(
+        &self,
+        token: &str,
+        path: &str,
+        facts: &mut Facts,
+    ) -> Result<ServiceGrant, NotAdmitted> {
+        let token = parsed(token)?;
+        facts.token = Some(token.facts());
+        let policy = self.policy(token.skn.as_deref()).await?;
+        let grant = authenticate::admit_service(&token, policy.as_ref(), &*self.secrets, self.clock.now())?;
+        facts.slot = Some(grant.slot);
+        if !token.covers(&self.settings.hosts, path) {
+            let host = self.settings.hosts.first().map_or("", String::as_str);
+            let needed = format!("{host}{path}");
+            return Err(Refusal::TokenScope { presented: token.facts().sr, needed }.into());
+        }
+        Ok(grant)
+    }
+
+    /// Decides which policy a token of the Event Hubs-compatible endpoint proves. Its scope may be longer or shorter
+    /// than what is read, so that it only has to name the hub (`spec/event-hubs-endpoint.md` §1.9).
+    pub async fn admit_reader(&self, token: &str, facts: &mut Facts) -> Result<ServiceGrant, NotAdmitted> {
+        let token = parsed(token)?;
+        facts.token = Some(token.facts());
+        let policy = self.policy(token.skn.as_deref()).await?;
+        let grant = authenticate::admit_service(&token, policy.as_ref(), &*self.secrets, self.clock.now())?;
+        facts.slot = Some(grant.slot);
+        if !token.names_host(&self.settings.hosts) {
+            let needed = self.settings.hosts.first().cloned().unwrap_or_default();
+            return Err(Refusal::TokenScope { presented: token.facts().sr, needed }.into());
+        }
+        grant.may(Operation::ReadEvents)?;
+        Ok(grant)
+    }
+
+    /// Decides whether a policy's key, given as such, proves the policy to a reader (SASL PLAIN of Event Hubs clients).
+    /// Such a grant has no end of its own.
+    pub async fn admit_reader_by_key(&self, policy: &str, key: &str) -> Result<ServiceGrant, NotAdmitted> {
+        let found = self.policy(Some(policy)).await?;
+        let grant = authenticate::admit_service_by_key(policy, key, found.as_ref(), &*self.secrets)?;
+        grant.may(Operation::ReadEvents)?;
+        Ok(grant)
+    }
+
+    /// Whether a live grant of a service still holds after a change of policies.
+    pub async fn service_still_holds(&self, grant: &ServiceGrant) -> Result<(), NotAdmitted> {
+        Ok(grant.still_holds(self.policy(Some(grant.policy.as_str())).await?.as_ref())?)
+    }
+
+    /// Whether there is a consumer group of this name, compared without case. `$Default` always is.
+    pub async fn has_consumer_group(&self, name: &str) -> Result<bool, StoreError> {
+        if name.eq_ignore_ascii_case("$default") {
+            return Ok(true);
+        }
+        Ok(self.registry.load(Key::ConsumerGroup(name.to_ascii_lowercase())).await?.is_some())
+    }
+
+    /// Takes messages of one sender, all or none, and gives the ticket that is durable when they are.
+    pub fn take(&self, messages: &[Message]) -> Result<Ticket, NotTaken> {
+        for message in messages {
+            let size = message.metered_bytes();
+            if size > MESSAGE_BYTES_MAX {
+                return Err(NotTaken::TooLarge { size });
+            }
+        }
+        let Some(first) = messages.first() else { return Err(NotTaken::Nothing) };
+        let partition = partition_of(&first.sender.identity.device, self.log.partition_count());
+        Ok(self.log.append(partition, messages)?)
+    }
+
+    /// The stored session of an identity, or an empty one of this generation; and the version to replace.
+    pub async fn session(
+        &self,
+        identity: &Identity,
+        generation: &str,
+    ) -> Result<(Session, Option<u64>), StoreError> {
+        let empty = Session { generation: generation.to_owned(), subscriptions: Vec::new() };
+        Ok(match self.registry.load(Key::Session(identity.clone())).await? {
+            Some(stored) => match stored.record {
+                Record::Session(session) if session.generation == generation => {
+                    (session, Some(stored.version))
+                }
+                _ => (empty, Some(stored.version)),
+            },
+            None => (empty, None),
+        })
+    }
+
+    /// Stores what a session must remember, durably. An empty session is removed.
+    pub async fn store_session(&self, identity: &Identity, session: Session) -> Result<(), StoreError> {
+        let key = Key::Session(identity.clone());
+        for _ in 0..STALE_RETRIES_MAX {
+            let replaces = self.registry.load(key.clone()).await?.map(|stored| stored.version);
+            let record = (!session.subscriptions.is_empty()).then(|| Record::Session(session.clone()));
+            if record.is_none() && replaces.is_none() {
+                return Ok(());
+            }
+            let write = Write { key: key.clone(), replaces, record };
+            match self.registry.commit(Change { writes: vec![write], decision: None }).await {
+                Err(StoreError::Stale(_)) => continue,
+                other => return other.map(|_| ()),
+            }
+        }
+        Err(StoreError::Stale(key))
+    }
+
+    /// Ends the connections whose right ended with a committed change; those of other records go on.
+    pub async fn recheck(&self, changed: &[Key]) {
+        for holder in self.bus.holders() {
+            let grant = holder.grant();
+            let concerned = changed.iter().any(|key| match key {
+                Key::Device(device) => grant.identity().device == *device,
+                Key::Module(device, module) => {
+                    grant.identity().device == *device && grant.identity().module.as_ref() == Some(module)
+                }
+                Key::Policy(name) => matches!(&grant.basis, Basis::Policy(used, ..) if used == name),
+                Key::Authority(_) => matches!(grant.basis, Basis::Authority(..)),
+                Key::Session(_) | Key::ConsumerGroup(_) => false,
+            });
+            if concerned && matches!(self.still_holds(grant).await, Err(NotAdmitted::Refused(_))) {
+                holder.end(Ending::RightEnded);
+            }
+        }
+    }
+
+    /// Hands a decision that changed no record to the recorder.
+    pub fn record(
+        &self,
+        act: Act,
+        identity: Option<String>,
+        origin: Origin,
+        facts: Facts,
+        refusal: Option<Refusal>,
+    ) {
+        let mut decision = Decision::new(self.clock.now(), act);
+        decision.identity = identity;
+        decision.origin = origin;
+        decision.facts = facts;
+        decision.refusal = refusal;
+        self.recorder.record(decision);
+    }
+
+    /// Loads, decides and commits, again on fresh values while another write came in between. `decide` gets the
+    /// loaded records in the order of the keys and gives the change and the answer.
+    pub async fn change<T>(
+        &self,
+        keys: &[Key],
+        mut decide: impl FnMut(&[Option<crate::ports::registry::Versioned>]) -> Result<(Change, T), HubError>,
+    ) -> Result<T, HubError> {
+        let mut last = None;
+        for _ in 0..STALE_RETRIES_MAX {
+            let mut loaded = Vec::with_capacity(keys.len());
+            for key in keys {
+                loaded.push(self.registry.load(key.clone()).await?);
+            }
+            let (change, answer) = decide(&loaded)?;
+            match self.registry.commit(change).await {
+                Ok(_) => return Ok(answer),
+                Err(StoreError::Stale(key)) => last = Some(StoreError::Stale(key)),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(last
+            .map_or_else(|| HubError::new(crate::error::HubErrorCode::ServerBusy, "Try again"), Into::into))
+    }
+
+    /// The policy of a name, if there is one.
+    pub async fn policy(&self, name: Option<&str>) -> Result<Option<Policy>, StoreError> {
+        let Some(name) = name.and_then(|name| PolicyName::parse(name).ok()) else { return Ok(None) };
+        Ok(match self.registry.load(Key::Policy(name)).await? {
+            Some(stored) => match stored.record {
+                Record::Policy(policy) => Some(policy),
+                _ => None,
+            },
+            None => None,
+        })
+    }
+
+    /// All certificate authorities.
+    pub async fn authorities(&self) -> Result<Vec<Authority>, StoreError> {
+        let stored = self.registry.list(Kind::Authority, None, AUTHORITIES_MAX).await?;
+        let authority = |(_, stored): (Key, crate::ports::registry::Versioned)| match stored.record {
+            Record::Authority(authority) => Some(authority),
+            _ => None,
+        };
+        Ok(stored.into_iter().filter_map(authority).collect())
+    }
+
+    async fn load_known(
+        &self,
+        identity: &Identity,
+        policy: Option<&str>,
+        authorities: bool,
+    ) -> Result<Loaded, StoreError> {
+        let device = self.registry.load(Key::Device(identity.device.clone())).await?;
+        let module = match &identity.module {
+            Some(module) => self.registry.load(Key::Module(identity.device.clone(), module.clone())).await?,
+            None => None,
+        };
+        Ok(Loaded {
+            device: device.and_then(|stored| match stored.record {
+                Record::Device(device) => Some(device),
+                _ => None,
+            }),
+            module: module.and_then(|stored| match stored.record {
+                Record::Module(module) => Some(module),
+                _ => None,
+            }),
+            policy: self.policy(policy).await?,
+            authorities: if authorities { self.authorities().await? } else { Vec::new() },
+        })
+    }
+
+    fn known<'a>(&'a self, loaded: &'a Loaded) -> Known<'a> {
+        Known {
+            device: loaded.device.as_ref(),
+            module: loaded.module.as_ref(),
+            policy: loaded.policy.as_ref(),
+            authorities: &loaded.authorities,
+            hosts: &self.settings.hosts,
+            secrets: &*self.secrets,
+        }
+    }
+
+    /// The time now.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}
+
+/// The most certificate authorities of a hub (`spec/limits.md` §2).
+pub const AUTHORITIES_MAX: usize = 25;
+
+/// What was loaded for a decision.
+struct Loaded {
+    device: Option<Device>,
+    module: Option<Module>,
+    policy: Option<Policy>,
+    authorities: Vec<Authority>,
+}
+
+/// Why messages were not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotTaken {
+    /// A message is over the limit.
+    #[error("a message of {size} bytes is over the limit of {MESSAGE_BYTES_MAX}")]
+    TooLarge {
+        /// Its size, as the limit counts.
+        size: usize,
+    },
+    /// There was no message.
+    #[error("there is no message")]
+    Nothing,
+    /// The journal did not take it.
+    #[error(transparent)]
+    Log(#[from] AppendError),
+}
+
+fn parsed(text: &str) -> Result<Token<'_>, Refusal> {
+    Token::parse(text).map_err(|error| Refusal::TokenMalformed { problem: error.to_string() })
+}

@@ -1,0 +1,62 @@
+//! The port that knows who holds the connection of an identity.
+
+use std::sync::Arc;
+
+use crate::authenticate::Grant;
+use crate::identity::Identity;
+
+/// Who is connected. An identity has one connection over MQTT and AMQP together; the newer wins.
+pub trait Bus: Send + Sync {
+    /// Makes this the connection of its identity and ends the one that was. The epoch names the claim.
+    fn claim(&self, holder: Arc<dyn Holder>) -> Epoch;
+
+    /// Gives the claim up, if it is still the current one: an older epoch releases nothing. Says whether it was.
+    fn release(&self, identity: &Identity, epoch: Epoch) -> bool;
+
+    /// The connection of an identity.
+    fn holder(&self, identity: &Identity) -> Option<Arc<dyn Holder>>;
+
+    /// All connections, in no order.
+    fn holders(&self) -> Vec<Arc<dyn Holder>>;
+
+    /// How many identities are connected.
+    fn connected(&self) -> u64;
+}
+
+/// A live connection.
+pub trait Holder: Send + Sync {
+    /// What it was admitted with.
+    fn grant(&self) -> &Grant;
+
+    /// Ends it soon, without waiting for it.
+    fn end(&self, ending: Ending);
+}
+
+/// Names one claim of an identity's connection; a later claim has a higher epoch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Epoch(pub u64);
+
+/// Why the hub ends a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// A newer connection of the same identity came.
+    TakenOver,
+    /// The right to be connected ended: disabled, deleted, or another key, certificate or policy.
+    RightEnded,
+    /// The token ended.
+    TokenEnded,
+    /// The hub stops.
+    Draining,
+}
+
+impl Ending {
+    /// The word in records.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TakenOver => "taken over by a newer connection",
+            Self::RightEnded => "the right to be connected ended",
+            Self::TokenEnded => "the token ended",
+            Self::Draining => "the hub stops",
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! Time, randomness, and the way out for decisions.
+
+use jiff::Timestamp;
+
+use crate::decision::Decision;
+
+/// Tells the time.
+pub trait Clock: Send + Sync {
+    /// The time now.
+    fn now(&self) -> Timestamp;
+}
+
+/// Gives randomness that nobody can guess.
+pub trait Random: Send + Sync {
+    /// Fills the bytes.
+    fn fill(&self, bytes: &mut [u8]);
+}
+
+/// Takes the decisions that change no record, without ever making the caller wait.
+pub trait Recorder: Send + Sync {
+    /// Takes one. When too many come it counts what it drops, and records the count.
+    fn record(&self, decision: Decision);
+}

@@ -1,0 +1,622 @@
+//! The rules of the identity registry (`spec/service-rest.md` §3).
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+use zeroize::Zeroizing;
+
+use crate::authenticate::{key_place, open_key, seal_key};
+use crate::decision::{Act, Decision, Origin};
+use crate::error::{HubError, HubErrorCode};
+use crate::hub::Hub;
+use crate::identity::{DeviceId, Identity, ModuleId};
+use crate::ports::registry::{Change, StoreError, Versioned, Write};
+use crate::ports::secrets::{SecretError, Secrets};
+use crate::record::{Authentication, Device, Key, Kind, Module, Record, Slot, Status, Thumbprint};
+
+/// The longest status reason, in characters.
+pub const STATUS_REASON_CHARS_MAX: usize = 128;
+/// The shortest and the longest symmetric key, in decoded bytes.
+pub const KEY_BYTES: std::ops::RangeInclusive<usize> = 16..=64;
+/// The most entries of one list, and of one page.
+pub const LIST_MAX: usize = 1_000;
+/// The most entries of one bulk request.
+pub const BULK_MAX: usize = 100;
+/// The modules that an edge device gets with its own creation.
+const EDGE_MODULES: [&str; 2] = ["$edgeAgent", "$edgeHub"];
+
+/// Who makes a change, for its record.
+#[derive(Debug, Clone)]
+pub struct By {
+    /// A policy, or `operator`.
+    pub actor: String,
+    /// From where.
+    pub origin: Origin,
+}
+
+/// The writable part of a device, as it was given.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DeviceSpec {
+    /// The status; absent means enabled on creation, unchanged on update.
+    pub status: Option<Status>,
+    /// The reason of the status.
+    pub status_reason: Option<String>,
+    /// How it proves who it is; absent means new keys on creation, unchanged on update.
+    pub authentication: Option<AuthenticationSpec>,
+    /// Whether it is an edge device; counts on creation only.
+    pub edge: bool,
+    /// The parent's scope, for a leaf.
+    pub device_scope: Option<String>,
+    /// The scopes of the parents, for an edge device.
+    pub parent_scopes: Option<Vec<String>>,
+}
+
+/// The writable part of a module, as it was given.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ModuleSpec {
+    /// Who manages it.
+    pub managed_by: Option<String>,
+    /// How it proves who it is; absent means new keys on creation, unchanged on update.
+    pub authentication: Option<AuthenticationSpec>,
+}
+
+/// How an identity is to prove who it is, as it was given.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct AuthenticationSpec {
+    /// The type; absent means `selfSigned` when there is a thumbprint, else `sas`.
+    pub kind: Option<String>,
+    /// The symmetric keys in base64; both or neither, and neither means new ones.
+    pub keys: [Option<Zeroizing<String>>; 2],
+    /// The thumbprints.
+    pub thumbprints: [Option<String>; 2],
+}
+
+impl std::fmt::Debug for AuthenticationSpec {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AuthenticationSpec").field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+/// What `If-Match` asks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum IfMatch {
+    /// Whatever the etag is, but the record must exist.
+    Any,
+    /// This etag.
+    Etag(String),
+}
+
+/// A device with its keys opened and its live state.
+#[derive(Clone)]
+pub struct DeviceView {
+    /// The record.
+    pub device: Device,
+    /// The keys in base64, when it has keys.
+    pub keys: Option<[Zeroizing<String>; 2]>,
+    /// Whether it is connected.
+    pub connected: bool,
+}
+
+/// A module with its keys opened and its live state.
+#[derive(Clone)]
+pub struct ModuleView {
+    /// The record.
+    pub module: Module,
+    /// The keys in base64, when it has keys.
+    pub keys: Option<[Zeroizing<String>; 2]>,
+    /// Whether it is connected.
+    pub connected: bool,
+}
+
+impl Hub {
+    /// A device.
+    pub async fn device(&self, id: &DeviceId) -> Result<DeviceView, HubError> {
+        let stored = self.registry.load(Key::Device(id.clone())).await?;
+        Ok(self.device_view(as_device(stored.as_ref()).ok_or_else(|| unknown_device(id))?.clone()))
+    }
+
+    /// The first devices by id after `after`, at most `top` and at most [`LIST_MAX`].
+    pub async fn devices(&self, after: Option<DeviceId>, top: usize) -> Result<Vec<DeviceView>, HubError> {
+        let stored = self.registry.list(Kind::Device, after.map(Key::Device), top.clamp(1, LIST_MAX)).await?;
+        Ok(stored
+            .into_iter()
+            .filter_map(|(_, stored)| match stored.record {
+                Record::Device(device) => Some(self.device_view(device)),
+                _ => None,
+            })
+            .collect())
+    }
+
+    /// Creates a device (`if_match` absent) or replaces its writable part.
+    pub async fn put_device(
+        &self,
+        id: &DeviceId,
+        spec: DeviceSpec,
+        if_match: Option<IfMatch>,
+        by: &By,
+    ) -> Result<DeviceView, HubError> {
+        check_reason(spec.status_reason.as_deref())?;
+        if let Some(scope) = spec.device_scope.as_deref().filter(|scope| !scope.is_empty()) {
+            self.check_scope(id, scope).await?;
+        }
+        let key = Key::Device(id.clone());
+        let now = self.now();
+        let device = self
+            .change(std::slice::from_ref(&key), |loaded| {
+                let stored = loaded[0].as_ref();
+                let (device, mut writes) = match (as_device(stored), &if_match) {
+                    (None, Some(_)) => return Err(unknown_device(id)),
+                    (Some(_), None) => {
+                        let text = format!("A device with ID '{id}' is already registered.");
+                        return Err(HubError::new(HubErrorCode::DeviceAlreadyExists, text));
+                    }
+                    (Some(device), Some(wanted)) => {
+                        check_etag(wanted, &device.etag)?;
+                        (self.updated_device(device, &spec, now)?, Vec::new())
+                    }
+                    (None, None) => self.new_device(id, &spec, now)?,
+                };
+                let what = if stored.is_some() { "update device" } else { "create device" };
+                let version = stored.map(|stored| stored.version);
+                let record = Some(Record::Device(device.clone()));
+                writes.insert(0, Write { key: key.clone(), replaces: version, record });
+                Ok((change(writes, what, id.to_string(), by, now), device))
+            })
+            .await?;
+        Ok(self.device_view(device))
+    }
+
+    /// Deletes a device with its modules and sessions.
+    pub async fn delete_device(
+        &self,
+        id: &DeviceId,
+        if_match: Option<IfMatch>,
+        by: &By,
+    ) -> Result<(), HubError> {
+        let mut keys = vec![Key::Device(id.clone())];
+        for kind in [Kind::Module, Kind::Session] {
+            keys.extend(self.registry.list_of(kind, id.clone()).await?.into_iter().map(|(key, _)| key));
+        }
+        let now = self.now();
+        self.change(&keys, |loaded| {
+            let device = as_device(loaded[0].as_ref()).ok_or_else(|| unknown_device(id))?;
+            if let Some(wanted) = &if_match {
+                check_etag(wanted, &device.etag)?;
+            }
+            let writes = keys.iter().zip(loaded).filter_map(|(key, stored)| {
+                Some(Write { key: key.clone(), replaces: Some(stored.as_ref()?.version), record: None })
+            });
+            Ok((change(writes.collect(), "delete device", id.to_string(), by, now), ()))
+        })
+        .await
+    }
+
+    /// A module.
+    pub async fn module(&self, device: &DeviceId, id: &ModuleId) -> Result<ModuleView, HubError> {
+        self.device(device).await?;
+        let stored = self.registry.load(Key::Module(device.clone(), id.clone())).await?;
+        Ok(self.module_view(as_module(stored.as_ref()).ok_or_else(|| unknown_module(device, id))?.clone()))
+    }
+
+    /// All modules of a device.
+    pub async fn modules(&self, device: &DeviceId) -> Result<Vec<ModuleView>, HubError> {
+        self.device(device).await?;
+        let stored = self.registry.list_of(Kind::Module, device.clone()).await?;
+        Ok(stored
+            .into_iter()
+            .filter_map(|(_, stored)| match stored.record {
+                Record::Module(module) => Some(self.module_view(module)),
+                _ => None,
+            })
+            .collect())
+    }
+
+    /// Creates a module (`if_match` absent) or replaces its writable part.
+    pub async fn put_module(
+        &self,
+        device: &DeviceId,
+        id: &ModuleId,
+        spec: ModuleSpec,
+        if_match: Option<IfMatch>,
+        by: &By,
+    ) -> Result<ModuleView, HubError> {
+        let keys = [Key::Module(device.clone(), id.clone()), Key::Device(device.clone())];
+        let others = self.registry.list_of(Kind::Module, device.clone()).await?.len();
+        let now = self.now();
+        let module = self
+            .change(&keys, |loaded| {
+                as_device(loaded[1].as_ref()).ok_or_else(|| unknown_device(device))?;
+                let stored = loaded[0].as_ref();
+                let module = match (as_module(stored), &if_match) {
+                    (None, Some(_)) => return Err(unknown_module(device, id)),
+                    (Some(_), None) => {
+                        let text =
+                            format!("A module with ID '{id}' is already registered on device '{device}'.");
+                        return Err(HubError::new(HubErrorCode::ModuleAlreadyExistsOnDevice, text));
+                    }
+                    (Some(module), Some(wanted)) => {
+                        check_etag(wanted, &module.etag)?;
+                        let identity = Identity::module(device.clone(), id.clone());
+                        Module {
+                            etag: self.new_etag(),
+                            managed_by: spec.managed_by.clone().or_else(|| module.managed_by.clone()),
+                            authentication: match &spec.authentication {
+                                None => module.authentication.clone(),
+                                Some(given) => self.authentication(
+                                    &identity,
+                                    Some(given),
+                                    Some(&module.authentication),
+                                    now,
+                                )?,
+                            },
+                            ..module.clone()
+                        }
+                    }
+                    (None, None) if id.as_str().starts_with('$') => return Err(system_module(id)),
+                    (None, None) if others >= self.settings.modules_per_device_max => {
+                        let max = self.settings.modules_per_device_max;
+                        let text = format!("The device '{device}' has {others} modules, the limit is {max}.");
+                        return Err(HubError::new(HubErrorCode::TooManyModulesOnDevice, text));
+                    }
+                    (None, None) => self.new_module(device, id, &spec, now)?,
+                };
+                let what = if stored.is_some() { "update module" } else { "create module" };
+                let version = stored.map(|stored| stored.version);
+                let record = Some(Record::Module(module.clone()));
+                let write = Write { key: keys[0].clone(), replaces: version, record };
+                Ok((change(vec![write], what, format!("{device}/{id}"), by, now), module))
+            })
+            .await?;
+        Ok(self.module_view(module))
+    }
+
+    /// Deletes a module with its session.
+    pub async fn delete_module(
+        &self,
+        device: &DeviceId,
+        id: &ModuleId,
+        if_match: Option<IfMatch>,
+        by: &By,
+    ) -> Result<(), HubError> {
+        self.device(device).await?;
+        if id.as_str().starts_with('$') {
+            return Err(system_module(id));
+        }
+        let identity = Identity::module(device.clone(), id.clone());
+        let keys = [Key::Module(device.clone(), id.clone()), Key::Session(identity)];
+        let now = self.now();
+        self.change(&keys, |loaded| {
+            let module = as_module(loaded[0].as_ref()).ok_or_else(|| unknown_module(device, id))?;
+            if let Some(wanted) = &if_match {
+                check_etag(wanted, &module.etag)?;
+            }
+            let writes = keys.iter().zip(loaded).filter_map(|(key, stored)| {
+                Some(Write { key: key.clone(), replaces: Some(stored.as_ref()?.version), record: None })
+            });
+            Ok((change(writes.collect(), "delete module", format!("{device}/{id}"), by, now), ()))
+        })
+        .await
+    }
+
+    /// How many devices there are, and how many of them are disabled.
+    pub async fn device_counts(&self) -> Result<(u64, u64), HubError> {
+        Ok((self.registry.count(Kind::Device).await?, self.registry.count_disabled().await?))
+    }
+
+    /// Registered ids that look like this one, for an explanation.
+    pub async fn near_devices(&self, wanted: &str) -> Result<Vec<String>, StoreError> {
+        let mut near = Vec::new();
+        let mut after = None;
+        // Bounded: an explanation is worth a scan of a large fleet, not of an unlimited one.
+        for _ in 0..100 {
+            let page = self.registry.list(Kind::Device, after.take(), LIST_MAX).await?;
+            let ids: Vec<String> = page.iter().map(|(key, _)| key.parts().0).collect();
+            near.extend(crate::refusal::near_misses(wanted, ids.iter().map(String::as_str)));
+            match page.last() {
+                Some((key, _)) if page.len() == LIST_MAX => after = Some(key.clone()),
+                _ => break,
+            }
+        }
+        Ok(crate::refusal::near_misses(wanted, near.iter().map(String::as_str)))
+    }
+
+    fn device_view(&self, device: Device) -> DeviceView {
+        let identity = Identity::device(device.id.clone());
+        DeviceView {
+            keys: opened(&device.authentication, &identity, &*self.secrets),
+            connected: self.bus.holder(&identity).is_some(),
+            device,
+        }
+    }
+
+    fn module_view(&self, module: Module) -> ModuleView {
+        let identity = Identity::module(module.device.clone(), module.id.clone());
+        ModuleView {
+            keys: opened(&module.authentication, &identity, &*self.secrets),
+            connected: self.bus.holder(&identity).is_some(),
+            module,
+        }
+    }
+
+    fn new_device(
+        &self,
+        id: &DeviceId,
+        spec: &DeviceSpec,
+        now: Timestamp,
+    ) -> Result<(Device, Vec<Write>), HubError> {
+        let generation = ticks(now).to_string();
+        let identity = Identity::device(id.clone());
+        let scope = match spec.edge {
+            true => Some(format!("ms-azure-iot-edge://{id}-{generation}")),
+            false => spec.device_scope.clone().filter(|scope| !scope.is_empty()),
+        };
+        let parent_scopes = match (&spec.parent_scopes, spec.edge) {
+            (Some(scopes), true) => scopes.clone(),
+            (_, true) => Vec::new(),
+            (_, false) => scope.iter().cloned().collect(),
+        };
+        let device = Device {
+            id: id.clone(),
+            etag: self.new_etag(),
+            status: spec.status.unwrap_or(Status::Enabled),
+            status_reason: spec.status_reason.clone(),
+            status_updated: None,
+            authentication: self.authentication(&identity, spec.authentication.as_ref(), None, now)?,
+            edge: spec.edge,
+            device_scope: scope,
+            parent_scopes,
+            created: now,
+            generation,
+        };
+        let mut writes = Vec::new();
+        for name in EDGE_MODULES.iter().filter(|_| spec.edge) {
+            let module = ModuleId::parse(name).map_err(|error| invalid(error.to_string()))?;
+            let record = Some(Record::Module(self.new_module(id, &module, &ModuleSpec::default(), now)?));
+            writes.push(Write { key: Key::Module(id.clone(), module), replaces: None, record });
+        }
+        Ok((device, writes))
+    }
+
+    fn updated_device(&self, device: &Device, spec: &DeviceSpec, now: Timestamp) -> Result<Device, HubError> {
+        let identity = Identity::device(device.id.clone());
+        let status = spec.status.unwrap_or(device.status);
+        let (device_scope, parent_scopes) = match (device.edge, &spec.device_scope, &spec.parent_scopes) {
+            (true, _, Some(parents)) => (device.device_scope.clone(), parents.clone()),
+            (false, Some(scope), _) => {
+                let scope = Some(scope.clone()).filter(|scope| !scope.is_empty());
+                (scope.clone(), scope.into_iter().collect())
+            }
+            _ => (device.device_scope.clone(), device.parent_scopes.clone()),
+        };
+        Ok(Device {
+            etag: self.new_etag(),
+            status,
+            status_reason: spec.status_reason.clone(),
+            status_updated: if status == device.status { device.status_updated } else { Some(now) },
+            authentication: match &spec.authentication {
+                None => device.authentication.clone(),
+                Some(given) => {
+                    self.authentication(&identity, Some(given), Some(&device.authentication), now)?
+                }
+            },
+            device_scope,
+            parent_scopes,
+            ..device.clone()
+        })
+    }
+
+    fn new_module(
+        &self,
+        device: &DeviceId,
+        id: &ModuleId,
+        spec: &ModuleSpec,
+        now: Timestamp,
+    ) -> Result<Module, HubError> {
+        let identity = Identity::module(device.clone(), id.clone());
+        Ok(Module {
+            device: device.clone(),
+            id: id.clone(),
+            generation: ticks(now).to_string(),
+            etag: self.new_etag(),
+            managed_by: spec.managed_by.clone(),
+            authentication: self.authentication(&identity, spec.authentication.as_ref(), None, now)?,
+            created: now,
+        })
+    }
+
+    /// The authentication that is stored for what was given. A key that is already there keeps the time at which
+    /// it was set.
+    fn authentication(
+        &self,
+        identity: &Identity,
+        given: Option<&AuthenticationSpec>,
+        before: Option<&Authentication>,
+        now: Timestamp,
+    ) -> Result<Authentication, HubError> {
+        let default = AuthenticationSpec::default();
+        let given = given.unwrap_or(&default);
+        let thumbprint = |slot: usize| match given.thumbprints[slot].as_deref() {
+            None | Some("") => Ok(None),
+            Some(text) => Thumbprint::parse(text).map(Some).map_err(|error| invalid(error.to_string())),
+        };
+        let (primary, secondary) = (thumbprint(0)?, thumbprint(1)?);
+        let derived = if primary.is_some() || secondary.is_some() { "selfSigned" } else { "sas" };
+        let kind = given.kind.as_deref().unwrap_or(derived);
+        if kind.eq_ignore_ascii_case("sas") {
+            self.sas(identity, given, before, now)
+        } else if kind.eq_ignore_ascii_case("selfSigned") {
+            match primary.is_some() || secondary.is_some() {
+                true => Ok(Authentication::SelfSigned { primary, secondary }),
+                false => Err(invalid("selfSigned authentication needs a primary thumbprint")),
+            }
+        } else if kind.eq_ignore_ascii_case("certificateAuthority") {
+            Ok(Authentication::CertificateAuthority)
+        } else if kind.eq_ignore_ascii_case("none") {
+            Ok(Authentication::None)
+        } else {
+            let kinds = "sas, selfSigned, certificateAuthority or none";
+            Err(invalid(format!("The authentication type '{kind}' is not one of {kinds}")))
+        }
+    }
+
+    fn sas(
+        &self,
+        identity: &Identity,
+        given: &AuthenticationSpec,
+        before: Option<&Authentication>,
+        now: Timestamp,
+    ) -> Result<Authentication, HubError> {
+        let key = |slot: usize| given.keys[slot].as_ref().filter(|key| !key.is_empty());
+        let texts = match (key(0), key(1)) {
+            (None, None) => [self.new_key(), self.new_key()],
+            (Some(primary), Some(secondary)) => [primary.clone(), secondary.clone()],
+            _ => return Err(invalid("Give both symmetric keys, or neither to have them generated")),
+        };
+        for text in &texts {
+            let bytes =
+                STANDARD.decode(text.as_bytes()).map_err(|_| invalid("A symmetric key must be base64"))?;
+            if !KEY_BYTES.contains(&bytes.len()) {
+                return Err(invalid(format!(
+                    "A symmetric key has 16 to 64 bytes, this one has {}",
+                    bytes.len()
+                )));
+            }
+        }
+        let place = key_place(identity);
+        let seal = |text: &str, slot| seal_key(text, &place, slot, &*self.secrets, now).map_err(not_sealed);
+        let (mut primary, mut secondary) =
+            (seal(&texts[0], Slot::Primary)?, seal(&texts[1], Slot::Secondary)?);
+        if let Some(Authentication::Sas { primary: old_primary, secondary: old_secondary }) = before {
+            if old_primary.fingerprint == primary.fingerprint {
+                primary.set = old_primary.set;
+            }
+            if old_secondary.fingerprint == secondary.fingerprint {
+                secondary.set = old_secondary.set;
+            }
+        }
+        Ok(Authentication::Sas { primary, secondary })
+    }
+
+    /// A new symmetric key: 32 random bytes in base64.
+    pub fn new_key(&self) -> Zeroizing<String> {
+        let mut bytes = Zeroizing::new([0_u8; 32]);
+        self.random.fill(&mut *bytes);
+        Zeroizing::new(STANDARD.encode(*bytes))
+    }
+
+    fn new_etag(&self) -> String {
+        let mut bytes = [0_u8; 4];
+        self.random.fill(&mut bytes);
+        STANDARD.encode(u32::from_le_bytes(bytes).to_string())
+    }
+
+    /// A scope that a leaf names must be that of an existing edge device.
+    async fn check_scope(&self, child: &DeviceId, scope: &str) -> Result<(), HubError> {
+        let wrong = || {
+            HubError::new(
+                HubErrorCode::InvalidDeviceScope,
+                format!("'{scope}' is no scope of an existing edge device"),
+            )
+        };
+        let parent = scope
+            .strip_prefix("ms-azure-iot-edge://")
+            .and_then(|rest| rest.rsplit_once('-'))
+            .ok_or_else(wrong)?;
+        let parent = DeviceId::parse(parent.0).map_err(|_| wrong())?;
+        if parent == *child {
+            return Ok(());
+        }
+        let stored = self.registry.load(Key::Device(parent)).await?;
+        match as_device(stored.as_ref()) {
+            Some(device) if device.edge && device.device_scope.as_deref() == Some(scope) => Ok(()),
+            _ => Err(wrong()),
+        }
+    }
+}
+
+fn opened(
+    authentication: &Authentication,
+    identity: &Identity,
+    secrets: &dyn Secrets,
+) -> Option<[Zeroizing<String>; 2]> {
+    let Authentication::Sas { primary, secondary } = authentication else { return None };
+    let place = key_place(identity);
+    Some([
+        open_key(primary, &place, Slot::Primary, secrets)?,
+        open_key(secondary, &place, Slot::Secondary, secrets)?,
+    ])
+}
+
+/// A change of the registry with its record.
+pub fn change(writes: Vec<Write>, what: &str, target: String, by: &By, now: Timestamp) -> Change {
+    let mut decision = Decision::new(now, Act::Change { what: what.to_owned(), target: target.clone() });
+    let concerns_a_device = matches!(
+        writes.first().map(|write| write.key.kind()),
+        Some(Kind::Device | Kind::Module | Kind::Session)
+    );
+    decision.identity = concerns_a_device.then_some(target);
+    decision.actor = Some(by.actor.clone());
+    decision.origin = by.origin.clone();
+    Change { writes, decision: Some(decision) }
+}
+
+fn as_device(stored: Option<&Versioned>) -> Option<&Device> {
+    match &stored?.record {
+        Record::Device(device) => Some(device),
+        _ => None,
+    }
+}
+
+fn as_module(stored: Option<&Versioned>) -> Option<&Module> {
+    match &stored?.record {
+        Record::Module(module) => Some(module),
+        _ => None,
+    }
+}
+
+fn unknown_device(id: &DeviceId) -> HubError {
+    HubError::new(HubErrorCode::DeviceNotFound, format!("The device '{id}' is not registered"))
+}
+
+fn unknown_module(device: &DeviceId, id: &ModuleId) -> HubError {
+    let text = format!("The module '{id}' is not registered on device '{device}'");
+    HubError::new(HubErrorCode::ModuleNotFound, text)
+}
+
+fn system_module(id: &ModuleId) -> HubError {
+    let text = format!("The system module '{id}' is made and removed with its edge device");
+    HubError::new(HubErrorCode::SystemModuleModifyUnauthorizedAccess, text)
+}
+
+fn invalid(text: impl Into<String>) -> HubError {
+    HubError::new(HubErrorCode::ArgumentInvalid, text)
+}
+
+fn not_sealed(_: SecretError) -> HubError {
+    HubError::new(HubErrorCode::ServerError, "The key could not be sealed")
+}
+
+fn check_etag(wanted: &IfMatch, etag: &str) -> Result<(), HubError> {
+    match wanted {
+        IfMatch::Any => Ok(()),
+        IfMatch::Etag(wanted) if wanted == etag => Ok(()),
+        IfMatch::Etag(_) => Err(HubError::new(
+            HubErrorCode::PreconditionFailed,
+            "Precondition failed: the ETag does not match",
+        )),
+    }
+}
+
+fn check_reason(reason: Option<&str>) -> Result<(), HubError> {
+    match reason.map(|reason| reason.chars().count()) {
+        Some(length) if length > STATUS_REASON_CHARS_MAX => Err(invalid(format!(
+            "statusReason has {length} characters, the limit is {STATUS_REASON_CHARS_MAX}"
+        ))),
+        _ => Ok(()),
+    }
+}
+
+/// The time as .NET counts it, in units of 100 ns since the year 1: what generations look like.
+fn ticks(time: Timestamp) -> i128 {
+    time.as_nanosecond() / 100 + 621_355_968_000_000_000
+}

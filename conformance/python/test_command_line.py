@@ -13,7 +13,7 @@ from harness.address import fresh_address
 from harness.events import body_of
 from harness.hub import Hub, binary, connection_string_parts
 from harness.raw_mqtt import RawDevice
-from harness.rest import Identity
+from harness.rest import Identity, Registry
 
 
 def test_the_ready_file_says_all_that_a_script_needs(hub):
@@ -87,11 +87,16 @@ def test_another_host_name_is_served_when_asked_for(tmp_path):
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT], ids=lambda value: value.name)
-def test_a_signal_ends_the_hub_with_connections_open(sent, tmp_path):
+@pytest.mark.parametrize("peer", ["a device", "a socket that says nothing"])
+def test_a_signal_ends_the_hub_while_somebody_is_connected(peer, sent, tmp_path):
     hub = Hub(data=tmp_path).start()
-    with socket.create_connection((hub.address, hub.ports["mqtt"])):
-        os.kill(hub.ready["pid"], sent)
-        assert hub.wait() == 0
+    if peer == "a device":
+        with RawDevice(hub, "d1", Registry(hub).create("d1").token()) as device:
+            assert hub.end(sent) == 0
+            assert device.closed.wait(2)
+    else:
+        with socket.create_connection((hub.address, hub.ports["mqtt"])):
+            assert hub.end(sent) == 0
 
 
 def test_no_key_and_no_token_is_printed(hub, registry, name):

@@ -55,16 +55,20 @@ class Hub:
 
     def stop(self) -> None:
         """Ends the hub as an operator does, and fails when it lingers."""
+        self.end(signal.SIGTERM)
+
+    def end(self, sent: signal.Signals) -> int | None:
+        """Sends a signal and returns the exit status; fails when the hub lingers."""
         process, self._process = self._process, None
         if process is None or process.poll() is not None:
-            return
-        process.send_signal(signal.SIGTERM)
+            return None
+        process.send_signal(sent)
         try:
-            process.wait(STOP_SECONDS_MAX)
+            return process.wait(STOP_SECONDS_MAX)
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
-            raise HubFailure(f"the hub lingered {STOP_SECONDS_MAX} s after SIGTERM\n{self.stderr()}") from None
+            raise HubFailure(f"the hub lingered {STOP_SECONDS_MAX} s after {sent.name}\n{self.stderr()}") from None
 
     def kill(self) -> None:
         """Ends the hub as a power loss does."""
@@ -72,11 +76,6 @@ class Hub:
         if process:
             process.kill()
             process.wait()
-
-    def wait(self) -> int:
-        """The exit status of a hub that was told to end; fails when it lingers."""
-        process, self._process = self._process, None
-        return process.wait(STOP_SECONDS_MAX)
 
     def restart(self) -> None:
         self.stop()

@@ -48,15 +48,15 @@ impl KeyRing {
     pub(crate) fn open(directory: &Path) -> anyhow::Result<Self> {
         let master = master_key(directory)?;
         let master =
-            RandomizedNonceKey::new(&AES_256_GCM, &*master).context("the master key has 32 bytes")?;
+            RandomizedNonceKey::new(&AES_256_GCM, &master).context("the master key has 32 bytes")?;
         let path = directory.join("keys.json");
         let (data, fingerprint) = match path.exists() {
             true => unwrap_keys(&master, &path)?,
             false => make_keys(&master, &path)?,
         };
         Ok(Self {
-            data: RandomizedNonceKey::new(&AES_256_GCM, &*data).context("the data key has 32 bytes")?,
-            fingerprint: hmac::Key::new(hmac::HMAC_SHA256, &*fingerprint),
+            data: RandomizedNonceKey::new(&AES_256_GCM, &data).context("the data key has 32 bytes")?,
+            fingerprint: hmac::Key::new(hmac::HMAC_SHA256, &fingerprint),
         })
     }
 }

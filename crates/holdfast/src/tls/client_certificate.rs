@@ -51,7 +51,7 @@ impl PossessionVerifier {
             .iter()
             .find_map(|(scheme, algorithms)| (*scheme == signed.scheme).then_some(*algorithms))
             .ok_or(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme)?;
-        let algorithm_id = &spki.raw[..];
+        let algorithm_id = spki.raw;
         let holds = candidates.iter().any(|algorithm| {
             // The key's algorithm is compared by its DER within the SubjectPublicKeyInfo.
             contains(algorithm_id, algorithm.public_key_alg_id().as_ref())

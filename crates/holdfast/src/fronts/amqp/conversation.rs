@@ -1,6 +1,6 @@
 //! One AMQP connection: the machine of `wire` on one side, the hub on the other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::poll_fn;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
 use futures_util::task::AtomicWaker;
 use hub::authenticate::ServiceGrant;
 use hub::decision::{Act, Facts, cut};
@@ -19,9 +20,10 @@ use tokio::io::{AsyncWriteExt as _, ReadBuf};
 use tokio::sync::watch;
 use wire::amqp::codec::{Fields, Symbol, Value};
 use wire::amqp::connection::{
-    AttachAnswer, CloseReason, Connection, CreditPolicy, Event, LinkId, OpenOptions, SendOptions, SessionId,
+    AttachAnswer, CloseReason, Connection, CreditPolicy, Event, LinkId, OpenOptions, SendError, SendOptions,
+    SessionId,
 };
-use wire::amqp::message::Message;
+use wire::amqp::message::{Message, MessageWriter};
 use wire::amqp::performative::{Attach, DeliveryState, Error, Role, SndSettleMode, condition};
 use wire::amqp::sasl::{SaslBytes, SaslCode, SaslInit};
 
@@ -39,6 +41,8 @@ const TOKEN_TIMEOUT: Duration = Duration::from_secs(20);
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Credit on links that requests come in by.
 const REQUEST_CREDIT: u32 = 100;
+/// Answers that may wait for credit.
+const ANSWERS_MAX: usize = 256;
 
 const ARGUMENT_ERROR: Symbol = Symbol::from_static("com.microsoft:argument-error");
 const ARGUMENT_OUT_OF_RANGE: Symbol = Symbol::from_static("com.microsoft:argument-out-of-range");
@@ -99,12 +103,12 @@ struct Conversation<S> {
 enum Link {
     /// Requests to `$cbs` come in.
     CbsRequests,
-    /// Answers of `$cbs` go out.
-    CbsAnswers,
+    /// Answers of `$cbs` go out, as soon as there is credit: some clients ask before they grant any.
+    CbsAnswers(VecDeque<BytesMut>),
     /// Requests to `$management` come in.
     ManagementRequests,
-    /// Answers of `$management` go out.
-    ManagementAnswers,
+    /// Answers of `$management` go out, likewise.
+    ManagementAnswers(VecDeque<BytesMut>),
     /// Events go out.
     Reader(Box<Reader>),
 }
@@ -350,10 +354,11 @@ impl<S: Stream> Conversation<S> {
                 self.links.clear();
                 return self.machine.pending_output_len() > 0;
             }
+            // Readers are polled in every round.
+            Event::Sendable { link, .. } => self.send_answers(link),
             Event::SaslChallenge(_)
             | Event::Begun(_)
             | Event::Attached { .. }
-            | Event::Sendable { .. }
             | Event::Drained { .. }
             | Event::Disposition { .. } => {}
         }
@@ -413,11 +418,13 @@ impl<S: Stream> Conversation<S> {
         let entity = self.front.hub.settings.event_hub_name.clone();
         let accepted = match (Address::parse(&text, &entity), attach.role) {
             (Address::Cbs, Role::Sender) => Ok((Link::CbsRequests, requests())),
-            (Address::Cbs, Role::Receiver) => Ok((Link::CbsAnswers, AttachAnswer::default())),
+            (Address::Cbs, Role::Receiver) => {
+                Ok((Link::CbsAnswers(VecDeque::new()), AttachAnswer::default()))
+            }
             (Address::Management, role) => {
                 self.may_read().map_err(|refusal| refused(&refusal)).map(|()| match role {
                     Role::Sender => (Link::ManagementRequests, requests()),
-                    Role::Receiver => (Link::ManagementAnswers, AttachAnswer::default()),
+                    Role::Receiver => (Link::ManagementAnswers(VecDeque::new()), AttachAnswer::default()),
                 })
             }
             (Address::Partition { group, partition }, Role::Receiver) => {
@@ -554,34 +561,42 @@ impl<S: Stream> Conversation<S> {
             if let Some(grant) = verdict.grant {
                 self.take_grant(grant);
             }
-            if let Some(link) = self.answers(session, |link| matches!(link, Link::CbsAnswers)) {
-                let (status, description) = (verdict.status, verdict.description);
-                let sent = self.machine.send(link, SendOptions::default(), |w| {
-                    cbs::answer(w, &request, status, &description);
-                });
-                self.note_unsent(sent.err());
-            }
+            let mut answer = BytesMut::new();
+            cbs::answer(&mut MessageWriter::new(&mut answer), &request, verdict.status, &verdict.description);
+            self.answer(session, |link| matches!(link, Link::CbsAnswers(_)), answer);
         } else if is_management {
             let created = self.created().await;
-            let hub = self.front.hub.clone();
-            if let Some(link) = self.answers(session, |link| matches!(link, Link::ManagementAnswers)) {
-                let sent = self.machine.send(link, SendOptions::default(), |w| {
-                    management::answer(&hub, created, &request, w);
-                });
-                self.note_unsent(sent.err());
-            }
+            let mut answer = BytesMut::new();
+            management::answer(&self.front.hub, created, &request, &mut MessageWriter::new(&mut answer));
+            self.answer(session, |link| matches!(link, Link::ManagementAnswers(_)), answer);
         }
     }
 
-    fn note_unsent(&self, error: Option<wire::amqp::connection::SendError>) {
-        if let Some(error) = error {
-            tracing::debug!(%error, "an answer could not be sent");
+    /// Queues an answer on the link of a session by which answers go out, and sends what there is credit for.
+    fn answer(&mut self, session: SessionId, wanted: impl Fn(&Link) -> bool, answer: BytesMut) {
+        let link = self.links.iter_mut().find(|(id, link)| id.session() == session && wanted(link));
+        let Some((id, Link::CbsAnswers(answers) | Link::ManagementAnswers(answers))) = link else { return };
+        if answers.len() >= ANSWERS_MAX {
+            tracing::debug!("a client asks without taking the answers");
+            return;
         }
+        answers.push_back(answer);
+        let id = *id;
+        self.send_answers(id);
     }
 
-    /// The link of a session by which answers go out.
-    fn answers(&self, session: SessionId, wanted: impl Fn(&Link) -> bool) -> Option<LinkId> {
-        self.links.iter().find(|(id, link)| id.session() == session && wanted(link)).map(|(id, _)| *id)
+    fn send_answers(&mut self, id: LinkId) {
+        let Some(Link::CbsAnswers(answers) | Link::ManagementAnswers(answers)) = self.links.get_mut(&id)
+        else {
+            return;
+        };
+        while let Some(answer) = answers.front() {
+            match self.machine.send(id, SendOptions::default(), |w| w.encoded(answer)) {
+                // `Event::Sendable` follows.
+                Err(SendError::Blocked(_)) => return,
+                Ok(_) | Err(SendError::MessageTooLarge { .. } | SendError::Command(_)) => answers.pop_front(),
+            };
+        }
     }
 
     /// When the hub was made: with its first policy.

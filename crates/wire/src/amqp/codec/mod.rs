@@ -11,6 +11,7 @@ mod reader;
 mod symbol;
 mod value;
 mod value_ref;
+mod write_value;
 mod writer;
 
 pub use array::{Array, MixedArray};

@@ -1,36 +1,16 @@
 //! What a caller can tell a connection to do, once it is open.
 
-use std::time::Instant;
-
+use super::answer::AttachAnswer;
 use super::error::{CommandError, SendError};
 use super::id::{DeliveryId, LinkId, SessionId};
-use super::link::AttachAnswer;
 use super::receiving::CreditPolicy;
 use super::sending::SendOptions;
 use super::session::Session;
-use super::{Connection, OpenOptions, State};
+use super::{Connection, State};
 use crate::amqp::message::MessageWriter;
 use crate::amqp::performative::{Attach, DeliveryState, Error};
 
 impl Connection {
-    /// Closes the connection. Until the peer has answered, or the time for that is over, nothing it
-    /// sends is looked at; then [`Event::Closed`](super::Event::Closed) follows.
-    pub fn close(&mut self, error: Option<Error>, now: Instant) -> Result<(), CommandError> {
-        match self.state {
-            State::Open => {}
-            // A client has sent its open.
-            State::AwaitOpen if self.client.is_some() => {}
-            // A close may only follow an open (OASIS part 2, section 2.4.6).
-            State::AwaitOpenAnswer => self.write_open(&OpenOptions::default()),
-            _ => return Err(CommandError::WrongState),
-        }
-        self.write_close(error);
-        self.state = State::CloseSent;
-        self.timers.closing(now, self.config.close_timeout);
-        self.process_input(now);
-        Ok(())
-    }
-
     /// Begins a session. [`Event::Begun`](super::Event::Begun) follows; links may be attached before.
     pub fn begin(&mut self) -> Result<SessionId, CommandError> {
         if self.state != State::Open {

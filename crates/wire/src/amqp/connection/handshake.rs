@@ -163,7 +163,8 @@ impl Connection {
         if let Some(asked) = idle_timeout.filter(|asked| *asked < min) {
             return Err(PeerMisbehaved::IdleTimeoutTooShort { asked, min });
         }
-        self.output.frame_size_max = open.max_frame_size;
+        // A peer that takes frames of 4 GiB would still have to hold each of them whole.
+        self.output.frame_size_max = open.max_frame_size.min(self.config.max_frame_size);
         self.remote_channel_max = open.channel_max;
         let heartbeat = idle_timeout.map(|timeout| timeout / 2).or(self.config.heartbeat_default);
         self.timers.set_heartbeat(heartbeat, now);

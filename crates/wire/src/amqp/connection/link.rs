@@ -1,13 +1,11 @@
+use super::answer::AttachAnswer;
 use super::error::{CommandError, Fault, PeerMisbehaved};
 use super::event::{DetachCause, Event};
 use super::id::{LinkId, SessionId};
 use super::receiving::{CreditPolicy, ReceiverEnd};
 use super::sending::SenderEnd;
 use super::session::{Context, Session, Usage};
-use crate::amqp::codec::{Fields, Symbol};
-use crate::amqp::performative::{
-    Attach, Detach, Error, Performative, RcvSettleMode, Role, SndSettleMode, Source, Target, condition,
-};
+use crate::amqp::performative::{Attach, Detach, Error, Performative, Role, condition};
 
 /// One link of a session (OASIS part 2, section 2.6).
 #[derive(Debug)]
@@ -41,29 +39,6 @@ pub(super) enum LinkPhase {
 pub(super) enum LinkEnd {
     Sender(SenderEnd),
     Receiver(ReceiverEnd),
-}
-
-/// How an attach of the peer is answered. By default everything is as the peer asked.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct AttachAnswer {
-    /// The source; `None` repeats the peer's.
-    pub source: Option<Source>,
-    /// The target; `None` repeats the peer's.
-    pub target: Option<Target>,
-    /// How the sending end settles; `None` repeats the peer's.
-    pub snd_settle_mode: Option<SndSettleMode>,
-    /// How the receiving end settles; `None` repeats the peer's.
-    pub rcv_settle_mode: Option<RcvSettleMode>,
-    /// Bytes of the largest message we take; `None` takes it from the configuration.
-    pub max_message_size: Option<u64>,
-    /// Credit to grant at once when we receive.
-    pub credit: CreditPolicy,
-    /// Extensions that we support.
-    pub offered_capabilities: Vec<Symbol>,
-    /// Extensions that we would use.
-    pub desired_capabilities: Vec<Symbol>,
-    /// Properties of the link.
-    pub properties: Fields,
 }
 
 impl Link {
@@ -202,7 +177,7 @@ impl Session {
         }
         let size_max = answer.max_message_size.unwrap_or(ctx.config.max_message_size);
         let credit = answer.credit;
-        write_attach(self.id, &accepting(asked, handle, answer, size_max), ctx)?;
+        write_attach(self.id, &answer.into_attach(asked, handle, size_max), ctx)?;
         link.attach = None;
         link.phase = LinkPhase::Attached;
         match &mut link.end {
@@ -391,31 +366,4 @@ fn write_attach(session: SessionId, attach: &Attach, ctx: &mut Context<'_>) -> R
     ctx.output
         .try_frame(session.channel, |w| attach.write(w))
         .map_err(|size| CommandError::FrameTooLarge { size, limit })
-}
-
-/// The attach that answers the peer's.
-fn accepting(asked: &Attach, handle: u32, answer: AttachAnswer, max_message_size: u64) -> Attach {
-    let role = asked.role.opposite();
-    let mut source = answer.source.or_else(|| asked.source.clone());
-    let mut target = answer.target.or_else(|| asked.target.clone());
-    // Null at our end would mean no.
-    match role {
-        Role::Sender => source = Some(source.unwrap_or_default()),
-        Role::Receiver => target = Some(target.unwrap_or_default()),
-    }
-    Attach {
-        name: asked.name.clone(),
-        handle,
-        role,
-        snd_settle_mode: answer.snd_settle_mode.unwrap_or(asked.snd_settle_mode),
-        rcv_settle_mode: answer.rcv_settle_mode.unwrap_or(asked.rcv_settle_mode),
-        source,
-        target,
-        coordinator: false,
-        initial_delivery_count: (role == Role::Sender).then_some(0),
-        max_message_size: Some(max_message_size),
-        offered_capabilities: answer.offered_capabilities,
-        desired_capabilities: answer.desired_capabilities,
-        properties: answer.properties,
-    }
 }

@@ -17,9 +17,65 @@
 //! goes out with [`send`](Connection::send) when there is credit, or not at all, so that the queue
 //! stays where the messages are kept.
 //!
+//! A server front, reduced to what it must not forget:
+//!
+//! ```
+//! # use std::{sync::Arc, time::Instant};
+//! # use holdfast_wire::amqp::connection::*;
+//! # use holdfast_wire::amqp::message::{Message, MessageWriter};
+//! # use holdfast_wire::amqp::performative::{DeliveryState, Role};
+//! # use holdfast_wire::amqp::sasl::SaslCode;
+//! /// Called after every input and every command, until it returns; then the transport writes
+//! /// `output()` and reports with `consume_output`, reads while `wants_input()`, and wakes at
+//! /// `next_timeout()`.
+//! fn answer_events(connection: &mut Connection, now: Instant) -> Result<(), CommandError> {
+//!     while let Some(event) = connection.poll_event() {
+//!         match event {
+//!             Event::SaslInit(_init) => connection.sasl_outcome(SaslCode::Ok, None, now)?,
+//!             Event::Open(_open) => connection.accept_open(&OpenOptions::default(), now)?,
+//!             Event::Attach { link, attach } => match attach.role {
+//!                 // The peer sends: say how many messages may be under way.
+//!                 Role::Sender => {
+//!                     let credit = CreditPolicy::TopUp(100);
+//!                     connection.accept_attach(link, AttachAnswer { credit, ..Default::default() })?;
+//!                 }
+//!                 Role::Receiver => connection.accept_attach(link, AttachAnswer::default())?,
+//!             },
+//!             Event::Delivery(delivery) => {
+//!                 let state = match Message::parse(&delivery.message) {
+//!                     Ok(_message) => DeliveryState::Accepted,
+//!                     Err(_) => DeliveryState::Rejected(None),
+//!                 };
+//!                 if !delivery.settled {
+//!                     connection.settle(delivery.id, state)?;
+//!                 }
+//!             }
+//!             Event::Sendable { link, .. } => {
+//!                 // Answers, too, may have to wait for credit: keep them until this event.
+//!                 let event = |message: &mut MessageWriter<'_>| {
+//!                     message.message_annotations(|entries| entries.long("sequence", 1));
+//!                     message.data(b"{}");
+//!                 };
+//!                 while connection.send(link, SendOptions::settled(), event).is_ok() {}
+//!             }
+//!             Event::DrainRequested { link, .. } => connection.drained(link)?,
+//!             _ => {}
+//!         }
+//!     }
+//!     Ok(())
+//! }
+//! # let now = Instant::now();
+//! # let mut connection = Connection::server(Arc::new(Config::default()), now);
+//! # connection.handle_bytes(b"AMQP\x00\x01\x00\x00", now);
+//! # answer_events(&mut connection, now).unwrap();
+//! # assert_eq!(connection.output(), b"AMQP\x00\x01\x00\x00");
+//! ```
+//!
 //! What the peer does wrong ends the link, the session or the connection, whichever is the smallest
 //! that the standard allows; the event says what it was ([`PeerMisbehaved`]).
 
+mod answer;
+mod closing;
 mod commands;
 mod config;
 mod error;
@@ -35,11 +91,11 @@ mod sessions;
 mod settling;
 mod timers;
 
+pub use answer::AttachAnswer;
 pub use config::{ClientOptions, Config, OpenOptions};
 pub use error::{Blocked, CloseReason, CommandError, PeerMisbehaved, SendError};
 pub use event::{Delivery, DetachCause, EndCause, Event};
 pub use id::{DeliveryId, LinkId, SessionId};
-pub use link::AttachAnswer;
 pub use receiving::CreditPolicy;
 pub use sending::SendOptions;
 
@@ -51,7 +107,7 @@ use bytes::{Buf, BytesMut};
 
 use crate::amqp::codec::Reader;
 use crate::amqp::frame::{Frame, FrameType, PROTOCOL_HEADER_BYTES, ProtocolHeader};
-use crate::amqp::performative::{Close, Error, Performative, condition};
+use crate::amqp::performative::Performative;
 use crate::amqp::sasl::SaslFrame;
 use output::Output;
 use session::{Context, Session, Usage};
@@ -177,17 +233,14 @@ impl Connection {
 
     /// Does what is due at `now`: heartbeats, and the end of a peer that is silent.
     pub fn handle_timeout(&mut self, now: Instant) {
-        if self.timers.handshake_is_over(now) {
+        if self.timers.deadline_is_over(now) {
             return match self.state {
                 State::CloseSent => self.finish(CloseReason::CloseTimedOut),
                 _ => self.finish(CloseReason::HandshakeTimedOut(self.config.handshake_timeout)),
             };
         }
         if let Some(silence) = self.timers.peer_is_silent(now) {
-            let text = format!("nothing was received for {} ms", silence.as_millis());
-            let error = Error::new(condition::RESOURCE_LIMIT_EXCEEDED, text);
-            self.write_close(Some(error));
-            return self.finish(CloseReason::PeerSilent(silence));
+            return self.give_up_silent_peer(silence);
         }
         // Output that waits will tell the peer as much as an empty frame, once it is read.
         let due = self.timers.heartbeat_is_due(now);
@@ -326,54 +379,6 @@ impl Connection {
             (State::CloseSent, _) => Ok(()),
             (_, performative) => Err(PeerMisbehaved::OutOfTurn(performative.name())),
         }
-    }
-
-    fn on_close(&mut self, close: Close) {
-        if self.state == State::CloseSent {
-            return self.finish(CloseReason::ByUs);
-        }
-        self.write_close(None);
-        self.finish(CloseReason::ByPeer(close.error));
-    }
-
-    /// Ends the connection because of what the peer did.
-    fn fail(&mut self, misbehaved: PeerMisbehaved) {
-        match self.state {
-            // No frame makes sense to somebody whose header was wrong; ours is the answer
-            // (OASIS part 2, section 2.2).
-            State::AwaitHeader | State::AwaitAmqpHeader => self.write_supported_header(),
-            State::AwaitOpen | State::AwaitOpenAnswer => {
-                if self.client.is_none() {
-                    self.write_open(&OpenOptions::default());
-                }
-                self.write_close(Some(misbehaved.to_error()));
-            }
-            State::Open => self.write_close(Some(misbehaved.to_error())),
-            State::AwaitInit | State::AwaitResponse | State::AwaitVerdict => self.write_auth_failure(),
-            State::AwaitMechanisms
-            | State::AwaitOutcome
-            | State::AwaitOurResponse
-            | State::CloseSent
-            | State::Closed => {}
-        }
-        self.finish(CloseReason::PeerMisbehaved(misbehaved));
-    }
-
-    /// Nothing follows but the output that is still there.
-    fn finish(&mut self, reason: CloseReason) {
-        if self.state == State::Closed {
-            return;
-        }
-        self.state = State::Closed;
-        self.input = BytesMut::new();
-        self.sessions = BTreeMap::new();
-        self.by_remote_channel = BTreeMap::new();
-        self.usage = Usage::default();
-        self.events.push_back(Event::Closed(reason));
-    }
-
-    fn write_close(&mut self, error: Option<Error>) {
-        self.output.amqp(0, Performative::Close(Close { error }));
     }
 
     /// The sessions, and apart from them what they work with.

@@ -5,7 +5,7 @@ use super::error::{CommandError, Fault, PeerMisbehaved};
 use super::event::{Delivery, Event};
 use super::id::DeliveryId;
 use super::link::{LinkEnd, LinkPhase};
-use super::session::{Context, Session, Usage, distance};
+use super::session::{Context, Session, distance};
 use crate::amqp::message::MESSAGE_FORMAT;
 use crate::amqp::performative::{DeliveryTag, LinkFlow, Role, Transfer};
 
@@ -96,19 +96,19 @@ impl ReceiverEnd {
     }
 
     /// Adds a part to the message that is not complete.
-    fn extend(&mut self, payload: &[u8], usage: &mut Usage, ctx_max: usize) -> Result<(), ReassemblyFault> {
+    fn extend(&mut self, handle: u32, payload: &[u8], ctx: &mut Context<'_>) -> Result<(), Fault> {
         let Some(incomplete) = &mut self.incomplete else {
             return Ok(());
         };
-        if (incomplete.message.len() + payload.len()) as u64 > self.message_size_max {
-            return Err(ReassemblyFault::Message(PeerMisbehaved::MessageTooLarge {
-                limit: self.message_size_max,
-            }));
+        let limit = self.message_size_max;
+        if (incomplete.message.len() + payload.len()) as u64 > limit {
+            return Err(Fault::Link(handle, PeerMisbehaved::MessageTooLarge { limit }));
         }
-        if usage.reassembly_bytes + payload.len() > ctx_max {
-            return Err(ReassemblyFault::Connection(PeerMisbehaved::ReassemblyExceeded(ctx_max)));
+        let limit = ctx.config.reassembly_bytes_max;
+        if ctx.usage.reassembly_bytes + payload.len() > limit {
+            return Err(Fault::Connection(PeerMisbehaved::ReassemblyExceeded(limit)));
         }
-        usage.reassembly_bytes += payload.len();
+        ctx.usage.reassembly_bytes += payload.len();
         incomplete.message.extend_from_slice(payload);
         Ok(())
     }
@@ -122,11 +122,6 @@ impl ReceiverEnd {
             drain: self.draining,
         }
     }
-}
-
-enum ReassemblyFault {
-    Message(PeerMisbehaved),
-    Connection(PeerMisbehaved),
 }
 
 impl Session {
@@ -197,12 +192,7 @@ impl Session {
             self.top_up(handle, ctx);
             return Ok(());
         }
-        receiver.extend(payload, ctx.usage, ctx.config.reassembly_bytes_max).map_err(
-            |fault| match fault {
-                ReassemblyFault::Message(fault) => Fault::Link(handle, fault),
-                ReassemblyFault::Connection(fault) => Fault::Connection(fault),
-            },
-        )?;
+        receiver.extend(handle, payload, ctx)?;
         if transfer.more {
             return Ok(());
         }

@@ -3,7 +3,7 @@ use bytes::Bytes;
 use super::error::{Blocked, CommandError, SendError};
 use super::event::Event;
 use super::id::DeliveryId;
-use super::link::LinkPhase;
+use super::link::{LinkEnd, LinkPhase};
 use super::session::{Context, Session, distance};
 use crate::amqp::codec::Writer;
 use crate::amqp::frame::{FrameType, OpenFrame};
@@ -97,7 +97,7 @@ impl Session {
     /// Messages that a sending link may send now.
     pub(super) fn sendable(&self, handle: u32, ctx: &Context<'_>) -> Result<u32, SendError> {
         let link = self.links.get(&handle).ok_or(CommandError::NoLink)?;
-        let super::link::LinkEnd::Sender(sender) = &link.end else {
+        let LinkEnd::Sender(sender) = &link.end else {
             return Err(CommandError::WrongLinkState.into());
         };
         if link.phase != LinkPhase::Attached {

@@ -41,7 +41,7 @@ impl Timers {
     }
 
     /// Whether the open exchange, or the answer to our close, took too long.
-    pub(super) fn handshake_is_over(&self, now: Instant) -> bool {
+    pub(super) fn deadline_is_over(&self, now: Instant) -> bool {
         self.deadline.is_some_and(|deadline| deadline <= now)
     }
 

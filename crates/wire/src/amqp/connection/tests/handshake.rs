@@ -1,5 +1,4 @@
 use super::*;
-use crate::amqp::performative::{Error, condition};
 
 fn with_sasl(mechanism: &str) -> ClientOptions {
     let init = SaslInit {

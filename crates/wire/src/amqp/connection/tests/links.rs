@@ -1,5 +1,5 @@
 use super::*;
-use crate::amqp::performative::{Error, Flow, LinkFlow, Performative, condition};
+use crate::amqp::performative::{Flow, LinkFlow, Performative};
 
 #[test]
 fn a_refused_attach_has_no_terminus_and_a_detach_follows() {

@@ -1,5 +1,5 @@
 use super::*;
-use crate::amqp::performative::{DeliveryTag, Error, condition};
+use crate::amqp::performative::DeliveryTag;
 
 #[test]
 fn a_message_of_many_frames_arrives_whole_in_both_directions() {
@@ -31,6 +31,19 @@ fn a_message_of_many_frames_arrives_whole_in_both_directions() {
         assert_eq!((delivery.tag, delivery.settled), (tag, false));
         assert_eq!(pair.server.usage.reassembly_bytes + pair.client.usage.reassembly_bytes, 0);
     }
+}
+
+#[test]
+fn frames_stay_within_our_own_maximum_when_the_peer_takes_any() {
+    let client = Config { max_frame_size: u32::MAX, ..Config::default() };
+    let (mut pair, ours, theirs) =
+        Pair::linked(client, Config::default(), Role::Receiver, CreditPolicy::Manual);
+    pair.client.grant_credit(ours, 1).unwrap();
+    pair.drive();
+    pair.server.send(theirs, SendOptions::default(), body(&[0; 200_000])).unwrap();
+    assert!(pair.server.output().starts_with(&65_536u32.to_be_bytes()));
+    pair.drive();
+    assert_eq!(body_lengths(&pair.client_events()), [200_000]);
 }
 
 #[test]

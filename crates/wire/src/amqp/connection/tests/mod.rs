@@ -4,6 +4,7 @@ mod credit;
 mod handshake;
 mod links;
 mod messages;
+mod recorded;
 mod sessions;
 mod timers;
 mod violations;
@@ -14,7 +15,7 @@ use std::time::{Duration, Instant};
 use super::*;
 use crate::amqp::codec::Symbol;
 use crate::amqp::message::{Message, MessageWriter};
-use crate::amqp::performative::{Attach, DeliveryState, Role, Source, Target};
+use crate::amqp::performative::{Attach, DeliveryState, Error, Role, Source, Target, condition};
 use crate::amqp::sasl::{SaslBytes, SaslCode, SaslInit};
 
 /// A client and a server without a network between them.

@@ -1,5 +1,5 @@
 use super::*;
-use crate::amqp::performative::{Detach, Error, Performative, condition};
+use crate::amqp::performative::{Detach, Performative};
 
 #[test]
 fn a_thousand_sessions_begin_on_one_connection() {

@@ -1,6 +1,6 @@
 use super::*;
 use crate::amqp::frame::FrameError;
-use crate::amqp::performative::{Begin, Disposition, Flow, Performative, Transfer, condition};
+use crate::amqp::performative::{Begin, Disposition, Flow, Performative, Transfer};
 
 /// What the server makes of one frame of the client, on an open connection with one session and one
 /// link from client to server.

@@ -39,6 +39,7 @@ mod section;
 mod segment;
 mod segments;
 mod tickets;
+mod wakers;
 mod walk;
 mod writer;
 

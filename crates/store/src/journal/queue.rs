@@ -4,7 +4,7 @@
 
 use std::collections::VecDeque;
 use std::sync::{Condvar, Mutex, PoisonError, mpsc};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use hub::ports::event_log::AppendError;
@@ -12,6 +12,7 @@ use hub::telemetry::{Message, Millis};
 
 use super::lock;
 use super::record::{self, Before};
+use super::wakers::Wakers;
 
 /// The queue between the producers and the writer.
 #[derive(Debug)]
@@ -40,7 +41,7 @@ struct State {
     idle: bool,
     rotate: Option<mpsc::Sender<()>>,
     /// Producers that were told that the queue is full.
-    space_wanted: Vec<Waker>,
+    space_wanted: Wakers,
     partitions: usize,
 }
 
@@ -112,7 +113,7 @@ impl Queue {
             closing: false,
             idle: false,
             rotate: None,
-            space_wanted: Vec::new(),
+            space_wanted: Wakers::default(),
             partitions,
         };
         Self { state: Mutex::new(state), work: Condvar::new(), bytes_max }
@@ -161,9 +162,7 @@ impl Queue {
         if state.closing || state.refusing.is_some() || state.bytes <= self.bytes_max / 2 {
             return Poll::Ready(());
         }
-        if !state.space_wanted.iter().any(|waker| waker.will_wake(cx.waker())) {
-            state.space_wanted.push(cx.waker().clone());
-        }
+        state.space_wanted.add(cx.waker());
         Poll::Pending
     }
 
@@ -205,10 +204,12 @@ impl Queue {
             batch.clear();
             state.spare.push(batch);
         }
-        if state.bytes <= self.bytes_max / 2 {
-            state.wake_producers();
-        }
-        state.position - state.taken
+        let meanwhile = state.position - state.taken;
+        let ready =
+            if state.bytes <= self.bytes_max / 2 { state.space_wanted.take() } else { Wakers::default() };
+        drop(state);
+        ready.wake();
+        meanwhile
     }
 
     /// Drops all that waits and refuses what comes, until [`Queue::accept`]. Returns the last position given: all
@@ -221,8 +222,10 @@ impl Queue {
         state.rotate = None;
         state.taken = state.position;
         state.refusing = Some(error);
-        state.wake_producers();
-        state.position
+        let (position, ready) = (state.position, state.space_wanted.take());
+        drop(state);
+        ready.wake();
+        position
     }
 
     /// Takes messages again.
@@ -244,9 +247,10 @@ impl Queue {
     pub(super) fn close(&self) {
         let mut state = lock(&self.state);
         state.closing = true;
-        state.wake_producers();
+        let ready = state.space_wanted.take();
         drop(state);
         self.work.notify_one();
+        ready.wake();
     }
 
     /// Asks the writer to begin a new segment, and waits until it has. False when it did not.
@@ -266,10 +270,6 @@ impl Queue {
 }
 
 impl State {
-    fn wake_producers(&mut self) {
-        self.space_wanted.drain(..).for_each(Waker::wake);
-    }
-
     /// Whether the writer should wait for more before it takes the one batch that there is.
     fn gathers(&self, gather: Gather) -> bool {
         let alone = self.batches.len() == 1 && self.batches[0].bytes < BATCH_BYTES;

@@ -169,6 +169,36 @@ fn what_waits_for_the_disk_is_bounded() {
 }
 
 #[test]
+fn who_met_a_full_queue_is_woken_when_there_is_room() {
+    let disk = PowerDisk::new(6);
+    let journal = open(&disk, JournalConfig { pending_bytes_max: 10_000, ..config() }).unwrap();
+    std::thread::scope(|scope| {
+        for device in 0..8 {
+            let journal = &journal;
+            scope.spawn(move || {
+                let big = message(&format!("d{device}"), 1, vec![0; 3_000]);
+                let mut tickets = Vec::new();
+                while tickets.len() < 200 {
+                    match journal.append(0, std::slice::from_ref(&big)) {
+                        Ok(ticket) => tickets.push(ticket),
+                        Err(AppendError::Full { .. }) => {
+                            wait(std::future::poll_fn(|cx| journal.poll_space(cx)))
+                        }
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+                tickets.into_iter().for_each(|ticket| settle(journal, ticket).unwrap());
+            });
+        }
+    });
+    assert_eq!(journal.bounds(0).unwrap().next_sequence, 1_600);
+    let full = journal.append(0, &[message("d", 1, vec![0; 50_000])]).unwrap();
+    journal.close();
+    assert_eq!(wait(std::future::poll_fn(|cx| journal.poll_space(cx))), ());
+    settle(&journal, full).unwrap();
+}
+
+#[test]
 fn closing_writes_what_waits_and_refuses_the_rest() {
     let disk = PowerDisk::new(7);
     let journal = open(&disk, config()).unwrap();

@@ -7,7 +7,7 @@ use holdfast_store::sqlite::{SqliteConfig, SqliteRegistry};
 use hub::decision::{Act, Decision, DecisionFilter};
 use hub::identity::{DeviceId, Identity, ModuleId};
 use hub::ports::registry::{Change, Registry, StoreError, Write};
-use hub::record::{ConsumerGroup, Key, Kind, Record, Session, Subscription};
+use hub::record::{Authentication, ConsumerGroup, Device, Key, Kind, Record, Session, Status, Subscription};
 use hub::refusal::Refusal;
 use jiff::Timestamp;
 
@@ -35,6 +35,10 @@ macro_rules! registry_battery {
             #[test]
             fn a_kind_is_listed_in_pages_and_counted() {
                 check(super::a_kind_is_listed_in_pages_and_counted);
+            }
+            #[test]
+            fn what_belongs_to_a_device_is_listed_and_the_disabled_are_counted() {
+                check(super::what_belongs_to_a_device_is_listed_and_the_disabled_are_counted);
             }
             #[test]
             fn decisions_are_found_by_what_they_are_about() {
@@ -157,6 +161,48 @@ fn a_kind_is_listed_in_pages_and_counted(registry: &dyn Registry) {
         listed.extend(page.into_iter().map(|(key, _)| key));
     }
     assert_eq!(listed, keys);
+}
+
+fn what_belongs_to_a_device_is_listed_and_the_disabled_are_counted(registry: &dyn Registry) {
+    let device = |id: &str, status| {
+        let id = DeviceId::parse(id).unwrap();
+        let record = Record::Device(Device {
+            id: id.clone(),
+            generation: "1".into(),
+            etag: "1".into(),
+            status,
+            status_reason: None,
+            status_updated: None,
+            authentication: Authentication::None,
+            edge: false,
+            device_scope: None,
+            parent_scopes: vec![],
+            created: Timestamp::UNIX_EPOCH,
+        });
+        Write { key: Key::Device(id), replaces: None, record: Some(record) }
+    };
+    let session = |device: &str, module: &str| {
+        let (device, module) = (DeviceId::parse(device).unwrap(), ModuleId::parse(module).unwrap());
+        let record = Record::Session(Session { generation: "1".into(), subscriptions: vec![] });
+        Write { key: Key::Session(Identity::module(device, module)), replaces: None, record: Some(record) }
+    };
+    let mut disabled = device("d2", Status::Disabled);
+    let writes = vec![
+        device("d", Status::Enabled),
+        device("d1", Status::Disabled),
+        disabled.clone(),
+        session("d", "z"),
+        session("d1", "a"),
+        session("d", "a"),
+    ];
+    wait(registry.commit(Change { writes, decision: None })).unwrap();
+    assert_eq!(wait(registry.count_disabled()), Ok(2));
+    (disabled.replaces, disabled.record) = (Some(1), device("d2", Status::Enabled).record);
+    wait(registry.commit(Change { writes: vec![disabled], decision: None })).unwrap();
+    assert_eq!(wait(registry.count_disabled()), Ok(1));
+    let listed = wait(registry.list_of(Kind::Session, DeviceId::parse("d").unwrap())).unwrap();
+    let keys: Vec<_> = listed.into_iter().map(|(key, _)| key).collect();
+    assert_eq!(keys, [session("d", "a").key, session("d", "z").key]);
 }
 
 fn decisions_are_found_by_what_they_are_about(registry: &dyn Registry) {

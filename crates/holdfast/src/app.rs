@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use hub::decision::{Door, Origin};
-use hub::hub::{Hub, Settings};
+use hub::hub::{Hub, SECURITY_PARTITIONS, Settings};
 use hub::ports::bus::Ending;
 use hub::ports::clock::Clock;
 use hub::ports::registry::Registry;
@@ -93,7 +93,7 @@ impl App {
         let journal = Arc::new(Journal::open(
             &config.data.join("journal"),
             JournalConfig {
-                partitions: config.partitions,
+                partitions: config.partitions + SECURITY_PARTITIONS,
                 retention: config.retention(),
                 ..JournalConfig::default()
             },
@@ -113,6 +113,7 @@ impl App {
                 hosts,
                 event_hub_name: config.event_hub_name(),
                 modules_per_device_max: config.modules_per_device,
+                security_messages_in_events: config.security_messages_in_events,
             },
         });
         let by = By { actor: "first start".to_owned(), origin: Origin::default() };

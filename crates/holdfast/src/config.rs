@@ -27,8 +27,10 @@ pub(crate) struct Config {
     pub(crate) amqp_port: u16,
     /// The Event Hubs-compatible name. Default: the first label of the host name.
     pub(crate) event_hub_name: Option<String>,
-    /// Partitions of the event stream, fixed when the data directory is made. Default: 4. Range: 1 to 128.
+    /// Partitions of the event stream, fixed when the data directory is made. Default: 4. Range: 1 to 127.
     pub(crate) partitions: u16,
+    /// Whether security messages of devices go into the event stream too. Default: false, they are kept for the guard.
+    pub(crate) security_messages_in_events: bool,
     /// How long events are kept, in hours. Default: 24. Range: 1 to 8760.
     pub(crate) retention_hours: u32,
     /// Modules that a device may have. Default: 50.
@@ -50,6 +52,7 @@ impl Default for Config {
             amqp_port: 5671,
             event_hub_name: None,
             partitions: 4,
+            security_messages_in_events: false,
             retention_hours: 24,
             modules_per_device: 50,
             decisions_kept: 1_000_000,
@@ -72,8 +75,8 @@ impl Config {
 
     /// Says what is out of range.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
-        if !(1..=128).contains(&self.partitions) {
-            bail!("partitions is {}, it must be 1 to 128", self.partitions);
+        if !(1..=127).contains(&self.partitions) {
+            bail!("partitions is {}, it must be 1 to 127", self.partitions);
         }
         if !(1..=8_760).contains(&self.retention_hours) {
             bail!("retention-hours is {}, it must be 1 to 8760", self.retention_hours);

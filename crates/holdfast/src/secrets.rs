@@ -47,8 +47,7 @@ impl KeyRing {
     /// Opens the key ring of a data directory, or makes it on first start.
     pub(crate) fn open(directory: &Path) -> anyhow::Result<Self> {
         let master = master_key(directory)?;
-        let master =
-            RandomizedNonceKey::new(&AES_256_GCM, &master).context("the master key has 32 bytes")?;
+        let master = RandomizedNonceKey::new(&AES_256_GCM, &master).context("the master key has 32 bytes")?;
         let path = directory.join("keys.json");
         let (data, fingerprint) = match path.exists() {
             true => unwrap_keys(&master, &path)?,

@@ -22,6 +22,9 @@ use crate::refusal::Refusal;
 use crate::sas::Token;
 use crate::telemetry::{MESSAGE_BYTES_MAX, Message, partition_of};
 
+/// Partitions of the log behind those of the event stream.
+pub const SECURITY_PARTITIONS: u16 = 1;
+
 /// How often a change is decided again on fresh values before the hub gives up.
 const STALE_RETRIES_MAX: usize = 16;
 
@@ -56,6 +59,8 @@ pub struct Settings {
     pub event_hub_name: String,
     /// How many modules a device may have.
     pub modules_per_device_max: usize,
+    /// Whether security messages go into the event stream too, instead of the partition kept for the guard.
+    pub security_messages_in_events: bool,
 }
 
 /// What a connection brings to be admitted.
@@ -189,7 +194,14 @@ impl Hub {
         Ok(self.registry.load(Key::ConsumerGroup(name.to_ascii_lowercase())).await?.is_some())
     }
 
-    /// Takes messages of one sender, all or none, and gives the ticket that is durable when they are.
+    /// The partitions of the event stream. The log has one more, the last, which keeps security messages for the guard
+    /// and which no reader of the stream sees.
+    pub fn partition_count(&self) -> u16 {
+        self.log.partition_count() - SECURITY_PARTITIONS
+    }
+
+    /// Takes messages of one sender, all or none, and gives the ticket that is durable when they are. Security messages
+    /// are taken apart from others: whether the first one is decides for all.
     pub fn take(&self, messages: &[Message]) -> Result<Ticket, NotTaken> {
         for message in messages {
             let size = message.metered_bytes();
@@ -198,7 +210,10 @@ impl Hub {
             }
         }
         let Some(first) = messages.first() else { return Err(NotTaken::Nothing) };
-        let partition = partition_of(&first.sender.identity.device, self.log.partition_count());
+        let partition = match first.is_security() && !self.settings.security_messages_in_events {
+            true => self.partition_count(),
+            false => partition_of(&first.sender.identity.device, self.partition_count()),
+        };
         Ok(self.log.append(partition, messages)?)
     }
 

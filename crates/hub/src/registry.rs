@@ -298,6 +298,61 @@ impl Hub {
         .await
     }
 
+    /// Gives an identity with symmetric keys new ones in these slots.
+    pub async fn regenerate_keys(
+        &self,
+        identity: &Identity,
+        slots: &[Slot],
+        by: &By,
+    ) -> Result<[Zeroizing<String>; 2], HubError> {
+        let keys = match &identity.module {
+            None => vec![Key::Device(identity.device.clone())],
+            Some(module) => {
+                vec![
+                    Key::Module(identity.device.clone(), module.clone()),
+                    Key::Device(identity.device.clone()),
+                ]
+            }
+        };
+        let (place, now) = (key_place(identity), self.now());
+        let authentication = self
+            .change(&keys, |loaded| {
+                let stored = loaded[0].as_ref();
+                let mut record = match (stored.map(|stored| &stored.record), &identity.module) {
+                    (Some(record), _) => record.clone(),
+                    (None, None) => return Err(unknown_device(&identity.device)),
+                    (None, Some(module)) => {
+                        as_device(loaded[1].as_ref()).ok_or_else(|| unknown_device(&identity.device))?;
+                        return Err(unknown_module(&identity.device, module));
+                    }
+                };
+                let (authentication, etag) = match &mut record {
+                    Record::Device(device) => (&mut device.authentication, &mut device.etag),
+                    Record::Module(module) => (&mut module.authentication, &mut module.etag),
+                    _ => return Err(unknown_device(&identity.device)),
+                };
+                let Authentication::Sas { primary, secondary } = &mut *authentication else {
+                    return Err(invalid(format!("'{identity}' has no symmetric keys")));
+                };
+                for slot in slots {
+                    let sealed =
+                        seal_key(&self.new_key(), &place, *slot, &*self.secrets, now).map_err(not_sealed)?;
+                    match slot {
+                        Slot::Primary => *primary = sealed,
+                        Slot::Secondary => *secondary = sealed,
+                    }
+                }
+                *etag = self.new_etag();
+                let authentication = authentication.clone();
+                let write =
+                    Write { key: keys[0].clone(), replaces: stored.map(|s| s.version), record: Some(record) };
+                Ok((change(vec![write], "regenerate keys", identity.to_string(), by, now), authentication))
+            })
+            .await?;
+        opened(&authentication, identity, &*self.secrets)
+            .ok_or_else(|| HubError::new(HubErrorCode::ServerError, "The new keys do not open"))
+    }
+
     /// How many devices there are, and how many of them are disabled.
     pub async fn device_counts(&self) -> Result<(u64, u64), HubError> {
         Ok((self.registry.count(Kind::Device).await?, self.registry.count_disabled().await?))

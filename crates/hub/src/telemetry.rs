@@ -13,6 +13,9 @@ use crate::identity::{DeviceId, Identity};
 /// application property names and values.
 pub const MESSAGE_BYTES_MAX: usize = 256 * 1024;
 
+/// The interface id of a security agent's messages.
+const SECURITY_INTERFACE: &str = "urn:azureiot:Security:SecurityAgent:1";
+
 /// A time in milliseconds since 1970 UTC, the resolution of the protocols.
 pub type Millis = i64;
 
@@ -32,6 +35,14 @@ pub struct Message {
 }
 
 impl Message {
+    /// Whether it is a message of a security agent, which is for the guard and not for readers of the stream
+    /// (`spec/device-mqtt.md` §4.2).
+    pub fn is_security(&self) -> bool {
+        self.system.iter().any(|(property, value)| {
+            *property == SystemProperty::InterfaceId && value.eq_ignore_ascii_case(SECURITY_INTERFACE)
+        })
+    }
+
     /// The size that the limit speaks of (`spec/limits.md` §1.1).
     pub fn metered_bytes(&self) -> usize {
         let system: usize = self.system.iter().map(|(_, value)| value.len()).sum();

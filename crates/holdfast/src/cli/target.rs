@@ -100,8 +100,10 @@ fn agent(ca_file: Option<&Path>) -> anyhow::Result<ureq::Agent> {
          it; a hub keeps it in its data directory as ca.pem",
     )?;
     let failed = || format!("could not read the CA file {}", path.display());
-    let certificates: Vec<CertificateDer<'static>> =
-        CertificateDer::pem_file_iter(path).with_context(failed)?.collect::<Result<_, _>>().with_context(failed)?;
+    let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(path)
+        .with_context(failed)?
+        .collect::<Result<_, _>>()
+        .with_context(failed)?;
     let certificates: Vec<_> =
         certificates.iter().map(|certificate| Certificate::from_der(certificate).to_owned()).collect();
     let tls = TlsConfig::builder()

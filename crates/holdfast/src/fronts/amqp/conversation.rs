@@ -475,7 +475,7 @@ impl<S: Stream> Conversation<S> {
             Ok(false) => return Err(not_found(&format!("eventhub:{entity}~{partition}|{group}"))),
             Err(error) => return Err(Error::new(condition::INTERNAL_ERROR, error.to_string())),
         }
-        let count = hub.log.partition_count();
+        let count = hub.partition_count();
         let number = partition.parse::<u16>().ok().filter(|number| *number < count).ok_or_else(|| {
             let text = format!("The specified partition is invalid for an EventHub partition sender or receiver. It should be between 0 and {}.", count - 1);
             Error::new(ARGUMENT_OUT_OF_RANGE, text)

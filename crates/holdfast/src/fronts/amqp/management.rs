@@ -20,7 +20,7 @@ pub(super) fn answer(hub: &Hub, created: i64, request: &Message<'_>, w: &mut Mes
         let text = format!("The messaging entity '{}' could not be found.", text("name"));
         return refuse(w, request, 404, "amqp:not-found", &text);
     }
-    let partitions = hub.log.partition_count();
+    let partitions = hub.partition_count();
     match kind.to_ascii_lowercase().as_str() {
         "com.microsoft:eventhub" => {
             accept(w, request);
@@ -34,7 +34,7 @@ pub(super) fn answer(hub: &Hub, created: i64, request: &Message<'_>, w: &mut Mes
                 map.int("georeplication_factor", 1);
             });
         }
-        "com.microsoft:partition" => match text("partition").parse().ok().and_then(|id| hub.log.bounds(id)) {
+        "com.microsoft:partition" => match partition_bounds(hub, text("partition")) {
             Some(bounds) => {
                 accept(w, request);
                 write_partition(w, name, text("partition"), &bounds);
@@ -46,6 +46,11 @@ pub(super) fn answer(hub: &Hub, created: i64, request: &Message<'_>, w: &mut Mes
         },
         _ => refuse(w, request, 400, "com.microsoft:argument-error", "The type is not known."),
     }
+}
+
+fn partition_bounds(hub: &Hub, partition: &str) -> Option<Bounds> {
+    let id = partition.parse().ok().filter(|id| *id < hub.partition_count())?;
+    hub.log.bounds(id)
 }
 
 fn write_partition(w: &mut MessageWriter<'_>, name: &str, partition: &str, bounds: &Bounds) {

@@ -43,7 +43,7 @@ pub(super) async fn dispatch(
         ("GET", ["v1", "hub"]) => Ok(ok(&json!({
             "hosts": hub.settings.hosts,
             "eventHubName": hub.settings.event_hub_name,
-            "partitions": hub.log.partition_count(),
+            "partitions": hub.partition_count(),
         }))),
         ("GET", ["v1", "why"]) => why(front, asked).await,
         ("GET", ["v1", "policies"]) => {

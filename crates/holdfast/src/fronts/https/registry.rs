@@ -4,8 +4,8 @@ use http::{Method, StatusCode};
 use hub::access::Operation;
 use hub::error::{HubError, HubErrorCode};
 use hub::hub::Hub;
-use hub::identity::{DeviceId, ModuleId};
-use hub::record::{Authentication, Status};
+use hub::identity::{DeviceId, Identity, ModuleId};
+use hub::record::{Authentication, Slot, Status};
 use hub::registry::{
     AuthenticationSpec, BULK_MAX, By, DeviceSpec, DeviceView, IfMatch, LIST_MAX, ModuleSpec, ModuleView,
 };
@@ -161,6 +161,60 @@ pub(super) async fn bulk(
     let status = if errors.is_empty() { StatusCode::OK } else { StatusCode::BAD_REQUEST };
     let value = json!({ "isSuccessful": errors.is_empty(), "errors": errors, "warnings": [] });
     Ok(json_body(status, &value))
+}
+
+/// `POST /devices/keys/regenerate`: new keys for many identities, each on its own.
+pub(super) async fn regenerate_keys(
+    hub: &Hub,
+    asked: &Asked,
+    visitor: &Visitor,
+    incoming: Incoming,
+) -> Result<Answer, HubError> {
+    let by = authorize::service(hub, asked, visitor, Operation::WriteIdentities).await?;
+    let body = request::json(incoming, BODY_BYTES_MAX).await?;
+    let which = body["policyKey"].as_str().unwrap_or_default();
+    let slots: &[Slot] = match which.to_ascii_lowercase().as_str() {
+        "primarykey" => &[Slot::Primary],
+        "secondarykey" => &[Slot::Secondary],
+        "both" => &[Slot::Primary, Slot::Secondary],
+        _ => return Err(invalid("`policyKey` is primaryKey, secondaryKey or both")),
+    };
+    let entries = body["devices"].as_array().filter(|entries| (1..=BULK_MAX).contains(&entries.len()));
+    let entries = entries.ok_or_else(|| invalid(&format!("`devices` names 1 to {BULK_MAX} identities")))?;
+    let (mut rotated, mut errors) = (Vec::new(), Vec::new());
+    for entry in entries {
+        match regenerate_entry(hub, entry, slots, &by).await {
+            Ok(keys) => rotated.push(json!({
+                "id": entry["id"],
+                "moduleId": entry["moduleId"],
+                "primaryKey": keys[0].as_str(),
+                "secondaryKey": keys[1].as_str(),
+            })),
+            Err(error) => errors.push(json!({
+                "id": entry["id"],
+                "moduleId": entry["moduleId"],
+                "errorCode": error.code.number(),
+                "errorStatus": error.message,
+            })),
+        }
+    }
+    let status = match (rotated.is_empty(), errors.is_empty()) {
+        (_, true) => StatusCode::OK,
+        (false, false) => StatusCode::MULTI_STATUS,
+        (true, false) => StatusCode::BAD_REQUEST,
+    };
+    Ok(json_body(status, &json!({ "policyKey": which, "rotatedKeys": rotated, "errors": errors })))
+}
+
+async fn regenerate_entry(
+    hub: &Hub,
+    entry: &Value,
+    slots: &[Slot],
+    by: &By,
+) -> Result<[Zeroizing<String>; 2], HubError> {
+    let device = device_id(entry["id"].as_str().ok_or_else(|| invalid("`id` is missing"))?)?;
+    let module = entry["moduleId"].as_str().filter(|id| !id.is_empty()).map(module_id).transpose()?;
+    hub.regenerate_keys(&Identity { device, module }, slots, by).await
 }
 
 async fn bulk_entry(hub: &Hub, entry: &Value, mode: &str, by: &By) -> Result<(), HubError> {

@@ -65,6 +65,11 @@ async fn dispatch(
                 false => registry::list(hub, asked, visitor).await,
             }
         }
+        [_, _, _] if word(0, "devices") && word(1, "keys") && word(2, "regenerate") => {
+            only(method, &[Method::POST])?;
+            api_version(asked)?;
+            registry::regenerate_keys(hub, asked, visitor, body).await
+        }
         [_, device] if word(0, "devices") => {
             only(method, &[Method::GET, Method::PUT, Method::DELETE])?;
             api_version(asked)?;

@@ -42,14 +42,18 @@ function once(emitter, event, ms = 10_000) {
   });
 }
 
-async function putToken(connection, text, { type = 'servicebus.windows.net:sastoken', id = 'request-1', name = 'n' } = {}) {
-  const sender = connection.open_sender('$cbs');
-  const receiver = connection.open_receiver({ source: '$cbs', credit_window: 10 });
-  await Promise.all([once(sender, 'sendable'), once(receiver, 'receiver_open')]);
+// Puts a token on the connection's one pair of `$cbs` links.
+async function putToken(connection, text, id = 'request-1') {
+  const { sender, receiver } = (connection.cbs ??= {
+    sender: connection.open_sender('$cbs'),
+    receiver: connection.open_receiver('$cbs'),
+  });
+  if (!sender.sendable()) await once(sender, 'sendable');
   const answered = once(receiver, 'message');
-  sender.send({ message_id: id, application_properties: { operation: 'put-token', type, name }, body: text });
+  const properties = { operation: 'put-token', type: 'servicebus.windows.net:sastoken', name: 'n' };
+  sender.send({ message_id: id, application_properties: properties, body: text });
   const { message } = await answered;
-  assert.deepEqual(message.correlation_id, id);
+  assert.deepEqual(message.correlation_id, id.value ?? id);
   return message.application_properties;
 }
 
@@ -82,14 +86,7 @@ for (const [kind, id] of Object.entries({
 })) {
   test(`the answer to a token is correlated by the message id when that is ${kind}`, async () => {
     await connected(async (connection) => {
-      const sender = connection.open_sender('$cbs');
-      const receiver = connection.open_receiver('$cbs');
-      await once(sender, 'sendable');
-      const answered = once(receiver, 'message');
-      const properties = { operation: 'put-token', type: 'servicebus.windows.net:sastoken', name: 'n' };
-      sender.send({ message_id: id, application_properties: properties, body: eventHubsToken() });
-      const { message } = await answered;
-      assert.deepEqual(message.correlation_id, kind === 'a string' ? id : id.value);
+      assert.equal((await putToken(connection, eventHubsToken(), id))['status-code'], 200);
     });
   });
 }
@@ -158,8 +155,19 @@ test('a renewed token keeps the link', async () => {
     await putToken(connection, eventHubsToken({ seconds: 2 }));
     const receiver = connection.open_receiver(partition);
     await once(receiver, 'receiver_open');
-    await putToken(connection, eventHubsToken(), { id: 'request-2' });
+    assert.equal((await putToken(connection, eventHubsToken(), 'request-2'))['status-code'], 200);
     await assert.rejects(once(receiver, 'receiver_error', 3500), /no receiver_error/);
+  });
+});
+
+test('an owner of level 0 displaces a reader without a level', async () => {
+  await connected(async (connection) => {
+    await putToken(connection, eventHubsToken());
+    const plain = connection.open_receiver(partition);
+    await once(plain, 'receiver_open');
+    const stolen = refusal(plain);
+    connection.open_receiver({ source: partition, properties: { 'com.microsoft:epoch': rhea.types.wrap_long(0) } });
+    assert.equal(await stolen, 'amqp:link:stolen');
   });
 });
 

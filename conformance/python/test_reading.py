@@ -113,6 +113,7 @@ def test_reading_from_latest_gets_new_events_only(websocket, hub, sent):
                 device.publish(f"devices/{sent.name}/messages/events/", b"new %d" % number)
                 number += 1
                 time.sleep(0.3)
+        until(lambda: events, 10)
         assert body_of(events[0][1]).startswith(b"new")
 
 

@@ -99,8 +99,8 @@ class Identity:
 
     @property
     def resource(self) -> str:
-        module = f"/modules/{quote(self.module, safe='')}" if self.module else ""
-        return f"{self._hub.hostname}/devices/{quote(self.device, safe='')}{module}"
+        module = f"/modules/{self.module}" if self.module else ""
+        return f"{self._hub.hostname}/devices/{self.device}{module}"
 
     @property
     def connection_string(self) -> str:

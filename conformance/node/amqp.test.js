@@ -166,8 +166,11 @@ test('an owner of level 0 displaces a reader without a level', async () => {
     const plain = connection.open_receiver(partition);
     await once(plain, 'receiver_open');
     const stolen = refusal(plain);
-    connection.open_receiver({ source: partition, properties: { 'com.microsoft:epoch': rhea.types.wrap_long(0) } });
-    assert.equal(await stolen, 'amqp:link:stolen');
+    await connected(async (owner) => {
+      await putToken(owner, eventHubsToken());
+      owner.open_receiver({ source: partition, properties: { 'com.microsoft:epoch': rhea.types.wrap_long(0) } });
+      assert.equal(await stolen, 'amqp:link:stolen');
+    });
   });
 });
 

@@ -54,7 +54,7 @@ async function judge(file) {
 
 function runTests(file, hub) {
   return new Promise((resolve) => {
-    const child = spawn(process.execPath, ['--test', '--test-reporter=spec', '--test-concurrency=1', file], {
+    const child = spawn(process.execPath, ['--test', '--test-reporter=spec', '--test-concurrency=1', '--test-force-exit', file], {
       cwd: folder,
       env: {
         ...process.env,

@@ -7,7 +7,7 @@ import pytest
 
 from harness import sas
 from harness.events import body_of, properties_of, text
-from harness.raw_mqtt import RawDevice, tls_stream
+from harness.raw_mqtt import RawDevice, connect_packet, tls_stream
 
 
 @pytest.fixture
@@ -70,6 +70,21 @@ def test_a_message_of_qos_0_arrives(device, reader, name):
     device.send(f"devices/{name}/messages/events/", b"at most once")
     [event] = reader.from_device(name)
     assert body_of(event) == b"at most once"
+
+
+def test_a_thousand_messages_in_one_write_are_all_acknowledged_in_order(hub, registry, name):
+    """Node sends so when an application does not await each message."""
+    topic = f"devices/{name}/messages/events/".encode()
+    bodies = (len(topic).to_bytes(2) + topic + number.to_bytes(2) + b"x" for number in range(1, 1001))
+    with tls_stream(hub) as stream:
+        stream.sendall(connect_packet(hub, name, registry.create(name).token()))
+        assert stream.recv(4) == b"\x20\x02\x00\x00"
+        stream.sendall(b"".join(b"\x32" + bytes([len(body)]) + body for body in bodies))
+        stream.settimeout(10)
+        answer = b""
+        while len(answer) < 4000:
+            answer += stream.recv(4096)
+    assert answer == b"".join(b"\x40\x02" + number.to_bytes(2) for number in range(1, 1001))
 
 
 def test_the_senders_name_in_the_bag_is_not_believed(device, reader, name):

@@ -37,7 +37,7 @@ pub(crate) struct Config {
     pub(crate) modules_per_device: usize,
     /// How many records of connections and refusals are kept. Default: 1,000,000.
     pub(crate) decisions_kept: u64,
-    /// How long stopping may take, in seconds. Default: 10.
+    /// How long stopping may take, in seconds. Default: 5.
     pub(crate) drain_seconds: u64,
 }
 
@@ -56,7 +56,7 @@ impl Default for Config {
             retention_hours: 24,
             modules_per_device: 50,
             decisions_kept: 1_000_000,
-            drain_seconds: 10,
+            drain_seconds: 5,
         }
     }
 }

@@ -68,10 +68,15 @@ pub(crate) async fn accept<F: Front>(
             }
         };
         let (acceptor, hub, front, guard) = (acceptor.clone(), hub.clone(), front.clone(), drain.guard());
+        let handshake_drain = drain.clone();
         tokio::spawn(async move {
             let origin = Origin { address: Some(peer.ip()), port: Some(peer.port()), door: Some(door) };
             // Boxed: the handshake's state is large, and the connection outlives it.
-            match Box::pin(handshake(stream, &acceptor, peer)).await {
+            let shaken = tokio::select! {
+                shaken = Box::pin(handshake(stream, &acceptor, peer)) => shaken,
+                () = handshake_drain.begun() => return,
+            };
+            match shaken {
                 Ok((stream, facts, chain)) => {
                     front.serve(stream, Visitor { origin, facts, chain }).await;
                 }

@@ -180,11 +180,12 @@ fn admit_by_key(
         Authentication::Sas { primary, secondary } => (primary, secondary),
         other => return Err(wrong_kind("a SAS token", other)),
     };
+    // A token for another resource was signed with another key: that is the cause worth naming.
+    in_scope(identity, token, known)?;
     let place = key_place(identity);
     let (slot, fingerprint) = signing_slot(token, &place, [primary, secondary], known.secrets, false)
         .ok_or_else(|| Refusal::WrongKey { holder: holder(identity) })?;
     let ends = in_time(token, now)?;
-    in_scope(identity, token, known)?;
     Ok((Basis::Key(slot, fingerprint), Some(ends)))
 }
 

@@ -380,7 +380,13 @@ pub fn explain(decision: &Decision) -> Option<Explanation> {
             format!("holdfast device create {}", quoted(device)),
         ),
         Refusal::UnknownModule { near } => (
-            format!("The device `{device}` has no module `{}`.", module.unwrap_or_default()),
+            match near.first() {
+                Some(near) => format!(
+                    "The device `{device}` has no module `{}`. It has one called `{near}`.",
+                    module.unwrap_or_default()
+                ),
+                None => format!("The device `{device}` has no module `{}`.", module.unwrap_or_default()),
+            },
             format!("module id {}", module.unwrap_or_default()),
             match near.is_empty() {
                 true => "the id of a registered module; ids are case-sensitive".into(),

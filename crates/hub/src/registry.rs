@@ -375,6 +375,14 @@ impl Hub {
         Ok(crate::refusal::near_misses(wanted, near.iter().map(String::as_str)))
     }
 
+    /// The modules of a device that look like this one, for an explanation.
+    pub async fn near_modules(&self, device: &str, wanted: &str) -> Result<Vec<String>, StoreError> {
+        let Ok(device) = DeviceId::parse(device) else { return Ok(Vec::new()) };
+        let modules = self.registry.list_of(Kind::Module, device).await?;
+        let ids: Vec<String> = modules.iter().map(|(key, _)| key.parts().1).collect();
+        Ok(crate::refusal::near_misses(wanted, ids.iter().map(String::as_str)))
+    }
+
     fn device_view(&self, device: Device) -> DeviceView {
         let identity = Identity::device(device.id.clone());
         DeviceView {

@@ -119,7 +119,8 @@ impl<'a> Token<'a> {
         let mut wanted = path.split('/').filter(|segment| !segment.is_empty());
         // Segments beyond the identity are the old form `…/devices/d1/api-version=2016-11-14`.
         segments.iter().all(|have| match wanted.next() {
-            Some(want) => have.eq_ignore_ascii_case(want),
+            // The Node SDK encodes the id, and then the whole resource again.
+            Some(want) => have.eq_ignore_ascii_case(want) || decoded(have).eq_ignore_ascii_case(want),
             None => have.to_ascii_lowercase().starts_with("api-version="),
         })
     }
@@ -215,6 +216,7 @@ mod tests {
             ("hub.example.net/devices/d1", "/devices/d1/modules/m", true),
             ("hub.example.net/devices/d", "/devices/d1", false),
             ("hub.example.net/devices/d1/modules/m", "/devices/d1", false),
+            ("hub.example.net%2Fdevices%2Fa%252Bb", "/devices/a+b", true),
             ("hub.example.net/devices/d1/api-version=2016-11-14", "/devices/d1", true),
             ("other.example.net/devices/d1", "/devices/d1", false),
             ("sb://hub.example.net:5671/hub", "/hub/consumergroups/x", true),

@@ -42,6 +42,11 @@ enum State {
     Closed,
 }
 
+/// The first byte of a CONNECT packet (§3.1.1).
+const CONNECT: u8 = 0x10;
+/// The protocol level of MQTT 3.1.1 (§3.1.2.2).
+const PROTOCOL_LEVEL: u8 = 4;
+
 /// What the client wants.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Event {
@@ -114,12 +119,23 @@ impl Server {
             if matches!(self.state, State::Authenticating | State::Closed) {
                 return Ok(None);
             }
+            // What is no MQTT is told by its first byte; the length behind it would have us wait for more.
+            if self.state == State::AwaitConnect
+                && self.packets.first_byte().is_some_and(|byte| byte != CONNECT)
+            {
+                return Err(self.violated(Violation::FirstPacketNotConnect));
+            }
             let packet = match self.packets.next_packet() {
                 Ok(Some(packet)) => packet,
                 Ok(None) => return Ok(None),
                 Err(error) => return Err(self.broken(error)),
             };
             let event = match (self.state, packet) {
+                (State::AwaitConnect, Packet::Connect(connect))
+                    if connect.protocol.level() != PROTOCOL_LEVEL =>
+                {
+                    return Err(self.broken(PacketError::ProtocolLevel));
+                }
                 (State::AwaitConnect, Packet::Connect(connect)) => {
                     self.state = State::Authenticating;
                     Event::Connect(connect)
@@ -334,7 +350,10 @@ mod tests {
         assert_eq!(first(&[0xc0, 0]), (Err(Violation::FirstPacketNotConnect), vec![]));
         let level_five = b"\x10\x0f\0\x04MQTT\x05\x02\0\x3c\0\0\x02d1";
         let refused = Err(Violation::Packet(PacketError::ProtocolLevel));
-        assert_eq!(first(level_five), (refused, vec![0x20, 2, 0, 1]));
+        assert_eq!(first(level_five), (refused.clone(), vec![0x20, 2, 0, 1]));
+        let level_three = b"\x10\x10\0\x06MQIsdp\x03\x02\0\x3c\0\x02d1";
+        assert_eq!(first(level_three), (refused, vec![0x20, 2, 0, 1]));
+        assert_eq!(first(b"GET / HTTP/1.1\r\n"), (Err(Violation::FirstPacketNotConnect), vec![]));
 
         let then = |bytes: &[u8]| {
             let (_, mut server, now) = online(60);

@@ -47,12 +47,21 @@ pub(super) async fn device(
         (None, None) => Credential::Nothing,
     };
     let admitted = hub.admit(identity, credential, &mut facts).await;
+    let by_policy = facts.token.as_ref().is_some_and(|token| token.skn.is_some());
     // A message that is let in is counted, not recorded.
     if admitted.is_err() {
         let act = Act::Operation { name: "send telemetry".to_owned() };
         record(hub, visitor, act, Some(identity.to_string()), facts, &admitted);
     }
-    admitted.map_err(|refused| not_admitted(&refused))
+    admitted.map_err(|refused| match refused {
+        // Only who proved a policy's key may learn which devices there are.
+        NotAdmitted::Refused(refusal @ (Refusal::UnknownDevice { .. } | Refusal::UnknownModule { .. }))
+            if by_policy =>
+        {
+            HubError::new(refusal.code(), format!("'{identity}' is not registered"))
+        }
+        refused => not_admitted(&refused),
+    })
 }
 
 fn facts(asked: &Asked, visitor: &Visitor) -> Facts {

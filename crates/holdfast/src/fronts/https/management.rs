@@ -140,6 +140,10 @@ async fn why(front: &HttpsFront, asked: &Asked) -> Result<Answer, HubError> {
         if let Some(Refusal::UnknownDevice { near }) = &mut numbered.record.refusal {
             *near = hub.near_devices(device).await?;
         }
+        if let Some(Refusal::UnknownModule { near }) = &mut numbered.record.refusal {
+            let module = claimed.split_once('/').map_or("", |(_, module)| module);
+            *near = hub.near_modules(device, module).await?;
+        }
         let Some(explained) = refusal::explain(&numbered.record) else { continue };
         let decision = &numbered.record;
         entries.push(json!({

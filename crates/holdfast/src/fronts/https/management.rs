@@ -29,7 +29,7 @@ pub(super) async fn dispatch(
     asked: &Asked,
     visitor: &Visitor,
     segments: &[&str],
-    body: Incoming,
+    body: &mut Incoming,
 ) -> Result<Answer, HubError> {
     if !front.management.admits(asked.header("authorization")) {
         let act = Act::Operation { name: "use Holdfast's own API".to_owned() };

@@ -36,7 +36,7 @@ pub(super) async fn device(
     asked: &Asked,
     visitor: &Visitor,
     id: &str,
-    incoming: Incoming,
+    incoming: &mut Incoming,
 ) -> Result<Answer, HubError> {
     if asked.method == Method::GET {
         authorize::service(hub, asked, visitor, Operation::ReadIdentities).await?;
@@ -73,7 +73,7 @@ pub(super) async fn module(
     asked: &Asked,
     visitor: &Visitor,
     (device, id): (&str, &str),
-    incoming: Incoming,
+    incoming: &mut Incoming,
 ) -> Result<Answer, HubError> {
     if asked.method == Method::GET {
         authorize::service(hub, asked, visitor, Operation::ReadIdentities).await?;
@@ -124,7 +124,7 @@ pub(super) async fn bulk(
     hub: &Hub,
     asked: &Asked,
     visitor: &Visitor,
-    incoming: Incoming,
+    incoming: &mut Incoming,
 ) -> Result<Answer, HubError> {
     let by = authorize::service(hub, asked, visitor, Operation::WriteIdentities).await?;
     let body = request::json(incoming, BODY_BYTES_MAX).await?;
@@ -168,7 +168,7 @@ pub(super) async fn regenerate_keys(
     hub: &Hub,
     asked: &Asked,
     visitor: &Visitor,
-    incoming: Incoming,
+    incoming: &mut Incoming,
 ) -> Result<Answer, HubError> {
     let by = authorize::service(hub, asked, visitor, Operation::WriteIdentities).await?;
     let body = request::json(incoming, BODY_BYTES_MAX).await?;

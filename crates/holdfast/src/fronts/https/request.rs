@@ -59,7 +59,7 @@ fn decoded(text: &str) -> String {
 }
 
 /// Reads a body of at most so many bytes.
-pub(super) async fn body(mut body: Incoming, bytes_max: usize) -> Result<Bytes, HubError> {
+pub(super) async fn body(body: &mut Incoming, bytes_max: usize) -> Result<Bytes, HubError> {
     let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame =
@@ -75,8 +75,19 @@ pub(super) async fn body(mut body: Incoming, bytes_max: usize) -> Result<Bytes, 
     Ok(bytes.freeze())
 }
 
+/// Takes what is left of a body that nobody wanted, so that the connection can be used again.
+pub(super) async fn drain(incoming: &mut Incoming, bytes_max: usize) {
+    let mut bytes = 0;
+    while let Some(Ok(frame)) = incoming.frame().await {
+        bytes += frame.data_ref().map_or(0, Bytes::len);
+        if bytes > bytes_max {
+            return;
+        }
+    }
+}
+
 /// Reads a JSON body; a byte order mark is passed over.
-pub(super) async fn json(incoming: Incoming, bytes_max: usize) -> Result<serde_json::Value, HubError> {
+pub(super) async fn json(incoming: &mut Incoming, bytes_max: usize) -> Result<serde_json::Value, HubError> {
     let bytes = body(incoming, bytes_max).await?;
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
     serde_json::from_slice(text).map_err(|error| {

@@ -6,12 +6,15 @@ use hub::identity::{DeviceId, Identity, ModuleId};
 use hyper::body::Incoming;
 
 use super::answer::{self, Answer};
-use super::request::Asked;
+use super::request::{self, Asked};
 use super::{HttpsFront, management, registry, telemetry, websocket};
 use crate::listen::Visitor;
 
 /// The first api-version of the service routes (`spec/service-rest.md` §1).
 const API_VERSION_MIN: &str = "2018-06-30";
+
+/// How much of a body that nobody wanted is taken to keep the connection.
+const UNWANTED_BYTES_MAX: usize = 512 * 1024;
 
 /// Answers one request.
 pub(super) async fn answer(
@@ -23,12 +26,14 @@ pub(super) async fn answer(
     if websocket::is_upgrade(&request) {
         return websocket::upgrade(front, &mut request, visitor);
     }
-    let (parts, body) = request.into_parts();
+    let (parts, mut body) = request.into_parts();
     let asked = Asked::new(&parts);
-    match dispatch(front, &asked, visitor, header_names, body).await {
+    let answer = match dispatch(front, &asked, visitor, header_names, &mut body).await {
         Ok(answer) => answer,
         Err(error) => answer::error(&error, front.hub.now()),
-    }
+    };
+    request::drain(&mut body, UNWANTED_BYTES_MAX).await;
+    answer
 }
 
 async fn dispatch(
@@ -36,7 +41,7 @@ async fn dispatch(
     asked: &Asked,
     visitor: &Visitor,
     header_names: &[String],
-    body: Incoming,
+    body: &mut Incoming,
 ) -> Result<Answer, HubError> {
     let hub = &*front.hub;
     let segments: Vec<&str> = asked.segments.iter().map(String::as_str).collect();

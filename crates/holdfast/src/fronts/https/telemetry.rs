@@ -34,7 +34,7 @@ pub(super) async fn send(
     visitor: &Visitor,
     header_names: &[String],
     identity: Identity,
-    incoming: Incoming,
+    incoming: &mut Incoming,
 ) -> Result<Answer, HubError> {
     let grant = authorize::device(hub, asked, visitor, &identity).await?;
     let content_type = asked.header("content-type").unwrap_or_default();

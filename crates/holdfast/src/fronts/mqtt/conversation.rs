@@ -145,6 +145,7 @@ impl<S: Stream> Conversation<S> {
         if let Some(ending) = self.online.as_ref().and_then(|online| online.live.poll_ending(cx)) {
             return Poll::Ready(Wake::Over(End::Ended(ending)));
         }
+        let was_full = self.unacknowledged.len() >= UNACKNOWLEDGED_MAX;
         while let Some((ticket, packet_id)) = self.unacknowledged.front().copied() {
             match self.hub.log.poll_durable(ticket, cx) {
                 Poll::Ready(Ok(())) => {
@@ -165,6 +166,10 @@ impl<S: Stream> Conversation<S> {
         }
         if let Poll::Ready(Err(error)) = self.poll_write(cx) {
             return Poll::Ready(Wake::Over(End::Lost(error.to_string())));
+        }
+        if was_full && self.unacknowledged.len() < UNACKNOWLEDGED_MAX {
+            // Packets that came already wait in the machine: nothing else would wake for them.
+            return Poll::Ready(Wake::Progress);
         }
         // A client that does not read its acknowledgements, or whose messages wait for the disk, is not read.
         let may_read = self.machine.output().is_empty()

@@ -80,6 +80,34 @@ pub(super) fn events_bag<'a>(topic: &'a str, identity: &Identity) -> Option<&'a 
     Some(bag.strip_suffix('/').unwrap_or(bag))
 }
 
+/// What a device publishes to that is no telemetry (`spec/device-mqtt.md` §7, §8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Request<'a> {
+    /// A request about the twin, with the id that its answer carries.
+    Twin {
+        /// The `$rid`.
+        request_id: &'a str,
+    },
+    /// The answer to a direct method.
+    MethodResponse,
+}
+
+impl<'a> Request<'a> {
+    /// Reads a topic below `$iothub/`; `None` for one that does not exist.
+    pub(super) fn parse(topic: &'a str) -> Option<Self> {
+        let rest = topic.strip_prefix("$iothub/")?;
+        if rest.starts_with("methods/res/") {
+            return Some(Self::MethodResponse);
+        }
+        let parameters = rest
+            .strip_prefix("twin/GET/")
+            .or_else(|| rest.strip_prefix("twin/PATCH/properties/reported/"))?
+            .strip_prefix('?')?;
+        let request_id = parameters.split('&').find_map(|parameter| parameter.strip_prefix("$rid="))?;
+        (!request_id.is_empty()).then_some(Self::Twin { request_id })
+    }
+}
+
 /// What follows `devices/{d}` or `devices/{d}/modules/{m}` in a topic of this identity.
 fn own<'a>(topic: &'a str, identity: &Identity) -> Option<&'a str> {
     let rest = topic.strip_prefix("devices/")?.strip_prefix(identity.device.as_str())?;
@@ -169,6 +197,19 @@ mod tests {
         }
         assert_eq!(events_bag("devices/d1/modules/m1/messages/events/a=b", &module("d1", "m1")), Some("a=b"));
         assert_eq!(events_bag("devices/d1/messages/events/", &module("d1", "m1")), None);
+    }
+
+    #[test]
+    fn requests_of_devices_are_told_apart() {
+        let twin = Some(Request::Twin { request_id: "a-1" });
+        assert_eq!(Request::parse("$iothub/twin/GET/?$rid=a-1"), twin);
+        assert_eq!(Request::parse("$iothub/twin/PATCH/properties/reported/?$rid=a-1&$version=3"), twin);
+        assert_eq!(Request::parse("$iothub/methods/res/200/?$rid=1"), Some(Request::MethodResponse));
+        for topic in
+            ["$iothub/twin/GET/", "$iothub/twin/GET/?$rid=", "$iothub/twin/DELETE/?$rid=1", "$iothub/x"]
+        {
+            assert_eq!(Request::parse(topic), None, "{topic}");
+        }
     }
 
     #[test]

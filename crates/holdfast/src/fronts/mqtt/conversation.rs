@@ -23,7 +23,7 @@ use wire::mqtt::{
     Connect, ConnectAckReason, Event, LastWill, Limits, PacketId, QoS, Server, SubscribeReturnCode, Violation,
 };
 
-use super::address::{UserName, client_id, events_bag, may_subscribe};
+use super::address::{Request, UserName, client_id, events_bag, may_subscribe};
 use super::live::Live;
 use super::properties;
 use crate::io::Stream;
@@ -65,8 +65,9 @@ struct Conversation<S> {
     visitor: Box<Visitor>,
     hub: Arc<Hub>,
     machine: Server,
-    /// What waits for the disk, in the order it came; the identifier is `None` for QoS 0.
-    unacknowledged: VecDeque<(Ticket, Option<PacketId>)>,
+    /// What is not acknowledged yet, in the order it came [MQTT-4.6.0-2]: what it waits for on the disk, if for
+    /// anything, and its identifier, which is `None` for QoS 0.
+    unacknowledged: VecDeque<(Option<Ticket>, Option<PacketId>)>,
     /// A message that the journal had no room for.
     stalled: Option<Box<(Message, Option<PacketId>)>>,
     unflushed: bool,
@@ -147,7 +148,8 @@ impl<S: Stream> Conversation<S> {
         }
         let was_full = self.unacknowledged.len() >= UNACKNOWLEDGED_MAX;
         while let Some((ticket, packet_id)) = self.unacknowledged.front().copied() {
-            match self.hub.log.poll_durable(ticket, cx) {
+            let durable = ticket.map_or(Poll::Ready(Ok(())), |ticket| self.hub.log.poll_durable(ticket, cx));
+            match durable {
                 Poll::Ready(Ok(())) => {
                     self.unacknowledged.pop_front();
                     if let Some(packet_id) = packet_id {
@@ -234,10 +236,18 @@ impl<S: Stream> Conversation<S> {
     async fn on_event(&mut self, event: Event) -> Result<(), End> {
         match event {
             Event::Publish(publish) => {
-                let bag = events_bag(&publish.topic, self.identity()?)
-                    .ok_or_else(|| End::Refused(Refusal::Topic { topic: cut(&publish.topic) }))?;
-                let message = self.message(bag, publish.payload, publish.retain)?;
-                self.take(message, publish.packet_id)
+                if let Some(bag) = events_bag(&publish.topic, self.identity()?) {
+                    let message = self.message(bag, publish.payload, publish.retain)?;
+                    return self.take(message, publish.packet_id);
+                }
+                match Request::parse(&publish.topic) {
+                    Some(Request::Twin { request_id }) => self.answer_twin_request(request_id),
+                    // Nobody waits for it: no call is under way.
+                    Some(Request::MethodResponse) => {}
+                    None => return Err(End::Refused(Refusal::Topic { topic: cut(&publish.topic) })),
+                }
+                self.unacknowledged.push_back((None, publish.packet_id));
+                Ok(())
             }
             Event::Connect(connect) => Box::pin(self.on_connect(connect)).await,
             Event::Subscribe(packet_id, filters) => Box::pin(self.on_subscribe(packet_id, filters)).await,
@@ -263,7 +273,7 @@ impl<S: Stream> Conversation<S> {
 
     fn take(&mut self, message: Message, packet_id: Option<PacketId>) -> Result<(), End> {
         match self.hub.take(std::slice::from_ref(&message)) {
-            Ok(ticket) => self.unacknowledged.push_back((ticket, packet_id)),
+            Ok(ticket) => self.unacknowledged.push_back((Some(ticket), packet_id)),
             Err(NotTaken::Log(AppendError::Full { .. })) => {
                 self.stalled = Some(Box::new((message, packet_id)))
             }
@@ -273,6 +283,26 @@ impl<S: Stream> Conversation<S> {
             Err(error) => return Err(End::Failed(error.to_string())),
         }
         Ok(())
+    }
+
+    /// Says that there are no twins yet. Closing the connection instead would lock out the Python SDK, which asks for
+    /// the twin by itself after a reconnect.
+    fn answer_twin_request(&mut self, request_id: &str) {
+        let filters =
+            self.online.as_ref().map(|online| online.session.subscriptions.as_slice()).unwrap_or_default();
+        if !filters.iter().any(|have| have.filter.starts_with(TWIN_ANSWERS)) {
+            return;
+        }
+        let now = self.hub.now();
+        let body = serde_json::json!({
+            "errorCode": 404_013,
+            "trackingId": uuid::Uuid::new_v4().simple().to_string(),
+            "message": "This version of the hub has no twins.",
+            "timestampUtc": now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+            "info": null,
+        });
+        let topic = format!("{TWIN_ANSWERS}404/?$rid={request_id}");
+        self.machine.publish(&topic, body.to_string().into(), QoS::AtMostOnce);
     }
 
     fn take_stalled(&mut self) -> Result<(), End> {
@@ -469,6 +499,9 @@ impl<S: Stream> Conversation<S> {
         }
     }
 }
+
+/// The root of the topics by which twin requests are answered.
+const TWIN_ANSWERS: &str = "$iothub/twin/res/";
 
 /// More filters than any SDK uses, fewer than would weigh.
 const SUBSCRIPTIONS_MAX: usize = 50;

@@ -154,35 +154,47 @@ impl Demo {
         stop: Stop,
         seconds: Option<Duration>,
     ) -> anyhow::Result<ExitCode> {
-        let mut screen = Screen::open(surroundings);
-        let mut every = tokio::time::interval(if screen.is_terminal() { FRAME } else { LINE });
         let over = async {
-            match seconds {
-                Some(seconds) => tokio::select! {
-                    () = tokio::time::sleep(seconds) => true,
-                    () = stop.asked() => false,
-                },
-                None => {
-                    stop.asked().await;
-                    false
+            let by_itself = async {
+                match seconds {
+                    Some(seconds) => tokio::time::sleep(seconds).await,
+                    None => std::future::pending().await,
                 }
-            }
-        };
-        let mut over = std::pin::pin!(over);
-        let ended_by_itself = loop {
+            };
             tokio::select! {
-                ended_by_itself = &mut over => break ended_by_itself,
-                _ = every.tick() => screen.show(&mut self.board.lock()),
+                () = by_itself => true,
+                () = stop.asked() => false,
             }
         };
-        screen.close(&mut self.board.lock());
+        let shown = show_until(over, surroundings, &self.board).await;
         self.stopping.send_replace(true);
         while self.tasks.join_next().await.is_some() {}
+        let ended_by_itself = shown.context("the demo could not be shown")?;
         let missing = self.board.lock().missing();
         for what in &missing {
             eprintln!("holdfast: {what}");
         }
         // Whoever ends the demo by hand may do so at any time.
         Ok(if ended_by_itself && !missing.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
+}
+
+/// Draws the board until something is over, and gives what that came to.
+async fn show_until<T>(
+    over: impl Future<Output = T>,
+    surroundings: Surroundings,
+    board: &Shared,
+) -> std::io::Result<T> {
+    let mut screen = Screen::open(surroundings)?;
+    let mut every = tokio::time::interval(if screen.is_terminal() { FRAME } else { LINE });
+    let mut over = std::pin::pin!(over);
+    loop {
+        tokio::select! {
+            result = &mut over => {
+                screen.close(&mut board.lock())?;
+                return Ok(result);
+            }
+            _ = every.tick() => screen.show(&mut board.lock())?,
+        }
     }
 }

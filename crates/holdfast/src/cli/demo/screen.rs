@@ -1,6 +1,6 @@
 //! What the demo shows: a screen that is drawn anew in place on a terminal, a line now and then elsewhere.
 
-use std::io::{IsTerminal as _, Write as _, stdout};
+use std::io::{self, IsTerminal as _, Write as _, stdout};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -67,19 +67,18 @@ pub(super) struct Screen {
 
 impl Screen {
     /// Clears the terminal, or prints the heading.
-    pub(super) fn open(surroundings: Surroundings) -> Self {
+    pub(super) fn open(surroundings: Surroundings) -> io::Result<Self> {
         let screen =
             Self { surroundings, is_terminal: stdout().is_terminal(), drawn: Vec::new(), explained: false };
         if screen.is_terminal {
-            print!("\x1b[2J\x1b[H");
+            stdout().write_all(b"\x1b[2J\x1b[H")?;
         } else {
-            println!("{}", screen.surroundings.heading);
-            if let Some(note) = &screen.surroundings.note {
-                println!("{note}");
-            }
-            screen.commands(WIDTH_DEFAULT).iter().for_each(|line| println!("{line}"));
+            let mut lines = vec![screen.surroundings.heading.clone()];
+            lines.extend(screen.surroundings.note.clone());
+            lines.extend(screen.commands(WIDTH_DEFAULT));
+            print(&lines)?;
         }
-        screen
+        Ok(screen)
     }
 
     /// Whether it is drawn in place.
@@ -88,31 +87,32 @@ impl Screen {
     }
 
     /// Shows the present state.
-    pub(super) fn show(&mut self, board: &mut Board) {
+    pub(super) fn show(&mut self, board: &mut Board) -> io::Result<()> {
         if self.is_terminal {
             let (width, height) = terminal_size();
             let mut frame = self.frame(board, width);
             frame.truncate(height.saturating_sub(1));
-            self.draw(frame, width);
-        } else if board.elapsed() > Duration::from_secs(1) {
-            println!("{}", summary(board));
+            return self.draw(frame, width);
+        }
+        let mut lines = Vec::new();
+        if board.elapsed() > Duration::from_secs(1) {
+            lines.push(summary(board));
             if !self.explained && board.why.is_some() {
                 self.explained = true;
-                explanation(board, WIDTH_DEFAULT).iter().for_each(|line| println!("{line}"));
+                lines.extend(explanation(board, WIDTH_DEFAULT));
             }
         }
-        let _ = stdout().flush();
+        print(&lines)
     }
 
     /// Shows the last state, and leaves it on the terminal.
-    pub(super) fn close(&mut self, board: &mut Board) {
+    pub(super) fn close(&mut self, board: &mut Board) -> io::Result<()> {
         if self.is_terminal {
-            self.show(board);
-            println!("\x1b[{};1H", self.drawn.len() + 1);
-        } else {
-            table(board, WIDTH_DEFAULT).iter().for_each(|line| println!("{line}"));
-            println!("{}", summary(board));
+            return self.show(board);
         }
+        let mut lines = table(board, WIDTH_DEFAULT);
+        lines.push(summary(board));
+        print(&lines)
     }
 
     fn frame(&self, board: &mut Board, width: usize) -> Vec<String> {
@@ -140,7 +140,7 @@ impl Screen {
     }
 
     /// Writes only the lines that changed, so that a selection of the others stays.
-    fn draw(&mut self, frame: Vec<String>, width: usize) {
+    fn draw(&mut self, frame: Vec<String>, width: usize) -> io::Result<()> {
         let frame: Vec<String> = frame.into_iter().map(|line| line.chars().take(width).collect()).collect();
         let mut out = String::new();
         for (place, line) in frame.iter().enumerate() {
@@ -152,9 +152,16 @@ impl Screen {
             out.push_str(&format!("\x1b[{};1H\x1b[J", frame.len() + 1));
         }
         out.push_str(&format!("\x1b[{};1H", frame.len() + 1));
-        print!("{out}");
         self.drawn = frame;
+        stdout().write_all(out.as_bytes())?;
+        stdout().flush()
     }
+}
+
+fn print(lines: &[String]) -> io::Result<()> {
+    let text: String = lines.iter().flat_map(|line| [line, "\n"]).collect();
+    stdout().write_all(text.as_bytes())?;
+    stdout().flush()
 }
 
 fn table(board: &Board, width: usize) -> Vec<String> {

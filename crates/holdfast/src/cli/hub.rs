@@ -8,7 +8,7 @@ use std::time::Instant;
 use ::hub::access::PolicyName;
 use anyhow::Context as _;
 use serde_json::{Map, Value, json};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::app::App;
 use crate::config::Config;
@@ -47,7 +47,7 @@ pub(crate) struct CheckArgs {
 
 /// What may be set on the command line; each goes over the configuration file.
 #[derive(clap::Args)]
-struct HubOptions {
+pub(super) struct HubOptions {
     /// The address that all listeners bind to.
     #[arg(long, value_name = "ADDRESS", env = "HOLDFAST_LISTEN")]
     listen: Option<IpAddr>,
@@ -59,10 +59,10 @@ struct HubOptions {
     data: Option<PathBuf>,
     /// Write a JSON file with everything a client needs once every listener answers.
     #[arg(long, value_name = "FILE")]
-    ready_file: Option<PathBuf>,
+    pub(super) ready_file: Option<PathBuf>,
     /// The port of HTTPS and WebSockets (the SDKs have 443 built in).
     #[arg(long, value_name = "PORT", env = "HOLDFAST_HTTPS_PORT")]
-    https_port: Option<u16>,
+    pub(super) https_port: Option<u16>,
     /// The port of MQTT (the SDKs have 8883 built in).
     #[arg(long, value_name = "PORT", env = "HOLDFAST_MQTT_PORT")]
     mqtt_port: Option<u16>,
@@ -89,22 +89,28 @@ impl HubOptions {
         config.partitions = self.partitions.unwrap_or(config.partitions);
         config
     }
+
+    /// The configuration of a hub that is not for production, with a temporary data directory unless one was given.
+    pub(super) fn for_development(&self) -> anyhow::Result<(Config, Option<tempfile::TempDir>)> {
+        let mut config = self.over(Config { listen: IpAddr::V4(Ipv4Addr::LOCALHOST), ..Config::default() });
+        if self.data.is_some() {
+            return Ok((config, None));
+        }
+        let directory = tempfile::Builder::new().prefix("holdfast-").tempdir()?;
+        config.data = directory.path().to_path_buf();
+        Ok((config, Some(directory)))
+    }
 }
 
 /// Runs a hub for development.
 pub(super) fn dev(args: DevArgs) -> anyhow::Result<ExitCode> {
     let begun = Instant::now();
-    let defaults = Config { listen: IpAddr::V4(Ipv4Addr::LOCALHOST), ..Config::default() };
-    let mut config = args.options.over(defaults);
-    let temporary = match args.options.data {
-        Some(_) => None,
-        None => {
-            let directory = tempfile::Builder::new().prefix("holdfast-").tempdir()?;
-            config.data = directory.path().to_path_buf();
-            Some(directory)
-        }
-    };
-    run_hub(&config, temporary, args.options.ready_file.as_deref(), |ready| print_ready(ready, begun))
+    let (config, temporary) = args.options.for_development()?;
+    run_hub(&config, temporary, args.options.ready_file.as_deref(), "info", async |ready, stop| {
+        print_ready(ready, begun);
+        stop.asked().await;
+        Ok(ExitCode::SUCCESS)
+    })
 }
 
 /// Runs a hub in production.
@@ -114,8 +120,10 @@ pub(super) fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
         None => Config::default(),
     };
     let config = args.options.over(config);
-    run_hub(&config, None, args.options.ready_file.as_deref(), |ready| {
+    run_hub(&config, None, args.options.ready_file.as_deref(), "info", async |ready, stop| {
         tracing::info!(hostname = %ready["hostname"], ports = %ready["ports"], "serving");
+        stop.asked().await;
+        Ok(ExitCode::SUCCESS)
     })
 }
 
@@ -126,18 +134,37 @@ pub(super) fn check_config(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn run_hub(
+/// The signals that ask the process to stop.
+pub(super) struct Stop {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Stop {
+    /// Returns once one of them came.
+    pub(super) async fn asked(mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
+/// Runs a hub for as long as `while_up` takes, which is given what a client needs, then stops it in order.
+/// `logs` is what is logged unless the environment says otherwise.
+pub(super) fn run_hub(
     config: &Config,
     temporary: Option<tempfile::TempDir>,
     ready_file: Option<&Path>,
-    on_ready: impl FnOnce(&Value),
+    logs: &str,
+    while_up: impl AsyncFnOnce(&Value, Stop) -> anyhow::Result<ExitCode>,
 ) -> anyhow::Result<ExitCode> {
-    start_logs();
+    start_logs(logs);
     no_core_dumps();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        let (mut terminate, mut interrupt) =
-            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let stop =
+            Stop { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
         let app = App::start(config, temporary).await?;
         for (door, address, error) in &app.not_served {
             warn_not_served(door.as_str(), *address, error);
@@ -147,16 +174,12 @@ fn run_hub(
             create_private(file, serde_json::to_string_pretty(&ready)?.as_bytes())?;
         }
         notify_service_manager();
-        on_ready(&ready);
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
+        let outcome = while_up(&ready, stop).await;
         app.stop().await;
         if let Some(file) = ready_file {
             let _ = std::fs::remove_file(file);
         }
-        Ok(ExitCode::SUCCESS)
+        outcome
     })
 }
 
@@ -257,8 +280,8 @@ fn notify_service_manager() {
     }
 }
 
-fn start_logs() {
+fn start_logs(default: &str) {
     let filter = tracing_subscriber::EnvFilter::try_from_env("HOLDFAST_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
     let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).try_init();
 }

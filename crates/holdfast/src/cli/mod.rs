@@ -2,6 +2,7 @@
 
 mod certificate;
 mod connection_string;
+mod demo;
 mod device;
 mod hub;
 mod module;
@@ -39,6 +40,8 @@ pub(crate) struct Args {
 enum Command {
     /// Run a hub for development: loopback, its own throw-away CA, temporary data unless --data is given.
     Dev(hub::DevArgs),
+    /// Run a hub with simulated devices on the real wire, one of them set up badly on purpose.
+    Demo(demo::DemoArgs),
     /// Run a hub in production, from a configuration file.
     Serve(hub::ServeArgs),
     /// Check a configuration file and say what is wrong with it.
@@ -80,6 +83,7 @@ struct Common {
 pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
     match args.command {
         Command::Dev(args) => hub::dev(args),
+        Command::Demo(args) => demo::run(args),
         Command::Serve(args) => hub::serve(args),
         Command::CheckConfig(args) => hub::check_config(&args),
         Command::Device(command) => device::run(command),

@@ -150,6 +150,19 @@ impl<'a> Request<'a> {
 }
 
 impl Target {
+    /// The hub of a ready file's content, dialled by this name.
+    pub(super) fn of_ready(ready: &Value, dialled: &str) -> anyhow::Result<Self> {
+        let text = |name: &str| ready[name].as_str();
+        let port = ready["ports"]["https"].as_u64().context("the hub serves no HTTPS")?;
+        Ok(Self {
+            agent: agent(text("ca_file").map(Path::new))?,
+            host: dialled.to_owned(),
+            port: u16::try_from(port)?,
+            service: text("service_connection_string").map(ConnectionString::parse).transpose()?,
+            credential_file: text("management_credential_file").map(PathBuf::from),
+        })
+    }
+
     /// Asks the service API, as the policy of the connection string.
     pub(super) fn service(&self, request: Request<'_>) -> anyhow::Result<Value> {
         let service = self.service.as_ref().context(

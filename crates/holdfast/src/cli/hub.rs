@@ -228,9 +228,10 @@ fn print_ready(ready: &Value, begun: Instant) {
     println!("Ports      {}", ready["ports"]);
     println!();
     println!("So that the SDKs trust this hub:");
-    println!("  export SSL_CERT_FILE={ca}          # Python, .NET, Go, OpenSSL");
+    println!("  export SSL_CERT_FILE={ca}          # Python device SDK, OpenSSL");
     println!("  export REQUESTS_CA_BUNDLE={ca}     # Python service SDK");
     println!("  export NODE_EXTRA_CA_CERTS={ca}    # Node");
+    println!("  connection_verify=\"{ca}\"           # Python azure-eventhub, an argument of its client");
     println!();
     println!("Next, in another terminal:");
     println!("  export HOLDFAST_CONNECTION_STRING='{}'", text("service_connection_string"));

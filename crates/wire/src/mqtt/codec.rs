@@ -50,11 +50,6 @@ impl Packets {
         }
     }
 
-    /// The first byte of the next packet, if it has come.
-    pub(super) fn first_byte(&self) -> Option<u8> {
-        self.buffer.first().copied()
-    }
-
     /// The next packet, or `None` until more bytes come.
     pub fn next_packet(&mut self) -> Result<Option<Packet>, PacketError> {
         if self.buffer.is_empty() {

@@ -26,6 +26,8 @@ pub struct Limits {
 #[derive(Debug)]
 pub struct Server {
     packets: Packets,
+    /// The first byte that came.
+    first_byte: Option<u8>,
     state: State,
     limits: Limits,
     output: BytesMut,
@@ -96,6 +98,7 @@ impl Server {
     pub fn new(limits: Limits, now: Instant) -> Self {
         Self {
             packets: Packets::new(limits.packet_bytes_max),
+            first_byte: None,
             state: State::AwaitConnect,
             limits,
             output: BytesMut::new(),
@@ -107,6 +110,7 @@ impl Server {
 
     /// Takes bytes that came.
     pub fn handle_bytes(&mut self, bytes: &[u8], now: Instant) {
+        self.first_byte = self.first_byte.or_else(|| bytes.first().copied());
         self.packets.feed(bytes);
         if self.state == State::Online {
             self.deadline = now + self.silence;
@@ -120,9 +124,7 @@ impl Server {
                 return Ok(None);
             }
             // What is no MQTT is told by its first byte; the length behind it would have us wait for more.
-            if self.state == State::AwaitConnect
-                && self.packets.first_byte().is_some_and(|byte| byte != CONNECT)
-            {
+            if self.state == State::AwaitConnect && self.first_byte.is_some_and(|byte| byte != CONNECT) {
                 return Err(self.violated(Violation::FirstPacketNotConnect));
             }
             let packet = match self.packets.next_packet() {
@@ -310,6 +312,19 @@ mod tests {
         server.puback(id);
         client.handle_bytes(&server.output().split());
         assert_eq!(client.poll_event(), Ok(Some(ClientEvent::PubAck(id))));
+    }
+
+    #[test]
+    fn a_connect_that_comes_byte_by_byte_is_one() {
+        let now = Instant::now();
+        let (mut client, mut server) = (Client::new(connect(60)), Server::new(LIMITS, now));
+        let bytes = client.output().split();
+        for byte in &bytes[..bytes.len() - 1] {
+            server.handle_bytes(&[*byte], now);
+            assert_eq!(server.poll_event(), Ok(None));
+        }
+        server.handle_bytes(&bytes[bytes.len() - 1..], now);
+        assert!(matches!(server.poll_event(), Ok(Some(Event::Connect(_)))));
     }
 
     #[test]

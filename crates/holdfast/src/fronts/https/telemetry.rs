@@ -140,7 +140,7 @@ fn system_property(name: &str) -> Option<SystemProperty> {
         "iothub-messageid" => SystemProperty::MessageId,
         "iothub-correlationid" => SystemProperty::CorrelationId,
         "iothub-userid" => SystemProperty::UserId,
-        "iothub-to" => SystemProperty::To,
+        // `iothub-to` only repeats the path.
         "iothub-expiry" => SystemProperty::Expiry,
         "iothub-ack" => SystemProperty::Ack,
         "iothub-contenttype" => SystemProperty::ContentType,

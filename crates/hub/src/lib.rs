@@ -10,6 +10,7 @@ pub mod access;
 pub mod authenticate;
 pub mod authorities;
 pub mod certificate;
+pub mod consumer_groups;
 pub mod decision;
 pub mod error;
 pub mod hub;

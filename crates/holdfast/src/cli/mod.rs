@@ -4,6 +4,7 @@ mod certificate;
 mod connection_string;
 mod demo;
 mod device;
+mod events;
 mod hub;
 mod module;
 mod output;
@@ -58,6 +59,9 @@ enum Command {
     /// Add, verify, show and delete the certificate authorities of devices.
     #[command(subcommand)]
     Certificate(certificate::CertificateCommand),
+    /// Read the event stream, and manage its consumer groups.
+    #[command(subcommand)]
+    Events(events::EventsCommand),
     /// Send a message as a device.
     Send(send::SendArgs),
     /// Say why somebody was refused, and what would have admitted them.
@@ -90,6 +94,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Module(command) => module::run(command),
         Command::Policy(command) => policy::run(command),
         Command::Certificate(command) => certificate::run(command),
+        Command::Events(command) => events::run(command),
         Command::Send(args) => send::run(args),
         Command::Why(args) => why::run(args),
         Command::Completions { shell } => {

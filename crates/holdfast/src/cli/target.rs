@@ -52,6 +52,10 @@ pub(super) struct Target {
     /// The host of its connection strings.
     pub(super) host: String,
     port: u16,
+    /// The port of AMQP.
+    pub(super) amqp_port: u16,
+    /// The file of the CA to trust.
+    pub(super) ca_file: PathBuf,
     service: Option<ConnectionString>,
     credential_file: Option<PathBuf>,
 }
@@ -84,7 +88,20 @@ impl TargetArgs {
             .credential_file
             .clone()
             .or_else(|| ready_text("management_credential_file").map(PathBuf::from));
-        Ok(Target { agent: agent(ca_file.as_deref())?, host, port, service, credential_file })
+        let ca_file = ca_file.context(
+            "no CA to trust is named. Name it by --ca-file FILE or HOLDFAST_CA_FILE, or give the ready file, which \
+             names it; a hub keeps it in its data directory as ca.pem",
+        )?;
+        let amqp_port = ready.as_ref().and_then(|ready| ready["ports"]["amqp"].as_u64()).unwrap_or(5671);
+        Ok(Target {
+            agent: agent(&ca_file)?,
+            host,
+            port,
+            amqp_port: u16::try_from(amqp_port)?,
+            ca_file,
+            service,
+            credential_file,
+        })
     }
 }
 
@@ -94,11 +111,7 @@ fn read_ready_file(path: &Path) -> anyhow::Result<Value> {
     serde_json::from_str(&text).with_context(|| format!("{} is no ready file", path.display()))
 }
 
-fn agent(ca_file: Option<&Path>) -> anyhow::Result<ureq::Agent> {
-    let path = ca_file.context(
-        "no CA to trust is named. Name it by --ca-file FILE or HOLDFAST_CA_FILE, or give the ready file, which names \
-         it; a hub keeps it in its data directory as ca.pem",
-    )?;
+fn agent(path: &Path) -> anyhow::Result<ureq::Agent> {
     let failed = || format!("could not read the CA file {}", path.display());
     let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(path)
         .with_context(failed)?
@@ -154,13 +167,24 @@ impl Target {
     pub(super) fn of_ready(ready: &Value, dialled: &str) -> anyhow::Result<Self> {
         let text = |name: &str| ready[name].as_str();
         let port = ready["ports"]["https"].as_u64().context("the hub serves no HTTPS")?;
+        let ca_file = text("ca_file").map(PathBuf::from).context("the ready file names no CA file")?;
         Ok(Self {
-            agent: agent(text("ca_file").map(Path::new))?,
+            agent: agent(&ca_file)?,
             host: dialled.to_owned(),
             port: u16::try_from(port)?,
+            amqp_port: u16::try_from(ready["ports"]["amqp"].as_u64().unwrap_or(5671))?,
+            ca_file,
             service: text("service_connection_string").map(ConnectionString::parse).transpose()?,
             credential_file: text("management_credential_file").map(PathBuf::from),
         })
+    }
+
+    /// The policy of the connection string, and its key.
+    pub(super) fn policy(&self) -> anyhow::Result<(&str, &str)> {
+        let service = self.service.as_ref().context(
+            "this command needs a service connection string: --connection-string, or the ready file of a hub",
+        )?;
+        Ok((&service.policy, &service.key))
     }
 
     /// Asks the service API, as the policy of the connection string.

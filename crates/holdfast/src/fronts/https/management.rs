@@ -45,6 +45,15 @@ pub(super) async fn dispatch(
             "eventHubName": hub.settings.event_hub_name,
             "partitions": hub.partition_count(),
         }))),
+        ("GET", ["v1", "consumer-groups"]) => Ok(ok(&json!(hub.consumer_groups().await?))),
+        ("PUT", ["v1", "consumer-groups", name]) => {
+            hub.create_consumer_group(name, &by).await?;
+            Ok(no_content())
+        }
+        ("DELETE", ["v1", "consumer-groups", name]) => {
+            hub.delete_consumer_group(name, &by).await?;
+            Ok(no_content())
+        }
         ("GET", ["v1", "why"]) => why(front, asked).await,
         ("GET", ["v1", "policies"]) => {
             let policies = hub.policies().await?;

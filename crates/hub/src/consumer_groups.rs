@@ -1,0 +1,67 @@
+//! The rules of consumer groups of the built-in endpoint (`spec/event-hubs-endpoint.md` §2).
+
+use crate::error::{HubError, HubErrorCode};
+use crate::hub::Hub;
+use crate::ports::registry::Write;
+use crate::record::{ConsumerGroup, Key, Kind, Record};
+use crate::registry::{By, change};
+
+/// The group that always exists.
+pub const DEFAULT_CONSUMER_GROUP: &str = "$Default";
+/// The most groups of a hub, the default one included (`spec/limits.md` §2).
+pub const CONSUMER_GROUPS_MAX: usize = 20;
+/// The longest name, in characters.
+const NAME_CHARS_MAX: usize = 50;
+
+impl Hub {
+    /// The names of all groups, the default one first.
+    pub async fn consumer_groups(&self) -> Result<Vec<String>, HubError> {
+        let stored = self.registry.list(Kind::ConsumerGroup, None, CONSUMER_GROUPS_MAX).await?;
+        let named = stored.into_iter().filter_map(|(_, stored)| match stored.record {
+            Record::ConsumerGroup(group) => Some(group.name),
+            _ => None,
+        });
+        Ok(std::iter::once(DEFAULT_CONSUMER_GROUP.to_owned()).chain(named).collect())
+    }
+
+    /// Creates a group. Names are compared without case.
+    pub async fn create_consumer_group(&self, name: &str, by: &By) -> Result<(), HubError> {
+        let legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+        if name.is_empty() || name.len() > NAME_CHARS_MAX || !name.chars().all(legal) {
+            let text =
+                format!("The name of a consumer group is 1 to {NAME_CHARS_MAX} of letters, digits and . _ -");
+            return Err(HubError::new(HubErrorCode::ArgumentInvalid, text));
+        }
+        if self.registry.count(Kind::ConsumerGroup).await? + 1 >= CONSUMER_GROUPS_MAX as u64 {
+            let text = format!("A hub has at most {CONSUMER_GROUPS_MAX} consumer groups");
+            return Err(HubError::new(HubErrorCode::GenericConflict, text));
+        }
+        let (key, now) = (Key::ConsumerGroup(name.to_ascii_lowercase()), self.now());
+        self.change(std::slice::from_ref(&key), |loaded| {
+            if loaded[0].is_some() {
+                let text = format!("There is a consumer group '{name}' already");
+                return Err(HubError::new(HubErrorCode::GenericConflict, text));
+            }
+            let record = Some(Record::ConsumerGroup(ConsumerGroup { name: name.to_owned(), created: now }));
+            let write = Write { key: key.clone(), replaces: None, record };
+            Ok((change(vec![write], "create consumer group", name.to_owned(), by, now), ()))
+        })
+        .await
+    }
+
+    /// Deletes a group. The default one cannot be.
+    pub async fn delete_consumer_group(&self, name: &str, by: &By) -> Result<(), HubError> {
+        let (key, now) = (Key::ConsumerGroup(name.to_ascii_lowercase()), self.now());
+        self.change(std::slice::from_ref(&key), |loaded| {
+            let stored = loaded[0].as_ref().ok_or_else(|| {
+                HubError::new(
+                    HubErrorCode::GenericNotFound,
+                    format!("There is no consumer group '{name}' to delete"),
+                )
+            })?;
+            let write = Write { key: key.clone(), replaces: Some(stored.version), record: None };
+            Ok((change(vec![write], "delete consumer group", name.to_owned(), by, now), ()))
+        })
+        .await
+    }
+}

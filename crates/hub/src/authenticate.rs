@@ -470,3 +470,7 @@ pub fn admit_service_by_key(
     };
     Ok(ServiceGrant { policy: policy.name.clone(), rights: policy.rights, slot, fingerprint, ends: i64::MAX })
 }
+
+#[cfg(test)]
+#[path = "authenticate_tests.rs"]
+mod tests;

@@ -148,8 +148,14 @@ pub(super) fn run(command: CertificateCommand) -> anyhow::Result<ExitCode> {
             common.target.open()?.management(Request::new("DELETE", path(&name)))?;
         }
         CertificateCommand::ShowServer { common } => {
-            let hub = common.target.open()?.management(Request::new("GET", "/holdfast/v1/hub"))?;
-            one(common.output, &hub, &[("Names", "/hosts"), ("CA file", "/caFile"), ("TLS", "/tls")]);
+            let target = common.target.open()?;
+            let mut hub = target.management(Request::new("GET", "/holdfast/v1/hub"))?;
+            hub["caFile"] = json!(target.ca_file);
+            one(
+                common.output,
+                &hub,
+                &[("Names", "/hosts"), ("CA file", "/caFile"), ("TLS versions", "/tls")],
+            );
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -44,6 +44,7 @@ pub(super) async fn dispatch(
             "hosts": hub.settings.hosts,
             "eventHubName": hub.settings.event_hub_name,
             "partitions": hub.partition_count(),
+            "tls": ["1.2", "1.3"],
         }))),
         ("GET", ["v1", "consumer-groups"]) => Ok(ok(&json!(hub.consumer_groups().await?))),
         ("PUT", ["v1", "consumer-groups", name]) => {

@@ -1,0 +1,257 @@
+use aws_lc_rs::hmac;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use zeroize::Zeroizing;
+
+use super::*;
+use crate::identity::{DeviceId, ModuleId};
+use crate::ports::secrets::SecretError;
+
+const HOST: &str = "hub.example.net";
+const NOW: i64 = 1_800_000_000;
+
+/// Seals nothing, but minds the place.
+struct Open;
+
+impl Secrets for Open {
+    fn seal(&self, place: &str, plain: &[u8]) -> Result<Vec<u8>, SecretError> {
+        Ok([place.as_bytes(), b"\n", plain].concat())
+    }
+
+    fn open(&self, place: &str, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, SecretError> {
+        let prefix = format!("{place}\n");
+        match sealed.strip_prefix(prefix.as_bytes()) {
+            Some(plain) => Ok(Zeroizing::new(plain.to_vec())),
+            None => Err(SecretError::DoesNotOpen { place: place.to_owned() }),
+        }
+    }
+
+    fn fingerprint(&self, plain: &[u8]) -> Fingerprint {
+        Fingerprint(plain.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+}
+
+fn now() -> Timestamp {
+    Timestamp::from_second(NOW).expect("a time")
+}
+
+fn key(name: &str) -> String {
+    STANDARD.encode(format!("{name:-<32}"))
+}
+
+fn sas(identity: &Identity, primary: &str, secondary: &str) -> Authentication {
+    let seal =
+        |name: &str, slot| seal_key(&key(name), &key_place(identity), slot, &Open, now()).expect("seals");
+    Authentication::Sas { primary: seal(primary, Slot::Primary), secondary: seal(secondary, Slot::Secondary) }
+}
+
+fn d1() -> Identity {
+    Identity::device(DeviceId::parse("d1").expect("legal"))
+}
+
+fn m1() -> Identity {
+    Identity::module(DeviceId::parse("d1").expect("legal"), ModuleId::parse("m1").expect("legal"))
+}
+
+fn device() -> Device {
+    Device {
+        id: d1().device,
+        generation: "g1".into(),
+        etag: "e".into(),
+        status: Status::Enabled,
+        status_reason: None,
+        status_updated: None,
+        authentication: sas(&d1(), "d1-primary", "d1-secondary"),
+        edge: false,
+        device_scope: None,
+        parent_scopes: Vec::new(),
+        created: now(),
+    }
+}
+
+fn module() -> Module {
+    Module {
+        device: m1().device,
+        id: m1().module.expect("a module"),
+        generation: "g2".into(),
+        etag: "e".into(),
+        managed_by: None,
+        authentication: sas(&m1(), "m1-primary", "m1-secondary"),
+        created: now(),
+    }
+}
+
+fn policy(rights: &[Right]) -> Policy {
+    let name = PolicyName::parse("fleet").expect("legal");
+    let seal =
+        |text: &str, slot| seal_key(&key(text), &policy_place(&name), slot, &Open, now()).expect("seals");
+    Policy {
+        primary: seal("policy-primary", Slot::Primary),
+        secondary: seal("policy-secondary", Slot::Secondary),
+        rights: Rights::of(rights),
+        created: now(),
+        name,
+    }
+}
+
+fn token(resource: &str, key_name: &str, end: i64, skn: Option<&str>) -> String {
+    let key = STANDARD.decode(key(key_name)).expect("base64");
+    let resource = format!("{HOST}{resource}").replace('/', "%2F");
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), format!("{resource}\n{end}").as_bytes());
+    let sig = STANDARD.encode(tag).replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
+    let skn = skn.map(|skn| format!("&skn={skn}")).unwrap_or_default();
+    format!("SharedAccessSignature sr={resource}&sig={sig}&se={end}{skn}")
+}
+
+/// What the fleet of these tests is, and one question to it.
+struct Fleet {
+    device: Option<Device>,
+    module: Option<Module>,
+    policy: Option<Policy>,
+    hosts: Vec<String>,
+}
+
+impl Fleet {
+    fn new() -> Self {
+        Self {
+            device: Some(device()),
+            module: Some(module()),
+            policy: Some(policy(&[Right::DeviceConnect])),
+            hosts: vec![HOST.to_owned()],
+        }
+    }
+
+    fn known(&self, identity: &Identity) -> Known<'_> {
+        Known {
+            device: self.device.as_ref(),
+            module: self.module.as_ref().filter(|_| identity.module.is_some()),
+            policy: self.policy.as_ref(),
+            authorities: &[],
+            hosts: &self.hosts,
+            secrets: &Open,
+        }
+    }
+
+    fn admit(&self, identity: &Identity, token: &str) -> Result<Grant, Refusal> {
+        let token = Token::parse(token).expect("a token");
+        admit(identity, Presented::Token(&token), &self.known(identity), now())
+    }
+
+    fn cause(&self, identity: &Identity, token: &str) -> &'static str {
+        self.admit(identity, token).map_or_else(|refusal| refusal.cause(), |_| "admitted")
+    }
+}
+
+#[test]
+fn a_device_is_admitted_by_either_key_until_its_token_ends() {
+    let fleet = Fleet::new();
+    for (name, slot) in [("d1-primary", Slot::Primary), ("d1-secondary", Slot::Secondary)] {
+        let grant = fleet.admit(&d1(), &token("/devices/d1", name, NOW + 60, None)).expect("admitted");
+        assert_eq!((grant.basis.slot(), grant.ends), (Some(slot), Some(NOW + 60)));
+        assert_eq!(grant.sender.generation, "g1");
+        assert!(grant.sender.auth_method.contains(r#""scope":"device""#), "{}", grant.sender.auth_method);
+    }
+}
+
+#[test]
+fn each_cause_has_its_own_name() {
+    let fleet = Fleet::new();
+    let good = token("/devices/d1", "d1-primary", NOW + 60, None);
+    let cases = [
+        (token("/devices/d1", "other", NOW + 60, None), "wrong-key"),
+        (token("/devices/d2", "d1-primary", NOW + 60, None), "token-scope"),
+        (token("/devices/d1", "d1-primary", NOW - 301, None), "token-expired"),
+        (token("/devices/d1", "d1-primary", NOW - 300, None), "admitted"),
+        (token("", "policy-primary", NOW + 60, Some("fleet")), "admitted"),
+        (token("", "policy-primary", NOW - 301, Some("fleet")), "token-expired"),
+        (token("", "d1-primary", NOW + 60, Some("fleet")), "wrong-key"),
+        (token("/devices/d2", "policy-primary", NOW + 60, Some("fleet")), "token-scope"),
+    ];
+    for (token, cause) in cases {
+        assert_eq!(fleet.cause(&d1(), &token), cause, "{token}");
+    }
+    assert_eq!(Fleet { device: None, ..Fleet::new() }.cause(&d1(), &good), "unknown-device");
+    let unnamed = token("", "policy-primary", NOW + 60, Some("fleet"));
+    assert_eq!(Fleet { policy: None, ..Fleet::new() }.cause(&d1(), &unnamed), "unknown-policy");
+    let weak = Fleet { policy: Some(policy(&[Right::ServiceConnect])), ..Fleet::new() };
+    assert_eq!(weak.cause(&d1(), &unnamed), "missing-right");
+    let disabled = Device { status: Status::Disabled, ..device() };
+    assert_eq!(Fleet { device: Some(disabled), ..Fleet::new() }.cause(&d1(), &good), "disabled");
+    let by_certificate = Device { authentication: Authentication::CertificateAuthority, ..device() };
+    assert_eq!(Fleet { device: Some(by_certificate), ..Fleet::new() }.cause(&d1(), &good), "credential-kind");
+}
+
+#[test]
+fn a_module_has_keys_of_its_own_and_its_device_s_key_does_not_open_it() {
+    let fleet = Fleet::new();
+    let own = token("/devices/d1/modules/m1", "m1-primary", NOW + 60, None);
+    let grant = fleet.admit(&m1(), &own).expect("admitted");
+    assert_eq!(grant.sender.generation, "g2");
+    assert_eq!(
+        fleet.cause(&m1(), &token("/devices/d1/modules/m1", "d1-primary", NOW + 60, None)),
+        "wrong-key"
+    );
+    assert_eq!(fleet.cause(&d1(), &own), "token-scope");
+    assert_eq!(Fleet { module: None, ..Fleet::new() }.cause(&m1(), &own), "unknown-module");
+}
+
+#[test]
+fn nothing_presented_is_refused_and_an_unknown_device_is_told_apart_for_the_operator() {
+    let fleet = Fleet::new();
+    let refused = admit(&d1(), Presented::Nothing, &fleet.known(&d1()), now());
+    assert_eq!(refused.err(), Some(Refusal::NoCredential));
+}
+
+#[test]
+fn a_grant_ends_with_what_it_depends_on_and_with_nothing_else() {
+    let fleet = Fleet::new();
+    let by_key = fleet.admit(&d1(), &token("/devices/d1", "d1-primary", NOW + 60, None)).expect("admitted");
+    let by_policy =
+        fleet.admit(&d1(), &token("", "policy-primary", NOW + 60, Some("fleet"))).expect("admitted");
+    let ends = |grant: &Grant, fleet: &Fleet| still_holds(grant, &fleet.known(&d1()), now()).is_err();
+    let with = |device: Device| Fleet { device: Some(device), ..Fleet::new() };
+
+    assert!(!ends(&by_key, &fleet) && !ends(&by_policy, &fleet));
+    let other_slot = with(Device { authentication: sas(&d1(), "new", "d1-primary"), ..device() });
+    assert!(!ends(&by_key, &other_slot), "the key went on in the other slot");
+    let rotated = with(Device { authentication: sas(&d1(), "new", "d1-secondary"), ..device() });
+    assert!(ends(&by_key, &rotated) && !ends(&by_policy, &rotated));
+    let disabled = with(Device { status: Status::Disabled, ..device() });
+    assert!(ends(&by_key, &disabled) && ends(&by_policy, &disabled));
+    let made_again = with(Device { generation: "g9".into(), ..device() });
+    assert!(ends(&by_key, &made_again) && ends(&by_policy, &made_again));
+    let gone = Fleet { device: None, ..Fleet::new() };
+    assert!(ends(&by_key, &gone) && ends(&by_policy, &gone));
+    let narrowed = Fleet { policy: Some(policy(&[Right::RegistryRead])), ..Fleet::new() };
+    assert!(!ends(&by_key, &narrowed) && ends(&by_policy, &narrowed));
+    let no_policy = Fleet { policy: None, ..Fleet::new() };
+    assert!(!ends(&by_key, &no_policy) && ends(&by_policy, &no_policy));
+}
+
+#[test]
+fn a_service_is_admitted_by_both_ways_to_sign_and_held_to_its_rights() {
+    let reader = policy(&[Right::ServiceConnect]);
+    let text = token("", "policy-secondary", NOW + 60, Some("fleet"));
+    let grant =
+        admit_service(&Token::parse(&text).expect("a token"), Some(&reader), &Open, now()).expect("admitted");
+    assert_eq!(grant.slot, Slot::Secondary);
+    assert!(grant.may(Operation::ReadEvents).is_ok());
+    assert!(grant.may(Operation::ReadIdentities).is_err() && grant.may(Operation::WriteIdentities).is_err());
+    assert!(grant.still_holds(Some(&reader)).is_ok());
+    assert!(grant.still_holds(Some(&policy(&[Right::RegistryRead]))).is_err());
+
+    // Event Hubs SDKs sign with the text of the key.
+    let resource = format!("sb%3A%2F%2F{HOST}%2Fhub");
+    let signing = hmac::Key::new(hmac::HMAC_SHA256, key("policy-primary").as_bytes());
+    let tag = STANDARD.encode(hmac::sign(&signing, format!("{resource}\n{NOW}").as_bytes()));
+    let tag = tag.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
+    let text = format!("SharedAccessSignature sr={resource}&sig={tag}&se={NOW}&skn=fleet");
+    assert!(admit_service(&Token::parse(&text).expect("a token"), Some(&reader), &Open, now()).is_ok());
+
+    let own_key = token("/devices/d1", "d1-primary", NOW + 60, None);
+    let refused = admit_service(&Token::parse(&own_key).expect("a token"), None, &Open, now());
+    assert_eq!(refused.expect_err("a device is no service").cause(), "missing-right");
+
+    assert!(admit_service_by_key("fleet", &key("policy-primary"), Some(&reader), &Open).is_ok());
+    assert!(admit_service_by_key("fleet", &key("other"), Some(&reader), &Open).is_err());
+}

@@ -7,6 +7,7 @@ import pytest
 from harness import devices
 from harness.certificates import Authority, Validity, self_signed, self_signed_v1
 from harness.events import body_of
+from harness.hub import HubFailure
 from harness.raw_mqtt import RawDevice
 
 VERSIONS = {"TLS 1.2": ssl.TLSVersion.TLSv1_2, "TLS 1.3": ssl.TLSVersion.TLSv1_3}
@@ -170,3 +171,44 @@ def test_a_module_signs_in_with_its_own_certificate(hub, registry, name, tmp_pat
     assert registry.rest.call("PUT", f"/devices/{name}/modules/m1", body).status in (200, 201)
     with RawDevice(hub, f"{name}/m1", credential=own) as device:
         assert device.connack == 0
+
+
+def test_an_authority_admits_nobody_until_possession_of_its_key_is_proved(hub, registry, name, tmp_path):
+    authority = Authority(tmp_path, f"{name} root")
+    added = hub.cli("certificate", "add", str(authority.certificate_file), "--name", name)
+    assert added["verified"] is False
+    registry.create(name, {"type": "certificateAuthority"})
+    issued = authority.issue(name)
+    assert cause_of_refusal(hub, name, issued) == "untrusted-chain"
+    assert hub.why(name)[0]["fix"] == f"holdfast certificate verify {name} --trust"
+
+    wrong = authority.issue("not the code")
+    with pytest.raises(HubFailure, match="verification code"):
+        hub.cli("certificate", "verify", name, str(wrong.chain_file))
+    proof = authority.issue(added["verificationCode"])
+    assert hub.cli("certificate", "verify", name, str(proof.chain_file))["verified"] is True
+    with RawDevice(hub, name, credential=issued) as device:
+        assert device.connack == 0
+
+
+def test_a_revoked_certificate_ends_its_session_and_is_refused_while_others_go_on(hub, registry, name, tmp_path):
+    authority = Authority(tmp_path, f"{name} root")
+    hub.cli("certificate", "add", str(authority.certificate_file), "--name", name, "--verified")
+    lost, kept = authority.issue(name), authority.issue(f"{name}-kept")
+    for device in (name, f"{name}-kept"):
+        registry.create(device, {"type": "certificateAuthority"})
+    with RawDevice(hub, name, credential=lost) as device, RawDevice(hub, f"{name}-kept", credential=kept) as other:
+        hub.cli("certificate", "revoke", name, str(authority.revoke(lost)))
+        assert device.closed.wait(2)
+        assert other.publish(f"devices/{name}-kept/messages/events/", b"still here")
+    assert cause_of_refusal(hub, name, lost) == "certificate-revoked"
+
+
+def test_an_authority_that_is_deleted_ends_the_sessions_it_admitted(hub, registry, name, tmp_path):
+    authority = Authority(tmp_path, f"{name} root")
+    hub.cli("certificate", "add", str(authority.certificate_file), "--name", name, "--verified")
+    registry.create(name, {"type": "certificateAuthority"})
+    with RawDevice(hub, name, credential=authority.issue(name)) as device:
+        assert device.connack == 0
+        hub.cli("certificate", "delete", name)
+        assert device.closed.wait(2)

@@ -67,6 +67,24 @@ class Authority:
         issuer = (parent.certificate_file, parent.key_file) if parent else None
         sign(name, self.key_file, self.certificate_file, AUTHORITY_EXTENSIONS, issuer=issuer)
 
+    def revoke(self, *credentials: Credential) -> Path:
+        """The authority's certificate revocation list with the leaves of these credentials on it."""
+        folder = Path(tempfile.mkdtemp(dir=self._folder))
+        (folder / "index").touch()
+        (folder / "crlnumber").write_text("01\n")
+        config = folder / "openssl.cnf"
+        config.write_text(
+            "[ca]\ndefault_ca=here\n[here]\n"
+            f"database={folder / 'index'}\ncrlnumber={folder / 'crlnumber'}\ndefault_md=sha256\n"
+            "default_crl_days=30\ncrl_extensions=extensions\n[extensions]\nauthorityKeyIdentifier=keyid\n"
+        )
+        signer = ("-config", config, "-keyfile", self.key_file, "-cert", self.certificate_file)
+        for credential in credentials:
+            openssl("ca", *signer, "-revoke", credential.chain_file)
+        out = folder / "crl.pem"
+        openssl("ca", *signer, "-gencrl", "-out", out)
+        return out
+
     def issue(self, common_name: str, file_name: str | None = None, validity: "Validity | None" = None) -> Credential:
         """A client certificate for a device, with the intermediates that lead to the root."""
         base = file_name or common_name

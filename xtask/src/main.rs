@@ -3,6 +3,7 @@
 //! `cargo xtask test` runs everything, `tidy` the rules that no compiler knows, `conformance` the unmodified Azure
 //! SDKs against the binary.
 
+mod bench;
 mod conformance;
 mod steps;
 mod tally;
@@ -37,12 +38,13 @@ fn run(arguments: &[String], steps: &mut Steps) -> Result<()> {
     match command {
         "test" | "ci" => test(&workspace, steps),
         "tidy" => steps.run("tidy", || tidy::check(&workspace)),
+        "bench" => bench::run(&workspace, steps, rest),
         "conformance" => {
             let language = rest.first().map(String::as_str);
             conformance::run(&workspace, steps, language, rest.get(1..).unwrap_or_default())
         }
         _ => bail!(
-            "usage: cargo xtask test | tidy | conformance [python|node] [PART OF A FILE NAME]…\n\
+            "usage: cargo xtask test | tidy | conformance [python|node] [PART OF A FILE NAME]… | bench\n\
              `ci` is another name of `test`"
         ),
     }

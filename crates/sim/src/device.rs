@@ -167,6 +167,16 @@ impl Device {
         }
     }
 
+    /// The next message that is acknowledged by what has come already, without waiting.
+    pub fn acknowledged(&mut self) -> Result<Option<PacketId>, SimError> {
+        while self.acknowledged.is_empty()
+            && let Some(event) = self.machine.poll_event()?
+        {
+            self.keep(event);
+        }
+        Ok(self.acknowledged.pop_front())
+    }
+
     /// The next message that came. Pings are the caller's to send when it waits for long.
     pub async fn receive(&mut self) -> Result<Publish, SimError> {
         loop {

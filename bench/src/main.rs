@@ -1,0 +1,172 @@
+//! The load generator of Holdfast, and its comparison with other servers. See README.md.
+
+mod compare;
+mod load;
+mod process;
+mod report;
+mod servers;
+mod soak;
+mod subject;
+
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Parser, Subcommand, ValueEnum};
+use serde::Serialize;
+
+use crate::compare::CompareOptions;
+use crate::load::{ChurnOptions, IdleOptions, PublishOptions, ReadOptions};
+use crate::report::Report;
+use crate::servers::Kind;
+use crate::soak::SoakOptions;
+use crate::subject::Subject;
+
+/// Loads on MQTT servers over TLS 1.3, and what they cost the server.
+#[derive(Parser)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t = Format::Table, global = true)]
+    output: Format,
+    /// Where the stores of the servers go.
+    #[arg(long, value_name = "DIR", global = true)]
+    stores: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people.
+    Table,
+    /// For programs.
+    Json,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Connect and disconnect for a while.
+    Churn {
+        #[command(flatten)]
+        options: ChurnOptions,
+        #[command(flatten)]
+        on: On,
+    },
+    /// Hold silent devices and see what they take.
+    Idle {
+        #[command(flatten)]
+        options: IdleOptions,
+        #[command(flatten)]
+        on: On,
+    },
+    /// Publish with QoS 1 for a while.
+    Publish {
+        #[command(flatten)]
+        options: PublishOptions,
+        #[command(flatten)]
+        on: On,
+    },
+    /// Read the event stream of Holdfast from its beginning.
+    Read {
+        #[command(flatten)]
+        options: ReadOptions,
+        #[command(flatten)]
+        on: On,
+    },
+    /// Start a Holdfast, connect and disconnect, and see whether its memory grows.
+    SoakConnect {
+        #[command(flatten)]
+        options: SoakOptions,
+        /// The release build of Holdfast.
+        #[arg(long, value_name = "FILE")]
+        holdfast: PathBuf,
+    },
+    /// Start all servers in turn, put all loads on them, and print one table with ratios.
+    Compare(#[command(flatten)] CompareOptions),
+}
+
+/// A server that runs already.
+#[derive(clap::Args)]
+struct On {
+    /// The ready file of a Holdfast: SAS tokens and the topics of Azure.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["address", "ca_file", "pid"])]
+    ready_file: Option<PathBuf>,
+    /// The address that this Holdfast listens on.
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    listen: IpAddr,
+    /// The address of a server of plain MQTT over TLS.
+    #[arg(long, value_name = "ADDRESS:PORT", requires_all = ["ca_file", "pid"])]
+    address: Option<SocketAddr>,
+    /// The CA of that server.
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+    /// The process of that server.
+    #[arg(long)]
+    pid: Option<u32>,
+}
+
+impl On {
+    fn subject(&self, devices: usize) -> Result<Subject> {
+        let subject = match (&self.ready_file, self.address, &self.ca_file, self.pid) {
+            (Some(file), ..) => Subject::holdfast(file, self.listen)?,
+            (None, Some(address), Some(ca_file), Some(pid)) => {
+                Subject::plain(pid, address, &fs::read_to_string(ca_file)?)?
+            }
+            _ => bail!("name a server: --ready-file FILE, or --address A --ca-file FILE --pid PID"),
+        };
+        subject.register(devices)?;
+        Ok(subject)
+    }
+}
+
+fn main() -> Result<ExitCode> {
+    let args = Args::parse();
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    process::raise_open_files().context("the limit of open files could not be raised")?;
+    let below =
+        args.stores.clone().unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/stores"));
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(run(args.command, args.output, &below))
+}
+
+async fn run(command: Command, output: Format, below: &Path) -> Result<ExitCode> {
+    match command {
+        Command::Churn { options, on } => {
+            print(&load::churn(&on.subject(options.devices())?, options).await?, output)
+        }
+        Command::Idle { options, on } => {
+            print(&load::idle(&on.subject(options.devices)?, options).await?, output)
+        }
+        Command::Publish { options, on } => {
+            print(&load::publish(&on.subject(options.devices)?, options).await?, output)
+        }
+        Command::Read { options, on } => print(&load::read(&on.subject(0)?, options).await?, output),
+        Command::SoakConnect { options, holdfast } => {
+            let soak = soak::soak(&Kind::Holdfast(holdfast), below, options).await?;
+            print(&soak, output)?;
+            return Ok(if soak.holds { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
+        Command::Compare(options) => {
+            let report = Report::new(&options.kinds(), compare::compare(&options, below).await?);
+            match output {
+                Format::Table => report.print(),
+                Format::Json => print(&report, output)?,
+            }
+            Ok(())
+        }
+    }?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn print(measured: &impl Serialize, output: Format) -> Result<()> {
+    let value = serde_json::to_value(measured)?;
+    match (output, value.as_object()) {
+        (Format::Table, Some(object)) => {
+            object.iter().for_each(|(name, value)| println!("{name:<28} {value}"));
+        }
+        _ => println!("{value:#}"),
+    }
+    Ok(())
+}

@@ -328,10 +328,10 @@ pub fn explain(decision: &Decision) -> Option<Explanation> {
                     span(late),
                     span(late)
                 ),
-                format!("a token that ended at {ended}"),
+                format!("a token that ended at {}", when(*ended)),
                 format!(
                     "a token that ends after {} (the hub's time; 5 minutes of skew are allowed)",
-                    decision.time
+                    when(decision.time)
                 ),
                 "Set the client's clock, or give it a new token.".into(),
                 match module {
@@ -495,8 +495,8 @@ pub fn explain(decision: &Decision) -> Option<Explanation> {
                     span(decision.time.duration_since(*not_after))
                 )
             },
-            format!("a certificate valid from {not_before} to {not_after}"),
-            format!("a certificate that is valid at {}", decision.time),
+            format!("a certificate valid from {} to {}", when(*not_before), when(*not_after)),
+            format!("a certificate that is valid at {}", when(decision.time)),
             "Issue a new certificate to the client.".into(),
             why,
         ),
@@ -620,6 +620,11 @@ fn token_text(decision: &Decision) -> String {
             Some(skn) => format!("a token for {} of the policy {skn}", token.sr),
         },
     }
+}
+
+/// A time for people: whole seconds are enough.
+fn when(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// A length of time for people, in its largest two units.

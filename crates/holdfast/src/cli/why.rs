@@ -58,7 +58,15 @@ fn print(entry: &Value) {
     let text = |name: &str| entry[name].as_str().unwrap_or_default();
     let count = entry["count"].as_u64().unwrap_or(1);
     let times = if count > 1 { format!(", {count} times") } else { String::new() };
-    println!("{}  {}  {}  from {}{times}", text("time"), text("cause"), text("identity"), text("address"));
+    // The day and the second are enough for people; the whole time is in the JSON.
+    let time = text("time").split('.').next().unwrap_or_default();
+    println!(
+        "{}Z  {}  {}  from {}{times}",
+        time.trim_end_matches('Z'),
+        text("cause"),
+        text("identity"),
+        text("address")
+    );
     println!("  {}", text("explanation"));
     for (heading, name) in
         [("presented", "presented"), ("expected", "expected"), ("change", "change"), ("fix", "fix")]

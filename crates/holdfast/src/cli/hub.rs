@@ -161,6 +161,7 @@ pub(super) fn run_hub(
 ) -> anyhow::Result<ExitCode> {
     start_logs(logs);
     no_core_dumps();
+    as_many_files_as_allowed();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let stop =
@@ -268,6 +269,15 @@ fn no_core_dumps() {
     if let Err(error) = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable)
     {
         tracing::warn!(%error, "the process could not be made undumpable");
+    }
+}
+
+/// Every connection is a file descriptor, and the soft limit is 1,024 on most machines.
+fn as_many_files_as_allowed() {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    let raised = rustix::process::Rlimit { current: limit.maximum, ..limit };
+    if let Err(error) = rustix::process::setrlimit(rustix::process::Resource::Nofile, raised) {
+        tracing::warn!(%error, limit = ?limit.current, "the limit on open files could not be raised");
     }
 }
 

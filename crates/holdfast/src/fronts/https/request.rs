@@ -1,5 +1,7 @@
 //! What a request asks for: decoded path segments, query parameters, headers and a bounded body.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method};
 use http_body_util::BodyExt as _;
@@ -58,8 +60,21 @@ fn decoded(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
+/// How long a client may take to send a body.
+const BODY_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// Reads a body of at most so many bytes.
-pub(super) async fn body(body: &mut Incoming, bytes_max: usize) -> Result<Bytes, HubError> {
+pub(super) async fn body(incoming: &mut Incoming, bytes_max: usize) -> Result<Bytes, HubError> {
+    match tokio::time::timeout(BODY_TIMEOUT, collect(incoming, bytes_max)).await {
+        Ok(body) => body,
+        Err(_) => {
+            let text = format!("The body did not come within {} s", BODY_TIMEOUT.as_secs());
+            Err(HubError::new(HubErrorCode::GenericBadRequest, text))
+        }
+    }
+}
+
+async fn collect(body: &mut Incoming, bytes_max: usize) -> Result<Bytes, HubError> {
     let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let frame =
@@ -75,15 +90,21 @@ pub(super) async fn body(body: &mut Incoming, bytes_max: usize) -> Result<Bytes,
     Ok(bytes.freeze())
 }
 
+/// How long a client may take over a body that nobody wants.
+const UNWANTED_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Takes what is left of a body that nobody wanted, so that the connection can be used again.
 pub(super) async fn drain(incoming: &mut Incoming, bytes_max: usize) {
-    let mut bytes = 0;
-    while let Some(Ok(frame)) = incoming.frame().await {
-        bytes += frame.data_ref().map_or(0, Bytes::len);
-        if bytes > bytes_max {
-            return;
+    let drained = async {
+        let mut bytes = 0;
+        while let Some(Ok(frame)) = incoming.frame().await {
+            bytes += frame.data_ref().map_or(0, Bytes::len);
+            if bytes > bytes_max {
+                return;
+            }
         }
-    }
+    };
+    let _ = tokio::time::timeout(UNWANTED_TIMEOUT, drained).await;
 }
 
 /// Reads a JSON body; a byte order mark is passed over.

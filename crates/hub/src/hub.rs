@@ -11,7 +11,7 @@ use crate::certificate::Chain;
 use crate::decision::{Act, Decision, Facts, Origin};
 use crate::error::HubError;
 use crate::identity::Identity;
-use crate::ports::bus::{Bus, Ending};
+use crate::ports::bus::{Bus, Ending, Holder};
 use crate::ports::clock::{Clock, Random, Recorder};
 use crate::ports::event_log::{AppendError, EventLog, Ticket};
 use crate::ports::registry::{Change, Registry, StoreError, Write};
@@ -255,20 +255,41 @@ impl Hub {
 
     /// Ends the connections whose right ended with a committed change; those of other records go on.
     pub async fn recheck(&self, changed: &[Key]) {
-        for holder in self.bus.holders() {
-            let grant = holder.grant();
-            let concerned = changed.iter().any(|key| match key {
-                Key::Device(device) => grant.identity().device == *device,
-                Key::Module(device, module) => {
-                    grant.identity().device == *device && grant.identity().module.as_ref() == Some(module)
+        for key in changed {
+            for holder in self.concerned(key).await {
+                if matches!(self.still_holds(holder.grant()).await, Err(NotAdmitted::Refused(_))) {
+                    holder.end(Ending::RightEnded);
                 }
-                Key::Policy(name) => matches!(&grant.basis, Basis::Policy(used, ..) if used == name),
-                Key::Authority(_) => matches!(grant.basis, Basis::Authority(..)),
-                Key::Session(_) | Key::ConsumerGroup(_) => false,
-            });
-            if concerned && matches!(self.still_holds(grant).await, Err(NotAdmitted::Refused(_))) {
-                holder.end(Ending::RightEnded);
             }
+        }
+    }
+
+    /// The live connections whose grant may depend on a record. Those of a device are found by name, for devices change
+    /// often; for a policy or an authority all are looked at.
+    async fn concerned(&self, key: &Key) -> Vec<Arc<dyn Holder>> {
+        let depending = |depends: &dyn Fn(&Basis) -> bool| {
+            let mut holders = self.bus.holders();
+            holders.retain(|holder| depends(&holder.grant().basis));
+            holders
+        };
+        match key {
+            Key::Device(device) => {
+                // A deleted device takes its modules with it: their own keys are in the same change.
+                let modules = self.registry.list_of(Kind::Module, device.clone()).await.unwrap_or_default();
+                let modules = modules.into_iter().filter_map(|(key, _)| match key {
+                    Key::Module(device, module) => Some(Identity::module(device, module)),
+                    _ => None,
+                });
+                let identities = std::iter::once(Identity::device(device.clone())).chain(modules);
+                identities.filter_map(|identity| self.bus.holder(&identity)).collect()
+            }
+            Key::Module(device, module) => {
+                let identity = Identity::module(device.clone(), module.clone());
+                self.bus.holder(&identity).into_iter().collect()
+            }
+            Key::Policy(name) => depending(&|basis| matches!(basis, Basis::Policy(used, ..) if used == name)),
+            Key::Authority(_) => depending(&|basis| matches!(basis, Basis::Authority(..))),
+            Key::Session(_) | Key::ConsumerGroup(_) => Vec::new(),
         }
     }
 

@@ -1,3 +1,6 @@
-//! The built binary, as a person runs it. Each test has an address of its own (127.x.y.z).
+//! The hub as a process of its own, judged from outside: over its ports, its files and its logs.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod demo;
+mod power_loss;
+mod support;

@@ -2,5 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "tests fail by panicking")]
 
 mod demo;
+mod hostile;
 mod power_loss;
 mod support;

@@ -4,4 +4,5 @@
 mod demo;
 mod hostile;
 mod power_loss;
+mod secrets;
 mod support;

@@ -100,8 +100,8 @@ async fn handshake(
 ) -> Result<Handshake, Option<Refusal>> {
     let _ = stream.set_nodelay(true);
     let begun = timeout(HANDSHAKE_TIMEOUT, async {
-        refuse_plain_text(&stream).await?;
-        acceptor.accept(stream).await.map_err(|error| failed(&error))
+        let offered = refuse_plain_text(&stream).await?;
+        acceptor.accept(stream).await.map_err(|error| failed(&error, offered))
     });
     let stream = match begun.await {
         Ok(result) => result?,
@@ -130,13 +130,17 @@ async fn handshake(
     Ok((stream, facts, chain))
 }
 
-/// Looks at the first bytes without taking them: a TLS record of a handshake begins with 0x16.
-async fn refuse_plain_text(stream: &TcpStream) -> Result<(), Option<Refusal>> {
-    let mut first = [0_u8; 8];
+/// Looks at the first bytes without taking them: a TLS record of a handshake begins with 0x16. Gives the version that
+/// the ClientHello offers, where it is one before 1.2 (RFC 5246 §7.4.1.2: the two bytes behind both headers).
+async fn refuse_plain_text(stream: &TcpStream) -> Result<Option<&'static str>, Option<Refusal>> {
+    let mut first = [0_u8; 11];
     let length = stream.peek(&mut first).await.map_err(|_| None)?;
     let protocol = match &first[..length] {
         [] => return Err(None),
-        [0x16, ..] => return Ok(()),
+        [0x16, _, _, _, _, _, _, _, _, 3, 0] => return Ok(Some("SSL 3.0")),
+        [0x16, _, _, _, _, _, _, _, _, 3, 1] => return Ok(Some("1.0")),
+        [0x16, _, _, _, _, _, _, _, _, 3, 2] => return Ok(Some("1.1")),
+        [0x16, ..] => return Ok(None),
         [0x10, ..] => "MQTT",
         [b'A', b'M', b'Q', b'P', ..] => "AMQP",
         [b'G', b'E', b'T', b' ', ..] | [b'P', b'U', b'T', b' ', ..] | [b'P', b'O', b'S', b'T', ..] => "HTTP",
@@ -147,8 +151,8 @@ async fn refuse_plain_text(stream: &TcpStream) -> Result<(), Option<Refusal>> {
     Err(Some(Refusal::PlainText { protocol: protocol.to_owned() }))
 }
 
-/// What a failed handshake was.
-fn failed(error: &io::Error) -> Option<Refusal> {
+/// What a failed handshake was; `offered` is the old version that the client asked for.
+fn failed(error: &io::Error, offered: Option<&'static str>) -> Option<Refusal> {
     let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else {
         return match error.kind() {
             // A port scan, a health check, or a client that changed its mind.
@@ -156,13 +160,16 @@ fn failed(error: &io::Error) -> Option<Refusal> {
             _ => Some(Refusal::TlsFailed { problem: error.to_string() }),
         };
     };
+    let version = || Refusal::TlsVersion { offered: offered.unwrap_or("1.1").to_owned() };
     Some(match tls {
+        // What else such a client lacks (the signature algorithms, for one) it lacks because it is old.
+        Error::PeerIncompatible(_) if offered.is_some() => version(),
         Error::PeerIncompatible(
             PeerIncompatible::Tls12NotOffered
             | PeerIncompatible::Tls12NotOfferedOrEnabled
             | PeerIncompatible::Tls13RequiredForQuic
             | PeerIncompatible::SupportedVersionsExtensionRequired,
-        ) => Refusal::TlsVersion { offered: "1.1".to_owned() },
+        ) => version(),
         Error::PeerIncompatible(incompatible) => {
             Refusal::TlsParameters { problem: format!("{incompatible:?}") }
         }
@@ -173,9 +180,7 @@ fn failed(error: &io::Error) -> Option<Refusal> {
             | AlertDescription::UnsupportedCertificate
             | AlertDescription::CertificateExpired),
         ) => Refusal::TlsServerNotTrusted { alert: format!("{alert:?}") },
-        Error::AlertReceived(AlertDescription::ProtocolVersion) => {
-            Refusal::TlsVersion { offered: "1.1".to_owned() }
-        }
+        Error::AlertReceived(AlertDescription::ProtocolVersion) => version(),
         other => Refusal::TlsFailed { problem: other.to_string() },
     })
 }

@@ -4,11 +4,15 @@ mod hub;
 mod random;
 mod rest;
 mod shim;
+mod tls;
+mod witness;
 
 pub(crate) use hub::{Hub, HubOptions, Started};
 pub(crate) use random::Random;
-pub(crate) use rest::{Answer, Rest, device_body};
+pub(crate) use rest::{Rest, device_body};
 pub(crate) use shim::{Cut, Names, Shim};
+pub(crate) use tls::Tls;
+pub(crate) use witness::Witness;
 
 use std::time::Duration;
 

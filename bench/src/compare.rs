@@ -95,6 +95,9 @@ async fn round(kind: &Kind, options: &CompareOptions, below: &Path) -> Result<Ro
     let publish = PublishOptions { devices: 100, qos: 1, window: 1, seconds, warmup: 2, rate: None };
     let server = Server::start(kind, below)?;
     server.subject().register(publish.devices)?;
+    if let Kind::NatsSynced(_) = kind {
+        server.subject().keep_messages().await?;
+    }
     let paced = load::publish(server.subject(), PublishOptions { rate: Some(2_000), ..publish }).await?;
     let window_1 = load::publish(server.subject(), publish).await?;
     let mut read = None;

@@ -10,7 +10,7 @@ use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use sim::{Clock, Credential, DeviceOptions, ReaderOptions, SasKey, Start, TlsVersions, Trust};
+use sim::{Clock, Credential, Device, DeviceOptions, ReaderOptions, SasKey, Start, TlsVersions, Trust};
 use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 
 /// Devices that one request registers.
@@ -112,6 +112,16 @@ impl Subject {
                 bail!("devices could not be registered: {}", response.body_mut().read_to_string()?);
             }
         }
+        Ok(())
+    }
+
+    /// Makes a server keep what is published: leaves a durable session behind that subscribes to all of it. NATS drops
+    /// messages that nobody wants, and acknowledges them without having stored them.
+    pub(crate) async fn keep_messages(&self) -> Result<()> {
+        let options = DeviceOptions { clean_session: false, device: "keeper".to_owned(), ..self.device(0)? };
+        let mut keeper = Device::connect(&options).await?;
+        keeper.subscribe("devices/#").await?;
+        keeper.disconnect().await;
         Ok(())
     }
 

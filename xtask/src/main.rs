@@ -1,10 +1,12 @@
 //! The one command of this repository: what CI runs, and its parts.
 //!
 //! `cargo xtask test` runs everything, `tidy` the rules that no compiler knows, `conformance` the unmodified Azure
-//! SDKs against the binary.
+//! SDKs against the binary, `fuzz` every decoder, `prove` what takes longer than CI may: power loss, endurance, bench.
 
 mod bench;
 mod conformance;
+mod fuzz;
+mod prove;
 mod steps;
 mod tally;
 mod tidy;
@@ -38,6 +40,14 @@ fn run(arguments: &[String], steps: &mut Steps) -> Result<()> {
     match command {
         "test" | "ci" => test(&workspace, steps),
         "tidy" => steps.run("tidy", || tidy::check(&workspace)),
+        "fuzz" => {
+            let (seconds, targets) = match rest {
+                [option, seconds, targets @ ..] if option == "--seconds" => (seconds.parse()?, targets),
+                targets => (FUZZ_SMOKE_SECONDS, targets),
+            };
+            fuzz::run(&workspace, steps, seconds, targets).map(drop)
+        }
+        "prove" => prove::run(&workspace, steps, rest),
         "bench" => bench::run(&workspace, steps, rest),
         "conformance" => {
             let language = rest.first().map(String::as_str);
@@ -45,10 +55,14 @@ fn run(arguments: &[String], steps: &mut Steps) -> Result<()> {
         }
         _ => bail!(
             "usage: cargo xtask test | tidy | conformance [python|node] [PART OF A FILE NAME]… | bench\n\
+             \u{20}      cargo xtask fuzz [--seconds N] [TARGET]… | prove [--quick]\n\
              `ci` is another name of `test`"
         ),
     }
 }
+
+/// How long CI fuzzes each target.
+const FUZZ_SMOKE_SECONDS: u64 = 5;
 
 fn test(workspace: &Workspace, steps: &mut Steps) -> Result<()> {
     steps.run("tidy", || tidy::check(workspace))?;
@@ -56,6 +70,7 @@ fn test(workspace: &Workspace, steps: &mut Steps) -> Result<()> {
     let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
     steps.command("clippy", workspace.cargo(&clippy))?;
     steps.tests("unit and integration tests", workspace.cargo(&["test", "--workspace"]))?;
+    fuzz::run(workspace, steps, FUZZ_SMOKE_SECONDS, &[])?;
     let mut docs = workspace.cargo(&["doc", "--workspace", "--no-deps"]);
     docs.env("RUSTDOCFLAGS", "-D warnings");
     steps.command("documentation", docs)?;

@@ -29,7 +29,13 @@ impl Steps {
     }
 
     /// Runs a command of tests, shows what it prints and adds its closing lines to the totals.
-    pub(crate) fn tests(&mut self, name: &str, mut command: Command) -> Result<()> {
+    pub(crate) fn tests(&mut self, name: &str, command: Command) -> Result<()> {
+        self.measured(name, command).map(drop)
+    }
+
+    /// The same, giving the lines that begin with `figure: `.
+    pub(crate) fn measured(&mut self, name: &str, mut command: Command) -> Result<Vec<String>> {
+        let mut figures = Vec::new();
         self.timed(name, |steps| {
             let mut child = command
                 .stdout(Stdio::piped())
@@ -42,6 +48,7 @@ impl Steps {
                     let line = String::from_utf8_lossy(&line);
                     println!("{line}");
                     tally.read_line(&line);
+                    figures.extend(line.strip_prefix("figure: ").map(str::to_owned));
                 }
             }
             steps.tests.add(&tally);
@@ -50,7 +57,8 @@ impl Steps {
                 bail!("{command:?} ran no test");
             }
             Ok(())
-        })
+        })?;
+        Ok(figures)
     }
 
     /// Prints the times of the steps and, when any ran, the totals of all tests as the last line.

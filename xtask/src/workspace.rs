@@ -34,12 +34,16 @@ impl Workspace {
         self.metadata["packages"].as_array().map_or(&[], Vec::as_slice)
     }
 
+    /// Where cargo puts what it builds.
+    pub(crate) fn target(&self) -> &Path {
+        Path::new(self.metadata["target_directory"].as_str().unwrap_or("target"))
+    }
+
     /// The binary under judgement: the release build, unless `HOLDFAST_BIN` names another.
     pub(crate) fn binary(&self) -> PathBuf {
         match std::env::var_os("HOLDFAST_BIN") {
             Some(named) => named.into(),
-            None => Path::new(self.metadata["target_directory"].as_str().unwrap_or("target"))
-                .join("release/holdfast"),
+            None => self.target().join("release/holdfast"),
         }
     }
 

@@ -38,7 +38,7 @@ async fn no_key_and_no_token_is_found_in_the_data_or_in_the_logs() {
     assert!(found.is_empty(), "{found:#?}");
     let searched = files(&data).len();
     println!(
-        "{} secrets, each in 5 spellings, are in none of {searched} files and not in the log",
+        "figure: {} secrets, each in 5 spellings, are in none of {searched} files and not in the log",
         secrets.len()
     );
     let log = fs::read_to_string(&log).unwrap();

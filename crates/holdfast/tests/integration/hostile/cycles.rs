@@ -32,7 +32,7 @@ async fn connecting_and_going_leaves_nothing_in_memory() {
     run(&hub, cycles / 2).await;
     let second = resident(&hub);
     println!(
-        "{cycles} connections in {:.1?}; resident: {} KiB after the first half, {} KiB after the second",
+        "figure: {cycles} connections in {:.1?}; resident: {} KiB after the first half, {} KiB after the second",
         begun.elapsed(),
         first / 1024,
         second / 1024,

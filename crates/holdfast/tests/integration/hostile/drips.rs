@@ -69,7 +69,7 @@ async fn silent_and_slow_clients_are_given_up_and_hold_up_nobody() {
     let held = slow.join_all().await;
     for kind in ["half-open connection", "slow handshake", "slow CONNECT"] {
         let times: Vec<_> = held.iter().filter(|(of, _, _)| *of == kind).map(|(_, _, held)| held).collect();
-        println!("{}: {} held for {:.1?} at most", kind, times.len(), times.iter().max().unwrap());
+        println!("figure: {}: {} held for {:.1?} at most", kind, times.len(), times.iter().max().unwrap());
     }
     lasting.shutdown().await;
     witness.testify(LATENCY_MAX).await;

@@ -36,7 +36,7 @@ async fn garbage_in_place_of_a_handshake_is_named_and_harms_nobody() {
         }
     }
     let sent = attacks.join_all().await.len();
-    println!("{sent} openings that are no TLS");
+    println!("figure: {sent} openings that are no TLS");
     witness.testify(LATENCY_MAX).await;
     let causes = causes(&hub).await;
     for cause in ["plain-text", "tls-version", "tls-failed"] {
@@ -65,7 +65,7 @@ async fn garbage_behind_the_handshake_is_named_and_harms_nobody() {
         }
     }
     let sent = attacks.join_all().await.len();
-    println!("{sent} streams of garbage behind the handshake");
+    println!("figure: {sent} streams of garbage behind the handshake");
     witness.testify(LATENCY_MAX).await;
     let causes = causes(&hub).await;
     assert!(causes.contains("protocol"), "`why` does not speak of it, only of {causes:?}");

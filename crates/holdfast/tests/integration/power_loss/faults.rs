@@ -64,7 +64,7 @@ async fn a_full_disk_is_answered_clearly_and_all_goes_on_when_space_returns() {
         });
         let answers = answers.await.unwrap();
         let answer = answers.iter().find(|answer| answer.status != 204).expect("a full disk takes nothing");
-        println!("a device is told {}: {}", answer.status, answer.body);
+        println!("figure: with a full disk a device is told {}: {}", answer.status, answer.body);
         assert_eq!(answer.status, 503, "{answer:?}");
         assert!(running.is_alive(), "the hub ended");
         assert!(running.log().contains("No space left on device"), "the operator is not told");
@@ -73,7 +73,7 @@ async fn a_full_disk_is_answered_clearly_and_all_goes_on_when_space_returns() {
         let begun = Instant::now();
         running.acknowledges_more(&site).await;
         running.changes_the_registry().await;
-        println!("{} ms after space returned, all goes on", begun.elapsed().as_millis());
+        println!("figure: {} ms after space returned, all goes on", begun.elapsed().as_millis());
         site.cut_power(running).await;
     }
     let running = site.start().await;
@@ -94,7 +94,9 @@ async fn a_disk_that_lies_about_its_syncs_is_noticed() {
     let (running, problems) = site.start_and_judge().await;
     let lost = problems.iter().filter(|problem| problem.ends_with("was acknowledged and is lost")).count();
     let unread = problems.iter().filter(|problem| problem.ends_with("and is gone")).count();
-    println!("{lost} lost, {unread} read and gone");
+    println!(
+        "figure: on a disk that lies {lost} acknowledged messages are lost, and {unread} that were read: noticed"
+    );
     assert!(lost > 0 && unread > 0, "{problems:?}");
     site.cut_power(running).await;
 }

@@ -51,7 +51,7 @@ async fn a_loss_of_power_under_load_loses_nothing_that_was_acknowledged_or_read(
         totals.add(&site);
     }
     println!(
-        "{rounds} losses of power and {} during a start, in {:.0} s: {} messages sent, {} acknowledged, {} changes of \
+        "figure: {rounds} losses of power and {} during a start, in {:.0} s: {} messages sent, {} acknowledged, {} changes of \
          the registry acknowledged, nothing lost",
         totals.starts_cut,
         begun.elapsed().as_secs_f64(),

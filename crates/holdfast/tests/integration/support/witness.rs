@@ -49,7 +49,7 @@ impl Witness {
         latencies.sort();
         let at = |share: usize| latencies[(latencies.len() - 1) * share / 100];
         println!(
-            "the witness: {} messages, acknowledged in {:.1?} (median), {:.1?} (99 %), {:.1?} (longest)",
+            "figure: the witness: {} messages, acknowledged in {:.1?} (median), {:.1?} (99 %), {:.1?} (longest)",
             latencies.len(),
             at(50),
             at(99),

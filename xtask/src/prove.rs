@@ -1,0 +1,67 @@
+//! What takes longer than CI may: `cargo xtask prove [--quick]`.
+//!
+//! Two hundred losses of power, 20,000 connections, whatever hostile clients send, and keys in files, all against the
+//! release build; half an hour of fuzzing for each decoder; then the comparison with other servers. It ends with a
+//! table of figures. `--quick` is a rehearsal of a few minutes, with the same steps and smaller numbers.
+
+use anyhow::{Result, bail};
+
+use crate::steps::Steps;
+use crate::workspace::Workspace;
+use crate::{bench, fuzz};
+
+/// How much of each.
+struct Extent {
+    power_rounds: u32,
+    cycles: u32,
+    fuzz_seconds: u64,
+    bench: &'static [&'static str],
+}
+
+const FULL: Extent = Extent { power_rounds: 200, cycles: 20_000, fuzz_seconds: 1_800, bench: &[] };
+const QUICK: Extent = Extent { power_rounds: 10, cycles: 4_000, fuzz_seconds: 10, bench: &["--runs", "1"] };
+
+pub(crate) fn run(workspace: &Workspace, steps: &mut Steps, arguments: &[String]) -> Result<()> {
+    let extent = match arguments {
+        [] => FULL,
+        [quick] if quick == "--quick" => QUICK,
+        _ => bail!("usage: cargo xtask prove [--quick]"),
+    };
+    if std::env::var_os("HOLDFAST_BIN").is_none() {
+        steps.command("release build", workspace.cargo(&["build", "--release", "--package", "holdfast"]))?;
+    }
+    let mut figures = Vec::new();
+    let parts = [
+        (
+            format!("{} losses of power, and a failing, full and lying disk", extent.power_rounds),
+            "power_loss::",
+        ),
+        (format!("{} connections", extent.cycles), "hostile::cycles::"),
+        ("hostile clients".to_owned(), "hostile::"),
+        ("keys in data, logs and core files".to_owned(), "secrets::"),
+    ];
+    for (name, filter) in parts {
+        let arguments =
+            ["test", "--package", "holdfast", "--test", "integration", "--", "--nocapture", filter];
+        let mut tests = workspace.cargo(&arguments);
+        if filter == "hostile::" {
+            tests.args(["--skip", "hostile::cycles::"]);
+        }
+        tests
+            .env("HOLDFAST_BIN", workspace.binary())
+            .env("HOLDFAST_POWER_ROUNDS", extent.power_rounds.to_string())
+            .env("HOLDFAST_CYCLES", extent.cycles.to_string());
+        figures.extend(steps.measured(&name, tests)?);
+    }
+    for outcome in fuzz::run(workspace, steps, extent.fuzz_seconds, &[])? {
+        let fuzz::Outcome { target, seeds, runs, covered } = outcome;
+        figures.push(format!(
+            "fuzz {target}: {runs} runs from {seeds} seeds, {covered} edges covered, no crash"
+        ));
+    }
+    println!("\n━━ figures ━━");
+    figures.iter().for_each(|figure| println!("{figure}"));
+    // Last, for it prints a table of its own and fetches the servers that it compares with.
+    let arguments: Vec<String> = extent.bench.iter().map(|&argument| argument.to_owned()).collect();
+    bench::run(workspace, steps, &arguments)
+}

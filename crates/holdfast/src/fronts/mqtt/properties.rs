@@ -1,6 +1,7 @@
 //! The property bag of a telemetry topic (`spec/device-mqtt.md` §4.1, §4.2).
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use bytestring::ByteString;
 use hub::telemetry::{PropertyValue, SystemProperty};
@@ -22,12 +23,22 @@ pub(super) fn parse(bag: &str) -> (System, Application) {
             }
             Some(Named::HubsOwn) => {}
             Some(Named::Unknown) | None => {
-                application.retain(|(have, _)| **have != *key);
                 application.push((key.as_ref().into(), PropertyValue::Text(value)));
             }
         }
     }
+    keep_last(&mut application);
     (system, application)
+}
+
+/// Keeps the last property of each name. A topic has room for some 20,000 of them, so each is looked at once.
+fn keep_last(application: &mut Application) {
+    if application.len() < 2 {
+        return;
+    }
+    let mut seen = HashSet::with_capacity(application.len());
+    let mut last: Vec<bool> = application.iter().rev().map(|(name, _)| seen.insert(name.clone())).collect();
+    application.retain(|_| last.pop() == Some(true));
 }
 
 fn decoded(text: &str) -> Cow<'_, str> {
@@ -91,6 +102,22 @@ mod tests {
             parse("a&b=&c=1&c=2").1,
             [("a".into(), text("")), ("b".into(), text("")), ("c".into(), text("2"))]
         );
+    }
+
+    #[test]
+    fn a_topic_full_of_names_takes_no_longer_than_its_length() {
+        let names = || (0..16_000).map(|number| format!("{number:x}"));
+        let bag = names().collect::<Vec<_>>().join("&");
+        let begun = std::time::Instant::now();
+        let application = parse(&bag).1;
+        assert!(begun.elapsed().as_millis() < 500, "it took {:?}", begun.elapsed());
+        assert!(application.iter().map(|(name, _)| name.to_string()).eq(names()));
+    }
+
+    #[test]
+    fn of_many_properties_the_last_of_each_name_stays_in_its_place() {
+        let names: Vec<_> = parse("a=1&b=1&a=2&c=1&b=2").1;
+        assert_eq!(names, [("a".into(), text("2")), ("c".into(), text("1")), ("b".into(), text("2"))]);
     }
 
     #[test]

@@ -414,11 +414,12 @@ impl<S: Stream> Conversation<S> {
             let granted = if qos == QoS::AtMostOnce { QoS::AtMostOnce } else { QoS::AtLeastOnce };
             session.subscriptions.retain(|have| *have.filter != *filter);
             session.subscriptions.push(Subscription { filter: filter.to_string(), qos: granted.into() });
+            // Asked for each, so that no packet makes the list longer than this.
+            if session.subscriptions.len() > SUBSCRIPTIONS_MAX {
+                let problem = format!("it subscribes to more than {SUBSCRIPTIONS_MAX} filters");
+                return Err(End::Refused(Refusal::Protocol { problem }));
+            }
             status.push(SubscribeReturnCode::Success(granted));
-        }
-        if session.subscriptions.len() > SUBSCRIPTIONS_MAX {
-            let problem = format!("it subscribes to more than {SUBSCRIPTIONS_MAX} filters");
-            return Err(End::Refused(Refusal::Protocol { problem }));
         }
         self.remember(identity, session).await?;
         self.machine.suback(packet_id, status);

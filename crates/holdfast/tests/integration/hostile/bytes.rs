@@ -202,6 +202,43 @@ pub(super) fn mqtt() -> Vec<Vec<u8>> {
     ]
 }
 
+/// What an admitted device may try: each is the packets behind its CONNECT.
+pub(super) fn mqtt_of_a_device(device: &str) -> Vec<Vec<u8>> {
+    let text = |text: &str| [&(text.len() as u16).to_be_bytes(), text.as_bytes()].concat();
+    let publish = |topic: &str, body: &[u8]| packet(0x32, &[&text(topic)[..], b"\x00\x01", body].concat());
+    let events = format!("devices/{device}/messages/events/");
+    let many = |names: usize| (0..names).map(|number| format!("{number:x}")).collect::<Vec<_>>().join("&");
+    let filters = |kind: u8, count: usize, end: &[u8]| {
+        let filter = |number: usize| format!("$iothub/twin/res/{number:x}/#");
+        let filters = (0..count).flat_map(|number| [&text(&filter(number))[..], end].concat());
+        packet(kind, &b"\x00\x01".iter().copied().chain(filters).collect::<Vec<_>>())
+    };
+    let full = format!("{events}{}", many(13_500));
+    vec![
+        // A topic full of names, over and over; one full of the same name; one of percent signs.
+        publish(&full, b"x").repeat(40),
+        publish(&format!("{events}{}", "a=1&".repeat(16_000)), b"x").repeat(40),
+        publish(&format!("{events}{}", "%".repeat(65_000)), b"x").repeat(40),
+        // More filters than it may have, and as many to give up.
+        filters(0x82, 12_000, b"\x01").repeat(4),
+        filters(0xa2, 12_000, b"").repeat(20),
+        // What is another's, what does not exist, and what is too large.
+        publish("devices/witness/messages/events/", b"forged"),
+        publish("$iothub/twin/GET/?$rid=1", b"").repeat(1_000),
+        publish("no/such/topic", b"x"),
+        packet(0x82, &[b"\x00\x01", &text("devices/witness/messages/devicebound/#")[..], b"\x01"].concat()),
+        packet(0x82, &[b"\x00\x01", &text("#")[..], b"\x01"].concat()),
+        publish(&events, &vec![b'x'; 262_145]),
+        publish(&events, &vec![b'x'; 200_000]).repeat(30),
+        packet(0x30, &text(&events)).repeat(20_000),
+        // What only a server sends, QoS 2, a second CONNECT, and a CONNECT inside a PUBLISH that never ends.
+        packet(0x40, b"\x00\x01"),
+        packet(0x34, &[&text(&events)[..], b"\x00\x01x"].concat()),
+        connect(device, "localhost/other", "x"),
+        b"\x32\xff\xff\x0f".iter().copied().chain(connect(device, "localhost/other", "x")).collect(),
+    ]
+}
+
 /// AMQP that breaks the standard.
 pub(super) fn amqp() -> Vec<Vec<u8>> {
     const SASL: &[u8] = b"AMQP\x03\x01\x00\x00";

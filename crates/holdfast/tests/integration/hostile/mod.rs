@@ -15,7 +15,7 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
-use crate::support::{Hub, HubOptions, Random, Rest, Tls, Witness, setting};
+use crate::support::{Hub, HubOptions, Random, Rest, Tls, Witness, sas_token, setting};
 
 /// How long an acknowledgement may take on a machine that also builds and tests.
 const LATENCY_MAX: Duration = Duration::from_secs(2);
@@ -69,6 +69,35 @@ async fn garbage_behind_the_handshake_is_named_and_harms_nobody() {
     witness.testify(LATENCY_MAX).await;
     let causes = causes(&hub).await;
     assert!(causes.contains("protocol"), "`why` does not speak of it, only of {causes:?}");
+    hub.kill();
+}
+
+/// One whose key was stolen, or whose program is broken: it is let in, and then does what it can.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_admitted_device_that_misbehaves_harms_nobody_else() {
+    const KEY: &str = "dHJhaXRvciB0cmFpdG9yIHRyYWl0b3I=";
+    let (hub, _place) = start();
+    let witness = Witness::start(&hub).await;
+    let rest = Rest::new(&hub);
+    tokio::task::spawn_blocking(move || rest.register("traitor", KEY)).await.unwrap();
+    let (tls, mut attacks) = (Tls::new(&hub), JoinSet::new());
+    // One after the other: a second connection of the same device would end the first.
+    let place = Arc::new(Semaphore::new(1));
+    let host = hub.host();
+    let token = sas_token(&format!("{host}/devices/traitor"), KEY, None);
+    let connect = bytes::connect("traitor", &format!("{host}/traitor/?api-version=2021-04-12"), &token);
+    for packets in bytes::mqtt_of_a_device("traitor") {
+        let bytes = [&connect[..], &packets].concat();
+        attacks.spawn(attack(place.clone(), hub.address("mqtt"), Some(tls.clone()), bytes));
+    }
+    let sent = attacks.join_all().await.len();
+    println!("figure: {sent} attacks by an admitted device");
+    witness.testify(Duration::from_millis(1_000)).await;
+    let causes = causes(&hub).await;
+    for cause in ["protocol", "topic"] {
+        assert!(causes.contains(cause), "`why` does not speak of {cause}, only of {causes:?}");
+    }
+    assert!(!causes.contains("wrong-key") && !causes.contains("unknown-device"), "{causes:?}");
     hub.kill();
 }
 

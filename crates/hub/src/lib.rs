@@ -13,6 +13,7 @@ pub mod certificate;
 pub mod consumer_groups;
 pub mod decision;
 pub mod error;
+pub mod explain;
 pub mod hub;
 pub mod identity;
 pub mod policies;

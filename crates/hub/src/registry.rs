@@ -366,13 +366,13 @@ impl Hub {
         for _ in 0..100 {
             let page = self.registry.list(Kind::Device, after.take(), LIST_MAX).await?;
             let ids: Vec<String> = page.iter().map(|(key, _)| key.parts().0).collect();
-            near.extend(crate::refusal::near_misses(wanted, ids.iter().map(String::as_str)));
+            near.extend(crate::explain::near_misses(wanted, ids.iter().map(String::as_str)));
             match page.last() {
                 Some((key, _)) if page.len() == LIST_MAX => after = Some(key.clone()),
                 _ => break,
             }
         }
-        Ok(crate::refusal::near_misses(wanted, near.iter().map(String::as_str)))
+        Ok(crate::explain::near_misses(wanted, near.iter().map(String::as_str)))
     }
 
     /// The modules of a device that look like this one, for an explanation.
@@ -380,7 +380,7 @@ impl Hub {
         let Ok(device) = DeviceId::parse(device) else { return Ok(Vec::new()) };
         let modules = self.registry.list_of(Kind::Module, device).await?;
         let ids: Vec<String> = modules.iter().map(|(key, _)| key.parts().1).collect();
-        Ok(crate::refusal::near_misses(wanted, ids.iter().map(String::as_str)))
+        Ok(crate::explain::near_misses(wanted, ids.iter().map(String::as_str)))
     }
 
     fn device_view(&self, device: Device) -> DeviceView {

@@ -8,7 +8,7 @@ use hub::decision::{Act, DecisionFilter};
 use hub::error::{HubError, HubErrorCode};
 use hub::policies::PolicyView;
 use hub::record::{Authority, Slot};
-use hub::refusal::{self, Refusal};
+use hub::refusal::Refusal;
 use hub::registry::By;
 use hyper::body::Incoming;
 use rustls_pki_types::CertificateDer;
@@ -154,7 +154,7 @@ async fn why(front: &HttpsFront, asked: &Asked) -> Result<Answer, HubError> {
             let module = claimed.split_once('/').map_or("", |(_, module)| module);
             *near = hub.near_modules(device, module).await?;
         }
-        let Some(explained) = refusal::explain(&numbered.record) else { continue };
+        let Some(explained) = hub::explain::explain(&numbered.record) else { continue };
         let decision = &numbered.record;
         entries.push(json!({
             "number": numbered.number,

@@ -38,7 +38,7 @@ pub(crate) struct Outcome {
     pub(crate) covered: u64,
 }
 
-/// Builds the targets and runs those that are named, or all, for so many seconds each, two at a time.
+/// Builds the targets and runs those that are named, or all, for so many seconds each, as many at a time as there are cores.
 pub(crate) fn run(
     workspace: &Workspace,
     steps: &mut Steps,

@@ -149,7 +149,7 @@ async fn run(command: Command, output: Format, below: &Path) -> Result<ExitCode>
             return Ok(if soak.holds { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Command::Compare(options) => {
-            let report = Report::new(&options.kinds(), compare::compare(&options, below).await?);
+            let report = Report::new(&options.kinds(), compare::compare(&options, below).await?, below);
             match output {
                 Format::Table => report.print(),
                 Format::Json => print(&report, output)?,

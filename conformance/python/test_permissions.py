@@ -57,6 +57,47 @@ def test_a_policy_opens_exactly_what_its_rights_name(policy, method, path, body,
         names.assert_untouched()
 
 
+@pytest.fixture(scope="module")
+def writer(hub):
+    return hub.cli("policy", "create", "writer", "--rights", "RegistryWrite")["primaryKey"]
+
+
+@pytest.mark.parametrize("method, path, body, right, success", OPERATIONS, ids=lambda value: str(value)[:48])
+def test_registry_write_alone_writes_and_reads_nothing(
+    method, path, body, right, success, hub, registry, names, writer
+):
+    rest = Rest(hub, authorization=sas.token(hub.hostname, writer, "writer"))
+    answer = rest.call(method, names.fill(path), names.fill(body))
+    if right == "RegistryWrite":
+        assert answer.status in (success if isinstance(success, tuple) else (success,)), answer
+    else:
+        assert_unauthorized(answer)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("rotate-key", "{policy}", "--slot", "primary"),
+        ("update", "{policy}", "--rights", "ServiceConnect"),
+        ("delete", "{policy}"),
+    ],
+    ids=lambda change: change[0],
+)
+def test_a_device_on_a_policy_key_is_closed_when_the_policy_changes(change, hub, registry, names):
+    policy = f"fleet-{uuid.uuid4().hex[:8]}"
+    key = hub.cli("policy", "create", policy, "--rights", "DeviceConnect")["primaryKey"]
+    own = registry.rest.expect(200, "GET", f"/devices/{names.doomed}")["authentication"]["symmetricKey"]["primaryKey"]
+    own_token = sas.token(f"{hub.hostname}/devices/{names.doomed}", own)
+    with (
+        RawDevice(hub, names.there, sas.token(hub.hostname, key, policy)) as device,
+        RawDevice(hub, names.doomed, own_token) as other,
+    ):
+        assert device.connack == 0
+        hub.cli("policy", *(part.format(policy=policy) for part in change))
+        assert device.closed.wait(2)
+        assert other.publish(f"devices/{names.doomed}/messages/events/", b"still here")
+
+
 @pytest.mark.parametrize("policy", RIGHTS)
 def test_telemetry_is_read_with_service_connect_only(policy, hub):
     client = EventHubConsumerClient.from_connection_string(

@@ -70,6 +70,8 @@ impl Image {
             log,
         };
         image.take_all(&image.data.clone());
+        // Before this line the image is not whole, and the program has changed nothing.
+        image.log("begun");
         Some(image)
     }
 

@@ -124,6 +124,12 @@ impl Shim {
         let log = fs::read_to_string(self.image.join("log")).unwrap_or_default();
         // The last line may be torn by the kill.
         let lines: Vec<&str> = log.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n')).collect();
+        if !lines.contains(&"begun") {
+            // Killed before it could change anything: the directory is as it was, and the image is not whole.
+            fs::remove_dir_all(&self.image).unwrap();
+            fs::create_dir(&self.image).unwrap();
+            return;
+        }
         let durable = durable_names(&lines, cut, random);
         let now = names_after(&lines);
         let found = self.data.with_extension("found");
@@ -179,7 +185,7 @@ fn apply(tree: &mut Tree, line: &str) {
         ["unlink" | "rmdir", path] => {
             tree.remove(*path);
         }
-        ["names" | "file", _] => {}
+        ["names" | "file", _] | ["begun"] => {}
         _ => panic!("the log of the image says `{line}`"),
     }
 }

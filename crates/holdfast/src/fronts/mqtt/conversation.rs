@@ -342,10 +342,18 @@ impl<S: Stream> Conversation<S> {
         let ends = grant.ends.map(|ends| now + until(ends, self.hub.now()));
         let live = Arc::new(Live::new(grant));
         let epoch = self.hub.bus.claim(live.clone());
-        self.machine.accept(&connect, session_present, now);
         let keeps_session = !connect.clean_session;
-        self.online =
-            Some(Box::new(Online { live, epoch, ends, session, keeps_session, will: connect.last_will }));
+        let mut online = Box::new(Online { live, epoch, ends, session, keeps_session, will: None });
+        // A change that committed while this was decided found no connection to end, so it is looked at once more.
+        let still_holds = self.hub.clone().still_holds(online.live.grant()).await;
+        if matches!(still_holds, Err(NotAdmitted::Refused(_))) {
+            self.machine.refuse(ConnectAckReason::NotAuthorized);
+            self.online = Some(online);
+            return Err(End::Ended(Ending::RightEnded));
+        }
+        self.machine.accept(&connect, session_present, now);
+        online.will = connect.last_will;
+        self.online = Some(online);
         // Nobody reads the facts of the handshake from here on.
         self.visitor.facts = hub::decision::Facts::default();
         self.visitor.chain = None;

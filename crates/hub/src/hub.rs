@@ -217,6 +217,22 @@ impl Hub {
         Ok(self.log.append(partition, messages)?)
     }
 
+    /// Takes a batch of one sender, which is held to the limit of a message as a whole (`spec/limits.md` §1), and gives
+    /// the tickets that are durable when it is: one for the stream, and one where there are security messages in it.
+    pub fn take_batch(&self, messages: Vec<Message>) -> Result<Vec<Ticket>, NotTaken> {
+        let size = messages.iter().map(Message::metered_bytes).sum();
+        if size > MESSAGE_BYTES_MAX {
+            return Err(NotTaken::TooLarge { size });
+        }
+        if messages.is_empty() {
+            return Err(NotTaken::Nothing);
+        }
+        let apart = |message: &Message| message.is_security() && !self.settings.security_messages_in_events;
+        let (security, ordinary): (Vec<_>, Vec<_>) = messages.into_iter().partition(apart);
+        let parts = [ordinary, security];
+        parts.iter().filter(|part| !part.is_empty()).map(|part| self.take(part)).collect()
+    }
+
     /// The stored session of an identity, or an empty one of this generation; and the version to replace.
     pub async fn session(
         &self,

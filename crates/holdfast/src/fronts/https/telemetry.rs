@@ -47,13 +47,7 @@ pub(super) async fn send(
             vec![single(hub, &grant, asked, header_names, body)?]
         }
     };
-    let bytes: usize = messages.iter().map(Message::metered_bytes).sum();
-    if bytes > MESSAGE_BYTES_MAX {
-        return Err(too_large(bytes));
-    }
-    let (security, ordinary): (Vec<_>, Vec<_>) = messages.into_iter().partition(Message::is_security);
-    for messages in [ordinary, security].iter().filter(|messages| !messages.is_empty()) {
-        let ticket = hub.take(messages).map_err(|error| not_taken(&error))?;
+    for ticket in hub.take_batch(messages).map_err(|error| not_taken(&error))? {
         poll_fn(|cx| hub.log.poll_durable(ticket, cx))
             .await
             .map_err(|error| not_taken(&NotTaken::Log(error)))?;

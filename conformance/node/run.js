@@ -1,4 +1,4 @@
-// Runs every *.test.js against a hub of its own, a few at a time.
+// Runs every *.test.js against a hub of its own, a few at a time; with --slow every *.slow.js, which wait for minutes.
 //
 // Node reads NODE_EXTRA_CA_CERTS once, when a process starts, and neither azure-iothub nor @azure/event-hubs
 // has an option for a CA. So the hub comes first and each test file is a process that is born trusting it.
@@ -9,12 +9,14 @@ import { fileURLToPath } from 'node:url';
 import { startHub } from './harness/launch.js';
 
 const AT_ONCE = 3;
-const FILE_SECONDS_MAX = 240;
+const slow = process.argv.includes('--slow');
+const ending = slow ? '.slow.js' : '.test.js';
+const FILE_SECONDS_MAX = slow ? 480 : 240;
 
 const folder = fileURLToPath(new URL('.', import.meta.url));
-const wanted = process.argv.slice(2);
+const wanted = process.argv.slice(2).filter((argument) => argument !== '--slow');
 const files = readdirSync(folder)
-  .filter((file) => file.endsWith('.test.js'))
+  .filter((file) => file.endsWith(ending))
   .filter((file) => wanted.length === 0 || wanted.some((part) => file.includes(part)))
   .sort();
 

@@ -36,6 +36,19 @@ pub(crate) fn run(
     Ok(())
 }
 
+/// Runs the tests that wait for minutes.
+pub(crate) fn slow(workspace: &Workspace, steps: &mut Steps) -> Result<()> {
+    steps.run("tools and SDKs", || {
+        tools::openssl()?;
+        tools::python(workspace)?;
+        tools::node(workspace)
+    })?;
+    let mut python = python(workspace, &[]);
+    python.args(["-m", "slow"]);
+    steps.tests("conformance: Python, slow", python)?;
+    steps.tests("conformance: Node, slow", node(workspace, &["--slow".to_owned()]))
+}
+
 fn python(workspace: &Workspace, parts: &[String]) -> Command {
     let mut command = Command::new(tools::venv(workspace).join("bin/python"));
     command

@@ -1,25 +1,29 @@
 //! What takes longer than CI may: `cargo xtask prove [--quick]`.
 //!
-//! Two hundred losses of power, 20,000 connections, whatever hostile clients send, and keys in files, all against the
-//! release build; half an hour of fuzzing for each decoder; then the comparison with other servers. It ends with a
-//! table of figures. `--quick` is a rehearsal of a few minutes, with the same steps and smaller numbers.
+//! Two hundred losses of power, 20,000 connections, whatever hostile clients send, keys in files, and SDKs that hear
+//! nothing for minutes, all against the release build; the comparison with other servers; half an hour of fuzzing for
+//! each decoder. It ends with a table of figures. `--quick` is a rehearsal of a few minutes: smaller numbers, no waiting.
 
 use anyhow::{Result, bail};
 
 use crate::steps::Steps;
 use crate::workspace::Workspace;
-use crate::{bench, fuzz};
+use crate::{bench, conformance, fuzz};
 
 /// How much of each.
 struct Extent {
     power_rounds: u32,
     cycles: u32,
     fuzz_seconds: u64,
+    /// Whether tests run that wait for minutes.
+    waits: bool,
     bench: &'static [&'static str],
 }
 
-const FULL: Extent = Extent { power_rounds: 200, cycles: 20_000, fuzz_seconds: 1_800, bench: &[] };
-const QUICK: Extent = Extent { power_rounds: 10, cycles: 4_000, fuzz_seconds: 10, bench: &["--runs", "1"] };
+const FULL: Extent =
+    Extent { power_rounds: 200, cycles: 20_000, fuzz_seconds: 1_800, waits: true, bench: &[] };
+const QUICK: Extent =
+    Extent { power_rounds: 10, cycles: 4_000, fuzz_seconds: 10, waits: false, bench: &["--runs", "1"] };
 
 pub(crate) fn run(workspace: &Workspace, steps: &mut Steps, arguments: &[String]) -> Result<()> {
     let extent = match arguments {
@@ -46,6 +50,9 @@ pub(crate) fn run(workspace: &Workspace, steps: &mut Steps, arguments: &[String]
         let mut tests = workspace.cargo(&arguments);
         if filter == "hostile::" {
             tests.args(["--skip", "hostile::cycles::"]);
+            if extent.waits {
+                tests.arg("--include-ignored");
+            }
         }
         tests
             .env("HOLDFAST_BIN", workspace.binary())
@@ -53,6 +60,11 @@ pub(crate) fn run(workspace: &Workspace, steps: &mut Steps, arguments: &[String]
             .env("HOLDFAST_CYCLES", extent.cycles.to_string());
         figures.extend(steps.measured(&name, tests)?);
     }
+    if extent.waits {
+        conformance::slow(workspace, steps)?;
+    }
+    let arguments: Vec<String> = extent.bench.iter().map(|&argument| argument.to_owned()).collect();
+    bench::run(workspace, steps, &arguments)?;
     for outcome in fuzz::run(workspace, steps, extent.fuzz_seconds, &[])? {
         let fuzz::Outcome { target, seeds, runs, covered } = outcome;
         figures.push(format!(
@@ -61,7 +73,5 @@ pub(crate) fn run(workspace: &Workspace, steps: &mut Steps, arguments: &[String]
     }
     println!("\n━━ figures ━━");
     figures.iter().for_each(|figure| println!("{figure}"));
-    // Last, for it prints a table of its own and fetches the servers that it compares with.
-    let arguments: Vec<String> = extent.bench.iter().map(|&argument| argument.to_owned()).collect();
-    bench::run(workspace, steps, &arguments)
+    Ok(())
 }

@@ -58,6 +58,11 @@ class Reader:
     def from_device(self, device: str, count: int = 1, seconds: float = 15) -> list:
         return self.several(lambda event: device_of(event) == device, count, seconds)
 
+    @property
+    def failure(self) -> Exception | None:
+        """What the SDK last complained of."""
+        return self._failure
+
     def close(self) -> None:
         self._client.close()
         for thread in self._threads:

@@ -15,6 +15,7 @@ use crate::ports::secrets::{Fingerprint, Secrets};
 use crate::record::{Authentication, Authority, Device, Module, SealedKey, Slot, Status};
 use crate::refusal::{Refusal, missing_right};
 use crate::sas::{Token, key_bytes};
+use crate::settings::HubSettings;
 use crate::telemetry::{Sender, Source};
 
 /// What a client shows to prove who it is.
@@ -40,6 +41,8 @@ pub struct Known<'a> {
     pub authorities: &'a [Authority],
     /// The host names of this hub.
     pub hosts: &'a [String],
+    /// What the operator set.
+    pub settings: &'a HubSettings,
     /// Opens the sealed keys.
     pub secrets: &'a dyn Secrets,
 }
@@ -128,7 +131,9 @@ pub fn admit(
         source: Source::Telemetry,
         model_id: None,
     };
-    Ok(Grant { sender: Arc::new(sender), ends, basis })
+    let grant = Grant { sender: Arc::new(sender), ends, basis };
+    known.settings.allows(&grant, now)?;
+    Ok(grant)
 }
 
 /// Decides again, after a change of the registry, whether a live grant still holds.
@@ -138,6 +143,7 @@ pub fn still_holds(grant: &Grant, known: &Known<'_>, now: Timestamp) -> Result<(
     if device.status == Status::Disabled {
         return Err(Refusal::Disabled { reason: device.status_reason.clone() });
     }
+    known.settings.allows(grant, now)?;
     let authentication = authentication(identity, known)?;
     let generation = known.module.map_or(&device.generation, |module| &module.generation);
     if *generation != grant.sender.generation {

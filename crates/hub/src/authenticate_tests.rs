@@ -109,6 +109,7 @@ struct Fleet {
     module: Option<Module>,
     policy: Option<Policy>,
     hosts: Vec<String>,
+    settings: HubSettings,
 }
 
 impl Fleet {
@@ -118,6 +119,7 @@ impl Fleet {
             module: Some(module()),
             policy: Some(policy(&[Right::DeviceConnect])),
             hosts: vec![HOST.to_owned()],
+            settings: HubSettings::default(),
         }
     }
 
@@ -128,6 +130,7 @@ impl Fleet {
             policy: self.policy.as_ref(),
             authorities: &[],
             hosts: &self.hosts,
+            settings: &self.settings,
             secrets: &Open,
         }
     }
@@ -151,6 +154,23 @@ fn a_device_is_admitted_by_either_key_until_its_token_ends() {
         assert_eq!(grant.sender.generation, "g1");
         assert!(grant.sender.auth_method.contains(r#""scope":"device""#), "{}", grant.sender.auth_method);
     }
+}
+
+#[test]
+fn the_settings_refuse_keys_of_policies_and_tokens_that_live_too_long() {
+    let by_policy = token("", "policy-primary", NOW + 60, Some("fleet"));
+    let year = token("/devices/d1", "d1-primary", NOW + 365 * 86_400, None);
+    let day = token("/devices/d1", "d1-primary", NOW + 86_400, None);
+    let settings = HubSettings { device_scoped_tokens_only: true, max_token_lifetime: Some(86_400) };
+    let (open, strict) = (Fleet::new(), Fleet { settings, ..Fleet::new() });
+    for (token, cause) in [(&by_policy, "hub-key-not-allowed"), (&year, "token-too-long"), (&day, "admitted")]
+    {
+        assert_eq!(open.cause(&d1(), token), "admitted");
+        assert_eq!(strict.cause(&d1(), token), cause);
+    }
+    let live = open.admit(&d1(), &year).expect("admitted");
+    let cause = still_holds(&live, &strict.known(&d1()), now()).expect_err("ends a live connection");
+    assert_eq!(cause.cause(), "token-too-long");
 }
 
 #[test]

@@ -165,6 +165,27 @@ pub fn explain(decision: &Decision) -> Option<Explanation> {
                 },
             )
         }
+        Refusal::HubKeyNotAllowed { policy } => (
+            format!(
+                "The token is good, but it is signed with the key of the policy {policy}, which opens every device; the \
+                 setting deviceScopedTokensOnly refuses such keys to devices."
+            ),
+            token_text(decision),
+            "a token signed with the device's own key".into(),
+            "Give the device a key of its own.".into(),
+            show,
+        ),
+        Refusal::TokenTooLong { ends, longest } => (
+            format!(
+                "The token is good, but it lives until {}; the setting maxTokenLifetime allows {}.",
+                when(*ends),
+                span(SignedDuration::from_secs(*longest as i64))
+            ),
+            token_text(decision),
+            format!("a token that ends within {}", span(SignedDuration::from_secs(*longest as i64))),
+            "Have the client make short-lived tokens, as the SDKs do from a connection string.".into(),
+            format!("holdfast device token {}", quoted(device)),
+        ),
         Refusal::NoCredential => (
             "Neither a token nor a certificate was presented.".into(),
             "no credential".into(),

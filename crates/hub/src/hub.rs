@@ -20,6 +20,7 @@ use crate::readers::Readers;
 use crate::record::{Authority, Device, Key, Kind, Module, Record, Session};
 use crate::refusal::Refusal;
 use crate::sas::Token;
+use crate::settings::HubSettings;
 use crate::telemetry::{MESSAGE_BYTES_MAX, Message, partition_of};
 
 /// Partitions of the log behind those of the event stream.
@@ -146,7 +147,9 @@ impl Hub {
         let token = parsed(token)?;
         facts.token = Some(token.facts());
         let policy = self.policy(token.skn.as_deref()).await?;
-        let grant = authenticate::admit_service(&token, policy.as_ref(), &*self.secrets, self.clock.now())?;
+        let now = self.clock.now();
+        let grant = authenticate::admit_service(&token, policy.as_ref(), &*self.secrets, now)?;
+        self.hub_settings().await?.allows_life(grant.ends, now)?;
         facts.slot = Some(grant.slot);
         if !token.covers(&self.settings.hosts, path) {
             let host = self.settings.hosts.first().map_or("", String::as_str);
@@ -162,7 +165,9 @@ impl Hub {
         let token = parsed(token)?;
         facts.token = Some(token.facts());
         let policy = self.policy(token.skn.as_deref()).await?;
-        let grant = authenticate::admit_service(&token, policy.as_ref(), &*self.secrets, self.clock.now())?;
+        let now = self.clock.now();
+        let grant = authenticate::admit_service(&token, policy.as_ref(), &*self.secrets, now)?;
+        self.hub_settings().await?.allows_life(grant.ends, now)?;
         facts.slot = Some(grant.slot);
         if !token.names_host(&self.settings.hosts) {
             let needed = self.settings.hosts.first().cloned().unwrap_or_default();
@@ -305,6 +310,8 @@ impl Hub {
             }
             Key::Policy(name) => depending(&|basis| matches!(basis, Basis::Policy(used, ..) if used == name)),
             Key::Authority(_) => depending(&|basis| matches!(basis, Basis::Authority(..))),
+            // What the settings may refuse stands on a token.
+            Key::Settings => depending(&|basis| matches!(basis, Basis::Policy(..) | Basis::Key(..))),
             Key::Session(_) | Key::ConsumerGroup(_) => Vec::new(),
         }
     }
@@ -393,6 +400,7 @@ impl Hub {
                 _ => None,
             }),
             policy: self.policy(policy).await?,
+            settings: self.hub_settings().await?,
             authorities: if authorities { self.authorities().await? } else { Vec::new() },
         })
     }
@@ -404,6 +412,7 @@ impl Hub {
             policy: loaded.policy.as_ref(),
             authorities: &loaded.authorities,
             hosts: &self.settings.hosts,
+            settings: &loaded.settings,
             secrets: &*self.secrets,
         }
     }
@@ -422,6 +431,7 @@ struct Loaded {
     device: Option<Device>,
     module: Option<Module>,
     policy: Option<Policy>,
+    settings: HubSettings,
     authorities: Vec<Authority>,
 }
 

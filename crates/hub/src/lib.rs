@@ -23,4 +23,5 @@ pub mod record;
 pub mod refusal;
 pub mod registry;
 pub mod sas;
+pub mod settings;
 pub mod telemetry;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::access::{Policy, PolicyName};
 use crate::identity::{DeviceId, Identity, ModuleId};
 use crate::ports::secrets::Fingerprint;
+use crate::settings::HubSettings;
 
 /// The key of a record.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -23,6 +24,8 @@ pub enum Key {
     Session(Identity),
     /// A consumer group of the built-in endpoint, in lower case.
     ConsumerGroup(String),
+    /// The settings of the running hub.
+    Settings,
 }
 
 impl Key {
@@ -35,6 +38,7 @@ impl Key {
             Self::Authority(_) => Kind::Authority,
             Self::Session(_) => Kind::Session,
             Self::ConsumerGroup(_) => Kind::ConsumerGroup,
+            Self::Settings => Kind::Settings,
         }
     }
 
@@ -46,6 +50,7 @@ impl Key {
             Self::Module(device, module) => (device.to_string(), module.to_string()),
             Self::Policy(name) => (name.to_string(), String::new()),
             Self::Authority(name) | Self::ConsumerGroup(name) => (name.clone(), String::new()),
+            Self::Settings => (String::new(), String::new()),
             Self::Session(identity) => (
                 identity.device.to_string(),
                 identity.module.as_ref().map(ToString::to_string).unwrap_or_default(),
@@ -65,6 +70,7 @@ impl Key {
                 module: if name.is_empty() { None } else { Some(ModuleId::parse(name).ok()?) },
             }),
             Kind::ConsumerGroup => Self::ConsumerGroup(owner.to_owned()),
+            Kind::Settings => Self::Settings,
         })
     }
 }
@@ -85,12 +91,21 @@ pub enum Kind {
     Session = 5,
     /// Consumer groups.
     ConsumerGroup = 6,
+    /// The settings of the running hub.
+    Settings = 7,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 6] =
-        [Self::Device, Self::Module, Self::Policy, Self::Authority, Self::Session, Self::ConsumerGroup];
+    pub const ALL: [Self; 7] = [
+        Self::Device,
+        Self::Module,
+        Self::Policy,
+        Self::Authority,
+        Self::Session,
+        Self::ConsumerGroup,
+        Self::Settings,
+    ];
 }
 
 /// A record of the registry.
@@ -109,6 +124,8 @@ pub enum Record {
     Session(Session),
     /// A consumer group.
     ConsumerGroup(ConsumerGroup),
+    /// The settings of the running hub.
+    Settings(HubSettings),
 }
 
 /// A device identity (`spec/service-rest.md` §3).

@@ -78,6 +78,18 @@ pub enum Refusal {
         /// For what.
         operation: String,
     },
+    /// The token is good, but signed with the key of a policy, which the settings refuse to devices.
+    HubKeyNotAllowed {
+        /// The policy.
+        policy: String,
+    },
+    /// The token is good, but lives longer than the settings allow.
+    TokenTooLong {
+        /// When it ends.
+        ends: Timestamp,
+        /// The longest life allowed, in seconds.
+        longest: u64,
+    },
     /// Neither a token nor a certificate came.
     NoCredential,
     /// The identity is registered for another kind of credential.
@@ -213,6 +225,8 @@ impl Refusal {
             | Self::TokenMalformed { .. }
             | Self::TokenScope { .. }
             | Self::UnknownPolicy { .. }
+            | Self::HubKeyNotAllowed { .. }
+            | Self::TokenTooLong { .. }
             | Self::NoCredential
             | Self::CredentialKind { .. }
             | Self::ThumbprintMismatch { .. }
@@ -246,6 +260,8 @@ impl Refusal {
             Self::IllegalId { .. } => "illegal-id",
             Self::Disabled { .. } => "disabled",
             Self::MissingRight { .. } => "missing-right",
+            Self::HubKeyNotAllowed { .. } => "hub-key-not-allowed",
+            Self::TokenTooLong { .. } => "token-too-long",
             Self::NoCredential => "no-credential",
             Self::CredentialKind { .. } => "credential-kind",
             Self::ThumbprintMismatch { .. } => "thumbprint-mismatch",

@@ -10,6 +10,7 @@ mod module;
 mod output;
 mod policy;
 mod send;
+mod settings;
 mod target;
 mod why;
 
@@ -59,6 +60,9 @@ enum Command {
     /// Add, verify, show and delete the certificate authorities of devices.
     #[command(subcommand)]
     Certificate(certificate::CertificateCommand),
+    /// Show and change the settings of the running hub.
+    #[command(subcommand)]
+    Settings(settings::SettingsCommand),
     /// Read the event stream, and manage its consumer groups.
     #[command(subcommand)]
     Events(events::EventsCommand),
@@ -94,6 +98,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Module(command) => module::run(command),
         Command::Policy(command) => policy::run(command),
         Command::Certificate(command) => certificate::run(command),
+        Command::Settings(command) => settings::run(command),
         Command::Events(command) => events::run(command),
         Command::Send(args) => send::run(args),
         Command::Why(args) => why::run(args),

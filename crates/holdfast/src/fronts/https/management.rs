@@ -46,6 +46,12 @@ pub(super) async fn dispatch(
             "partitions": hub.partition_count(),
             "tls": ["1.2", "1.3"],
         }))),
+        ("GET", ["v1", "settings"]) => Ok(ok(&json!(hub.hub_settings().await?))),
+        ("PUT", ["v1", "settings"]) => {
+            let settings = serde_json::from_value(request::json(body, BODY_BYTES_MAX).await?)
+                .map_err(|error| HubError::new(HubErrorCode::ArgumentInvalid, error.to_string()))?;
+            Ok(ok(&json!(hub.put_hub_settings(settings, &by).await?)))
+        }
         ("GET", ["v1", "consumer-groups"]) => Ok(ok(&json!(hub.consumer_groups().await?))),
         ("PUT", ["v1", "consumer-groups", name]) => {
             hub.create_consumer_group(name, &by).await?;

@@ -25,6 +25,7 @@ use crate::files::create_private_directory;
 use crate::fronts::amqp::{self, AmqpFront};
 use crate::fronts::https::HttpsFront;
 use crate::fronts::mqtt::MqttFront;
+use crate::guard::{Guard, Place};
 use crate::listen::accept;
 use crate::management::Management;
 use crate::recorder::QueueRecorder;
@@ -40,6 +41,8 @@ const CHANGES_MAX: usize = 10_000;
 pub(crate) struct App {
     /// The rules and their ports.
     pub(crate) hub: Arc<Hub>,
+    /// The posture engine.
+    pub(crate) guard: Arc<Guard>,
     /// The file of the authority that clients must trust.
     pub(crate) authority_file: PathBuf,
     /// The file of the management credential.
@@ -84,7 +87,7 @@ impl App {
         create_private_directory(&config.data)?;
         let management = Arc::new(Management::open(&config.data)?);
         let hosts = config.hosts();
-        let certificate = ServerCertificate::open(&config.data, &hosts, Timestamp::now())?;
+        let certificate = Arc::new(ServerCertificate::open(&config.data, &hosts, Timestamp::now())?);
         let secrets = Arc::new(KeyRing::open(&config.data)?);
         let registry: Arc<SqliteRegistry> = Arc::new(SqliteRegistry::open(
             &config.data.join("registry.db"),
@@ -118,11 +121,17 @@ impl App {
         });
         let by = By { actor: "first start".to_owned(), origin: Origin::default() };
         hub.ensure_default_policies(&by).await.context("the default policies could not be made")?;
-        let policy_changes = recheck_on_change(&hub, &*registry);
+        let guard = Guard::new(hub.clone(), Place::new(&config.data), certificate.clone(), Vec::new());
+        recorder.observe_with({
+            let guard = guard.clone();
+            Arc::new(move |decision| guard.observe(decision))
+        });
+        let policy_changes = recheck_on_change(&hub, &*registry, &guard);
         prune_now_and_then(&journal);
 
         let mut app = Self {
             hub,
+            guard,
             authority_file: certificate.authority.clone(),
             credential_file: management.file.clone(),
             ports: Ports::default(),
@@ -135,13 +144,14 @@ impl App {
             _temporary: temporary,
         };
         app.listen(config, &certificate, management, policy_changes).await?;
+        app.guard.watch();
         Ok(app)
     }
 
     async fn listen(
         &mut self,
         config: &Config,
-        certificate: &ServerCertificate,
+        certificate: &Arc<ServerCertificate>,
         management: Arc<Management>,
         policy_changes: watch::Receiver<u64>,
     ) -> anyhow::Result<()> {
@@ -157,6 +167,7 @@ impl App {
                 hub: hub.clone(),
                 management,
                 recorder: self.recorder.clone(),
+                guard: self.guard.clone(),
                 amqp: amqp.clone(),
                 drain: drain.clone(),
             };
@@ -207,6 +218,7 @@ impl App {
             tracing::warn!(seconds = self.drain_deadline.as_secs(), "connections did not end in time");
         }
         self.recorder.settle().await;
+        self.guard.stop().await;
         let (journal, registry) = (self.journal.clone(), self.registry.clone());
         let closed = tokio::task::spawn_blocking(move || {
             journal.close();
@@ -221,15 +233,26 @@ impl App {
 
 /// Rechecks the connections that a change concerns, off the message path. What is returned counts the changes of
 /// policies.
-fn recheck_on_change(hub: &Arc<Hub>, registry: &dyn Registry) -> watch::Receiver<u64> {
+fn recheck_on_change(hub: &Arc<Hub>, registry: &dyn Registry, guard: &Arc<Guard>) -> watch::Receiver<u64> {
     let (policies, policy_changes) = watch::channel(0_u64);
     let (changes, mut changed) = mpsc::channel::<Vec<Key>>(CHANGES_MAX);
+    let guard = Arc::downgrade(guard);
     registry.watch(Arc::new(move |keys: &[Key]| {
         if keys.iter().any(|key| matches!(key, Key::Policy(_))) {
             policies.send_modify(|count| *count += 1);
         }
-        let concerns = |key: &&Key| !matches!(key, Key::Session(_) | Key::ConsumerGroup(_));
+        let concerns = |key: &&Key| {
+            matches!(
+                key,
+                Key::Device(_) | Key::Module(..) | Key::Policy(_) | Key::Authority(_) | Key::Settings
+            )
+        };
         let keys: Vec<Key> = keys.iter().filter(concerns).cloned().collect();
+        if !keys.is_empty()
+            && let Some(guard) = guard.upgrade()
+        {
+            guard.changed();
+        }
         if !keys.is_empty() && changes.try_send(keys).is_err() {
             tracing::error!("too many changes at once: some connections were not rechecked");
         }

@@ -6,6 +6,7 @@ mod config;
 mod drain;
 mod files;
 mod fronts;
+mod guard;
 mod io;
 mod listen;
 mod management;

@@ -1,8 +1,8 @@
 //! The way of decisions to the registry: a bounded queue that nobody waits for, and a writer that folds floods.
 
 use std::collections::HashMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use hub::decision::{Act, Decision};
@@ -23,8 +23,13 @@ const SOURCES_MAX: usize = 10_000;
 /// How long the writer lets decisions gather, so that one transaction holds many.
 const GATHER: Duration = Duration::from_millis(20);
 
+/// Is shown every decision, before folding, by the writer: after the one who asked has gone on.
+pub(crate) type Observer = Arc<dyn Fn(&Decision) + Send + Sync>;
+
 enum Item {
     Decision(Box<Decision>),
+    /// For the observers only.
+    Observation(Box<Decision>),
     /// Asks to be told when everything before it is written.
     Settle(oneshot::Sender<()>),
 }
@@ -33,6 +38,7 @@ enum Item {
 pub(crate) struct QueueRecorder {
     queue: mpsc::Sender<Item>,
     lost: Arc<AtomicU64>,
+    observer: Arc<OnceLock<Observer>>,
 }
 
 impl QueueRecorder {
@@ -40,8 +46,14 @@ impl QueueRecorder {
     pub(crate) fn start(registry: Arc<dyn Registry>, clock: Arc<dyn Clock>) -> Arc<Self> {
         let (queue, items) = mpsc::channel(QUEUE_MAX);
         let lost = Arc::new(AtomicU64::new(0));
-        tokio::spawn(write(items, registry, clock, lost.clone()));
-        Arc::new(Self { queue, lost })
+        let observer = Arc::new(OnceLock::new());
+        tokio::spawn(write(items, registry, clock, lost.clone(), observer.clone()));
+        Arc::new(Self { queue, lost, observer })
+    }
+
+    /// Shows every decision from now on to an observer, which must return at once. There is one.
+    pub(crate) fn observe_with(&self, observer: Observer) {
+        let _ = self.observer.set(observer);
     }
 
     /// Returns once everything that was recorded before is written.
@@ -59,6 +71,10 @@ impl Recorder for QueueRecorder {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
+
+    fn observe(&self, decision: Decision) {
+        let _ = self.queue.try_send(Item::Observation(Box::new(decision)));
+    }
 }
 
 async fn write(
@@ -66,6 +82,7 @@ async fn write(
     registry: Arc<dyn Registry>,
     clock: Arc<dyn Clock>,
     lost: Arc<AtomicU64>,
+    observer: Arc<OnceLock<Observer>>,
 ) {
     let mut folder = Folder::new(Instant::now());
     let mut batch = Vec::with_capacity(BATCH_MAX);
@@ -88,8 +105,14 @@ async fn write(
         let mut settled = Vec::new();
         let mut records = folder.roll(Instant::now());
         for item in batch.drain(..) {
+            if let (Item::Decision(decision) | Item::Observation(decision), Some(observer)) =
+                (&item, observer.get())
+            {
+                observer(decision);
+            }
             match item {
                 Item::Decision(decision) => records.extend(folder.fold(*decision)),
+                Item::Observation(_) => {}
                 Item::Settle(done) => settled.push(done),
             }
         }

@@ -206,6 +206,15 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// All operations.
+    pub const ALL: [Self; 5] = [
+        Self::ReadIdentities,
+        Self::WriteIdentities,
+        Self::ReadRegistryStatistics,
+        Self::ReadServiceStatistics,
+        Self::ReadEvents,
+    ];
+
     /// The rights it needs, all of them.
     pub fn needs(self) -> Rights {
         match self {

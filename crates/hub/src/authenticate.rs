@@ -95,6 +95,14 @@ impl Basis {
             Self::Authority(..) => None,
         }
     }
+
+    /// The policy whose key admitted.
+    pub fn policy(&self) -> Option<&PolicyName> {
+        match self {
+            Self::Policy(name, ..) => Some(name),
+            Self::Key(..) | Self::Thumbprint(..) | Self::Authority(..) => None,
+        }
+    }
 }
 
 /// Decides whether a device or module is who it says it is, and enabled.

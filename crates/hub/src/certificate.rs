@@ -44,6 +44,9 @@ impl Chain {
                 subject: cut(&parsed.subject().to_string()),
                 issuer: cut(&parsed.issuer().to_string()),
                 thumbprint: sha256(der),
+                public_key: sha256(parsed.public_key().raw),
+                serial: cut(&parsed.raw_serial_as_string()),
+                not_before: timestamp(parsed.validity().not_before.timestamp()),
                 not_after: timestamp(parsed.validity().not_after.timestamp()),
             })
         };
@@ -210,7 +213,7 @@ pub fn sha1(der: &CertificateDer<'_>) -> String {
 }
 
 /// SHA-256 of the certificate, upper-case hexadecimal.
-pub fn sha256(der: &CertificateDer<'_>) -> String {
+pub fn sha256(der: &[u8]) -> String {
     hex(digest::digest(&digest::SHA256, der).as_ref())
 }
 

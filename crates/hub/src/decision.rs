@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use crate::access::PolicyName;
 use crate::record::Slot;
 use crate::refusal::Refusal;
 
@@ -163,6 +164,9 @@ pub struct Facts {
     /// The fields of the token.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token: Option<TokenFacts>,
+    /// The policy whose key admitted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<PolicyName>,
     /// The slot of the key or thumbprint that admitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot: Option<Slot>,
@@ -201,6 +205,15 @@ pub struct CertificateFacts {
     pub issuer: String,
     /// SHA-256 of the certificate.
     pub thumbprint: String,
+    /// SHA-256 of its public key.
+    #[serde(default)]
+    pub public_key: String,
+    /// Its serial number, in hexadecimal digits.
+    #[serde(default)]
+    pub serial: String,
+    /// The beginning of its validity.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_before: Option<Timestamp>,
     /// The end of its validity.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub not_after: Option<Timestamp>,

@@ -123,6 +123,7 @@ impl Hub {
         }
         let grant = authenticate::admit(identity, presented, &self.known(&loaded), self.clock.now())?;
         facts.slot = grant.basis.slot();
+        facts.policy = grant.basis.policy().cloned();
         Ok(grant)
     }
 
@@ -151,6 +152,7 @@ impl Hub {
         let grant = authenticate::admit_service(&token, policy.as_ref(), &*self.secrets, now)?;
         self.hub_settings().await?.allows_life(grant.ends, now)?;
         facts.slot = Some(grant.slot);
+        facts.policy = Some(grant.policy.clone());
         if !token.covers(&self.settings.hosts, path) {
             let host = self.settings.hosts.first().map_or("", String::as_str);
             let needed = format!("{host}{path}");
@@ -169,6 +171,7 @@ impl Hub {
         let grant = authenticate::admit_service(&token, policy.as_ref(), &*self.secrets, now)?;
         self.hub_settings().await?.allows_life(grant.ends, now)?;
         facts.slot = Some(grant.slot);
+        facts.policy = Some(grant.policy.clone());
         if !token.names_host(&self.settings.hosts) {
             let needed = self.settings.hosts.first().cloned().unwrap_or_default();
             return Err(Refusal::TokenScope { presented: token.facts().sr, needed }.into());
@@ -179,9 +182,16 @@ impl Hub {
 
     /// Decides whether a policy's key, given as such, proves the policy to a reader (SASL PLAIN of Event Hubs clients).
     /// Such a grant has no end of its own.
-    pub async fn admit_reader_by_key(&self, policy: &str, key: &str) -> Result<ServiceGrant, NotAdmitted> {
+    pub async fn admit_reader_by_key(
+        &self,
+        policy: &str,
+        key: &str,
+        facts: &mut Facts,
+    ) -> Result<ServiceGrant, NotAdmitted> {
         let found = self.policy(Some(policy)).await?;
         let grant = authenticate::admit_service_by_key(policy, key, found.as_ref(), &*self.secrets)?;
+        facts.slot = Some(grant.slot);
+        facts.policy = Some(grant.policy.clone());
         grant.may(Operation::ReadEvents)?;
         Ok(grant)
     }
@@ -312,7 +322,12 @@ impl Hub {
             Key::Authority(_) => depending(&|basis| matches!(basis, Basis::Authority(..))),
             // What the settings may refuse stands on a token.
             Key::Settings => depending(&|basis| matches!(basis, Basis::Policy(..) | Basis::Key(..))),
-            Key::Session(_) | Key::ConsumerGroup(_) => Vec::new(),
+            Key::Session(_)
+            | Key::ConsumerGroup(_)
+            | Key::Activity(_)
+            | Key::PolicyUse(_)
+            | Key::Finding(_)
+            | Key::AppliedFix(_) => Vec::new(),
         }
     }
 

@@ -7,6 +7,7 @@
 #![warn(missing_docs)]
 
 pub mod access;
+pub mod activity;
 pub mod authenticate;
 pub mod authorities;
 pub mod certificate;
@@ -14,6 +15,10 @@ pub mod consumer_groups;
 pub mod decision;
 pub mod error;
 pub mod explain;
+pub mod export;
+pub mod finding;
+pub mod findings;
+pub mod fixes;
 pub mod hub;
 pub mod identity;
 pub mod policies;

@@ -5,6 +5,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::access::{Policy, PolicyName};
+use crate::activity::{Activity, PolicyUse};
+use crate::finding::{AppliedFix, Finding};
 use crate::identity::{DeviceId, Identity, ModuleId};
 use crate::ports::secrets::Fingerprint;
 use crate::settings::HubSettings;
@@ -26,6 +28,14 @@ pub enum Key {
     ConsumerGroup(String),
     /// The settings of the running hub.
     Settings,
+    /// The last use of an identity.
+    Activity(Identity),
+    /// The use of a policy.
+    PolicyUse(PolicyName),
+    /// A finding, by its id.
+    Finding(String),
+    /// A fix that was made, by its id.
+    AppliedFix(String),
 }
 
 impl Key {
@@ -39,6 +49,10 @@ impl Key {
             Self::Session(_) => Kind::Session,
             Self::ConsumerGroup(_) => Kind::ConsumerGroup,
             Self::Settings => Kind::Settings,
+            Self::Activity(_) => Kind::Activity,
+            Self::PolicyUse(_) => Kind::PolicyUse,
+            Self::Finding(_) => Kind::Finding,
+            Self::AppliedFix(_) => Kind::AppliedFix,
         }
     }
 
@@ -48,10 +62,13 @@ impl Key {
         match self {
             Self::Device(device) => (device.to_string(), String::new()),
             Self::Module(device, module) => (device.to_string(), module.to_string()),
-            Self::Policy(name) => (name.to_string(), String::new()),
-            Self::Authority(name) | Self::ConsumerGroup(name) => (name.clone(), String::new()),
+            Self::Policy(name) | Self::PolicyUse(name) => (name.to_string(), String::new()),
+            Self::Authority(name)
+            | Self::ConsumerGroup(name)
+            | Self::Finding(name)
+            | Self::AppliedFix(name) => (name.clone(), String::new()),
             Self::Settings => (String::new(), String::new()),
-            Self::Session(identity) => (
+            Self::Session(identity) | Self::Activity(identity) => (
                 identity.device.to_string(),
                 identity.module.as_ref().map(ToString::to_string).unwrap_or_default(),
             ),
@@ -65,14 +82,23 @@ impl Key {
             Kind::Module => Self::Module(DeviceId::parse(owner).ok()?, ModuleId::parse(name).ok()?),
             Kind::Policy => Self::Policy(PolicyName::parse(owner).ok()?),
             Kind::Authority => Self::Authority(owner.to_owned()),
-            Kind::Session => Self::Session(Identity {
-                device: DeviceId::parse(owner).ok()?,
-                module: if name.is_empty() { None } else { Some(ModuleId::parse(name).ok()?) },
-            }),
+            Kind::Session => Self::Session(identity(owner, name)?),
             Kind::ConsumerGroup => Self::ConsumerGroup(owner.to_owned()),
             Kind::Settings => Self::Settings,
+            Kind::Activity => Self::Activity(identity(owner, name)?),
+            Kind::PolicyUse => Self::PolicyUse(PolicyName::parse(owner).ok()?),
+            Kind::Finding => Self::Finding(owner.to_owned()),
+            Kind::AppliedFix => Self::AppliedFix(owner.to_owned()),
         })
     }
+}
+
+fn identity(device: &str, module: &str) -> Option<Identity> {
+    let device = DeviceId::parse(device).ok()?;
+    Some(match module {
+        "" => Identity::device(device),
+        module => Identity::module(device, ModuleId::parse(module).ok()?),
+    })
 }
 
 /// The kinds of records. The number is the one that rests on disk.
@@ -93,11 +119,19 @@ pub enum Kind {
     ConsumerGroup = 6,
     /// The settings of the running hub.
     Settings = 7,
+    /// The last use of identities.
+    Activity = 8,
+    /// The use of policies.
+    PolicyUse = 9,
+    /// Findings.
+    Finding = 10,
+    /// Fixes that were made.
+    AppliedFix = 11,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 11] = [
         Self::Device,
         Self::Module,
         Self::Policy,
@@ -105,6 +139,10 @@ impl Kind {
         Self::Session,
         Self::ConsumerGroup,
         Self::Settings,
+        Self::Activity,
+        Self::PolicyUse,
+        Self::Finding,
+        Self::AppliedFix,
     ];
 }
 
@@ -126,6 +164,14 @@ pub enum Record {
     ConsumerGroup(ConsumerGroup),
     /// The settings of the running hub.
     Settings(HubSettings),
+    /// The last use of an identity.
+    Activity(Activity),
+    /// The use of a policy.
+    PolicyUse(PolicyUse),
+    /// A finding.
+    Finding(Box<Finding>),
+    /// A fix that was made.
+    AppliedFix(Box<AppliedFix>),
 }
 
 /// A device identity (`spec/service-rest.md` §3).

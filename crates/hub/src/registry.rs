@@ -174,7 +174,7 @@ impl Hub {
         by: &By,
     ) -> Result<(), HubError> {
         let mut keys = vec![Key::Device(id.clone())];
-        for kind in [Kind::Module, Kind::Session] {
+        for kind in [Kind::Module, Kind::Session, Kind::Activity] {
             keys.extend(self.registry.list_of(kind, id.clone()).await?.into_iter().map(|(key, _)| key));
         }
         let now = self.now();
@@ -283,7 +283,11 @@ impl Hub {
             return Err(system_module(id));
         }
         let identity = Identity::module(device.clone(), id.clone());
-        let keys = [Key::Module(device.clone(), id.clone()), Key::Session(identity)];
+        let keys = [
+            Key::Module(device.clone(), id.clone()),
+            Key::Session(identity.clone()),
+            Key::Activity(identity),
+        ];
         let now = self.now();
         self.change(&keys, |loaded| {
             let module = as_module(loaded[0].as_ref()).ok_or_else(|| unknown_module(device, id))?;
@@ -567,7 +571,7 @@ impl Hub {
         Zeroizing::new(STANDARD.encode(*bytes))
     }
 
-    fn new_etag(&self) -> String {
+    pub(crate) fn new_etag(&self) -> String {
         let mut bytes = [0_u8; 4];
         self.random.fill(&mut bytes);
         STANDARD.encode(u32::from_le_bytes(bytes).to_string())

@@ -5,10 +5,12 @@ mod connection_string;
 mod demo;
 mod device;
 mod events;
+mod export;
 mod hub;
 mod module;
 mod output;
 mod policy;
+mod posture;
 mod send;
 mod settings;
 mod target;
@@ -68,6 +70,10 @@ enum Command {
     Events(events::EventsCommand),
     /// Send a message as a device.
     Send(send::SendArgs),
+    /// Score the fleet, show what is unsafe about it, and fix it with an undo.
+    Posture(posture::PostureArgs),
+    /// Print the whole state of the hub as JSON, keys as fingerprints.
+    Export(export::ExportArgs),
     /// Say why somebody was refused, and what would have admitted them.
     Why(why::WhyArgs),
     /// Print the completions of a shell.
@@ -101,6 +107,8 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Settings(command) => settings::run(command),
         Command::Events(command) => events::run(command),
         Command::Send(args) => send::run(args),
+        Command::Posture(args) => posture::run(args),
+        Command::Export(args) => export::run(args),
         Command::Why(args) => why::run(args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "holdfast", &mut std::io::stdout());

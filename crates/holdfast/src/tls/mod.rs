@@ -6,7 +6,6 @@ mod server_certificate;
 
 use std::sync::Arc;
 
-use anyhow::Context as _;
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::NoServerSessionStorage;
 use rustls::{ServerConfig, SupportedCipherSuite};
@@ -17,7 +16,7 @@ pub(crate) use self::server_certificate::ServerCertificate;
 /// The configuration of all listeners. `protocols` are the ALPN ids that may be chosen; a client that offers none
 /// is served all the same.
 pub(crate) fn server_config(
-    certificate: &ServerCertificate,
+    certificate: &Arc<ServerCertificate>,
     protocols: &[&[u8]],
 ) -> anyhow::Result<Arc<ServerConfig>> {
     let provider =
@@ -26,8 +25,7 @@ pub(crate) fn server_config(
     let mut config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])?
         .with_client_cert_verifier(verifier)
-        .with_single_cert(certificate.chain()?, certificate.key()?)
-        .context("the server certificate and its key do not fit")?;
+        .with_cert_resolver(certificate.clone());
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
     // Each connection proves its identity anew: a resumed one would carry a certificate that was judged long ago,
     // and tickets cost every device memory here for what few of them use.

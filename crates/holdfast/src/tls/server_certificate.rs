@@ -3,13 +3,17 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use anyhow::Context as _;
 use jiff::{Timestamp, ToSpan as _};
+use posture::facts::ServerCertificateFacts;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
     KeyPair, KeyUsagePurpose, SanType,
 };
+use rustls::server::{ClientHello, ResolvesServerCert};
+use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
@@ -23,12 +27,28 @@ const SERVER_DAYS: i32 = 390;
 /// A server certificate with less than this left is replaced at start.
 const RENEWAL_DAYS: i64 = 30;
 
-/// The files of the server's certificate in a data directory.
+/// The server's certificate: its files in a data directory, and what handshakes present of them.
 pub(crate) struct ServerCertificate {
     certificate: PathBuf,
     key: PathBuf,
+    authority_key: PathBuf,
     /// The authority that clients must trust.
     pub(crate) authority: PathBuf,
+    names: Vec<String>,
+    presented: RwLock<Option<Arc<CertifiedKey>>>,
+    renewal_error: Mutex<Option<String>>,
+}
+
+impl std::fmt::Debug for ServerCertificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ServerCertificate").field("names", &self.names).finish_non_exhaustive()
+    }
+}
+
+impl ResolvesServerCert for ServerCertificate {
+    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        self.presented.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl ServerCertificate {
@@ -39,19 +59,54 @@ impl ServerCertificate {
             certificate: directory.join("server.pem"),
             key: directory.join("server.key"),
             authority: directory.join("ca.pem"),
+            authority_key: directory.join("ca.key"),
+            names: names.to_vec(),
+            presented: RwLock::default(),
+            renewal_error: Mutex::default(),
         };
-        let authority_key = directory.join("ca.key");
         if !this.authority.exists() {
-            this.make_authority(&authority_key, now)?;
+            this.make_authority(now)?;
         }
         if !this.certificate.exists() || !this.serves(names, now)? {
-            this.issue(&authority_key, names, now)?;
+            this.issue(now)?;
         }
+        this.load()?;
         Ok(this)
     }
 
+    /// Issues a new certificate, which the next handshake presents.
+    pub(crate) fn renew(&self, now: Timestamp) -> anyhow::Result<()> {
+        let renewed = self.issue(now).and_then(|()| self.load());
+        let mut renewal_error = self.renewal_error.lock().unwrap_or_else(PoisonError::into_inner);
+        *renewal_error = renewed.as_ref().err().map(|error| format!("{error:#}"));
+        renewed
+    }
+
+    /// Presents what the files hold from the next handshake on.
+    pub(crate) fn load(&self) -> anyhow::Result<()> {
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let key = CertifiedKey::from_der(self.chain()?, self.key()?, &provider)
+            .context("the server certificate and its key do not fit")?;
+        *self.presented.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(key));
+        Ok(())
+    }
+
+    /// What the guard asks of it.
+    pub(crate) fn facts(&self) -> ServerCertificateFacts {
+        let presented = self.presented.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let leaf = presented.as_ref().and_then(|key| key.cert.first());
+        let ends = leaf
+            .and_then(|leaf| X509Certificate::from_der(leaf).ok())
+            .map(|(_, certificate)| certificate.validity().not_after.timestamp());
+        ServerCertificateFacts {
+            not_after: ends.and_then(|ends| Timestamp::from_second(ends).ok()).unwrap_or(Timestamp::MIN),
+            thumbprint: leaf.map(|leaf| hub::certificate::sha256(leaf)).unwrap_or_default(),
+            renewal_error: self.renewal_error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
+
     /// The chain to present.
-    pub(crate) fn chain(&self) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    fn chain(&self) -> anyhow::Result<Vec<CertificateDer<'static>>> {
         let failed = || format!("could not read {}", self.certificate.display());
         CertificateDer::pem_file_iter(&self.certificate)
             .with_context(failed)?
@@ -60,12 +115,12 @@ impl ServerCertificate {
     }
 
     /// The key of the first certificate of the chain.
-    pub(crate) fn key(&self) -> anyhow::Result<PrivateKeyDer<'static>> {
+    fn key(&self) -> anyhow::Result<PrivateKeyDer<'static>> {
         PrivateKeyDer::from_pem_file(&self.key)
             .with_context(|| format!("could not read {}", self.key.display()))
     }
 
-    fn make_authority(&self, key_path: &Path, now: Timestamp) -> anyhow::Result<()> {
+    fn make_authority(&self, now: Timestamp) -> anyhow::Result<()> {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(Vec::new())?;
         let serial = u64::try_from(now.as_millisecond()).unwrap_or_default();
@@ -74,15 +129,16 @@ impl ServerCertificate {
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         set_validity(&mut params, now, AUTHORITY_DAYS);
         let certificate = params.self_signed(&key)?;
-        create_private(key_path, key.serialize_pem().as_bytes())?;
+        create_private(&self.authority_key, key.serialize_pem().as_bytes())?;
         create_public(&self.authority, certificate.pem().as_bytes())
     }
 
-    fn issue(&self, authority_key: &Path, names: &[String], now: Timestamp) -> anyhow::Result<()> {
+    fn issue(&self, now: Timestamp) -> anyhow::Result<()> {
+        let names = &self.names;
         let authority = std::fs::read_to_string(&self.authority)
             .with_context(|| format!("could not read {}", self.authority.display()))?;
-        let authority_key = KeyPair::from_pem(&read_private(authority_key)?)
-            .with_context(|| format!("{} is no private key", authority_key.display()))?;
+        let authority_key = KeyPair::from_pem(&read_private(&self.authority_key)?)
+            .with_context(|| format!("{} is no private key", self.authority_key.display()))?;
         let issuer = Issuer::from_ca_cert_pem(&authority, authority_key)?;
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(Vec::new())?;

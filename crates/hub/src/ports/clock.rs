@@ -20,4 +20,8 @@ pub trait Random: Send + Sync {
 pub trait Recorder: Send + Sync {
     /// Takes one. When too many come it counts what it drops, and records the count.
     fn record(&self, decision: Decision);
+
+    /// Takes one that is too ordinary for the log, such as a message over HTTPS that was let in, but tells who is
+    /// active. When too many come they are dropped.
+    fn observe(&self, decision: Decision);
 }

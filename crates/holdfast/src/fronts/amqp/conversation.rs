@@ -384,7 +384,7 @@ impl<S: Stream> Conversation<S> {
         let hub = self.front.hub.clone();
         let admitted = match password.starts_with("SharedAccessSignature") {
             true => hub.admit_reader(password, &mut facts).await,
-            false => hub.admit_reader_by_key(policy, password).await,
+            false => hub.admit_reader_by_key(policy, password, &mut facts).await,
         };
         match admitted {
             Ok(grant) => {

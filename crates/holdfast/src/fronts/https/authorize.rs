@@ -2,7 +2,7 @@
 
 use hub::access::Operation;
 use hub::authenticate::{Grant, ServiceGrant};
-use hub::decision::{Act, Facts, cut};
+use hub::decision::{Act, Decision, Facts, cut};
 use hub::error::HubError;
 use hub::hub::{Credential, Hub, NotAdmitted};
 use hub::identity::Identity;
@@ -49,7 +49,13 @@ pub(super) async fn device(
     let admitted = hub.admit(identity, credential, &mut facts).await;
     let by_policy = facts.token.as_ref().is_some_and(|token| token.skn.is_some());
     // A message that is let in is counted, not recorded.
-    if admitted.is_err() {
+    if admitted.is_ok() {
+        let mut seen = Decision::new(hub.now(), Act::Operation { name: "send telemetry".to_owned() });
+        seen.identity = Some(identity.to_string());
+        seen.origin = visitor.origin.clone();
+        seen.facts = facts;
+        hub.recorder.observe(seen);
+    } else {
         let act = Act::Operation { name: "send telemetry".to_owned() };
         record(hub, visitor, act, Some(identity.to_string()), facts, &admitted);
     }

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 
 use super::HttpsFront;
 use super::answer::{Answer, json_body, no_content};
+use super::posture;
 use super::request::{self, Asked};
 use crate::listen::Visitor;
 
@@ -46,6 +47,8 @@ pub(super) async fn dispatch(
             "partitions": hub.partition_count(),
             "tls": ["1.2", "1.3"],
         }))),
+        (_, ["v1", "posture", rest @ ..]) => posture::dispatch(front, asked, rest, body, &by).await,
+        ("GET", ["v1", "export"]) => Ok(ok(&hub.export().await?)),
         ("GET", ["v1", "settings"]) => Ok(ok(&json!(hub.hub_settings().await?))),
         ("PUT", ["v1", "settings"]) => {
             let settings = serde_json::from_value(request::json(body, BODY_BYTES_MAX).await?)

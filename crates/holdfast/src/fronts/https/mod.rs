@@ -8,6 +8,7 @@ mod answer;
 mod authorize;
 mod case_tap;
 mod management;
+mod posture;
 mod registry;
 mod request;
 mod route;
@@ -28,6 +29,7 @@ use tokio_rustls::server::TlsStream;
 use self::case_tap::CaseTap;
 use crate::drain::Drain;
 use crate::fronts::amqp::AmqpFront;
+use crate::guard::Guard;
 use crate::listen::{Front, Visitor};
 use crate::management::Management;
 use crate::recorder::QueueRecorder;
@@ -43,6 +45,8 @@ pub(crate) struct HttpsFront {
     pub(crate) management: Arc<Management>,
     /// The way of decisions, to settle before they are read.
     pub(crate) recorder: Arc<QueueRecorder>,
+    /// The posture engine.
+    pub(crate) guard: Arc<Guard>,
     /// AMQP, for its WebSockets.
     pub(crate) amqp: Arc<AmqpFront>,
     /// Ends kept connections when the hub stops.

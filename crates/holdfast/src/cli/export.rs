@@ -1,0 +1,34 @@
+//! `holdfast export`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+
+use super::target::{Request, TargetArgs};
+
+/// Print the whole state of the hub as JSON, keys as fingerprints: to compare before and after, or to keep beside a
+/// backup.
+#[derive(clap::Args)]
+#[command(after_help = "Example:
+  holdfast export --out before.json")]
+pub(crate) struct ExportArgs {
+    /// Write it here instead of to the terminal.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    target: TargetArgs,
+}
+
+/// Exports.
+pub(super) fn run(args: ExportArgs) -> anyhow::Result<ExitCode> {
+    let export = args.target.open()?.management(Request::new("GET", "/holdfast/v1/export"))?;
+    let text = format!("{export:#}\n");
+    match args.out {
+        Some(file) => {
+            std::fs::write(&file, text).with_context(|| format!("could not write {}", file.display()))?
+        }
+        None => print!("{text}"),
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,374 @@
+//! `holdfast posture`.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use clap::Subcommand;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
+
+use super::Common;
+use super::output::{Format, list, one};
+use super::target::{Request, Target, encoded};
+
+const PATH: &str = "/holdfast/v1/posture";
+
+/// `holdfast posture`.
+#[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+#[command(after_help = "Examples:
+  holdfast posture                                     the score and what is wrong
+  holdfast posture fix 3fa9c1d2e0 --dry-run            what a fix would change
+  holdfast posture fix 3fa9c1d2e0                      fix it
+  holdfast posture undo 77ab01ff23                     take a fix back
+  holdfast posture waive 3fa9c1d2e0 --owner anna --reason 'a test rig' --days 30
+
+Exit code of `holdfast posture`: 0 when nothing is open, 1 otherwise.")]
+pub(crate) struct PostureArgs {
+    #[command(subcommand)]
+    command: Option<PostureCommand>,
+    /// Show closed findings and what each check counted too.
+    #[arg(long)]
+    all: bool,
+    #[command(flatten)]
+    common: Common,
+}
+
+#[derive(Subcommand)]
+enum PostureCommand {
+    /// Show a finding with its evidence.
+    Show {
+        /// Its id.
+        id: String,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Fix a finding. On a terminal it asks before it cuts anybody off.
+    Fix {
+        /// The id of the finding.
+        id: String,
+        /// Print the exact change and make none.
+        #[arg(long)]
+        dry_run: bool,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Take a fix back: everything is as it was before.
+    Undo {
+        /// The id of the fix.
+        id: String,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// List the fixes that were made.
+    Fixes {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Take the risk of a finding for a time; it does not count until then.
+    Waive {
+        /// The id of the finding.
+        id: String,
+        /// Who answers for it.
+        #[arg(long)]
+        owner: String,
+        /// Why.
+        #[arg(long)]
+        reason: String,
+        /// Until when: 2027-01-31 or 2027-01-31T12:00:00Z.
+        #[arg(long, value_name = "DATE", required_unless_present = "days")]
+        until: Option<String>,
+        /// For how many days from now.
+        #[arg(long, value_name = "N", conflicts_with = "until")]
+        days: Option<u16>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// End a waiver before its time.
+    EndWaiver {
+        /// The id of the finding.
+        id: String,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// List what is checked, or explain one check: threat, remedy, what it covers.
+    Checks {
+        /// The id of a check.
+        check: Option<String>,
+        #[command(flatten)]
+        common: Common,
+    },
+}
+
+/// Runs a command about the posture.
+pub(super) fn run(args: PostureArgs) -> anyhow::Result<ExitCode> {
+    match args.command {
+        None => return overview(&args.common, args.all),
+        Some(PostureCommand::Show { id, common }) => {
+            let finding = common.target.open()?.management(Request::new("GET", finding_path(&id)))?;
+            show(&common, &finding);
+        }
+        Some(PostureCommand::Fix { id, dry_run, yes, common }) => return fix(&id, dry_run, yes, &common),
+        Some(PostureCommand::Undo { id, common }) => {
+            let path = format!("{PATH}/fixes/{}/undo", encoded(&id));
+            let undone = common.target.open()?.management(Request::new("POST", path))?;
+            match common.output {
+                Format::Table => {
+                    println!("The fix {id} of {} is undone.", text(&undone, "check"));
+                    println!("{}", score_line(&undone));
+                }
+                _ => println!("{undone:#}"),
+            }
+        }
+        Some(PostureCommand::Fixes { common }) => {
+            let fixes = common.target.open()?.management(Request::new("GET", format!("{PATH}/fixes")))?;
+            let fixes: Vec<Value> = fixes.as_array().cloned().unwrap_or_default();
+            let columns = [
+                ("FIX", "/id"),
+                ("FINDING", "/finding"),
+                ("CHECK", "/check"),
+                ("TIME", "/time"),
+                ("BY", "/actor"),
+                ("UNDONE", "/undone"),
+            ];
+            list(common.output, &fixes, &columns);
+        }
+        Some(PostureCommand::Waive { id, owner, reason, until, days, common }) => {
+            let until = end_of_waiver(until.as_deref(), days)?;
+            let waiver = json!({ "owner": owner, "reason": reason, "until": until });
+            let path = format!("{}/waiver", finding_path(&id));
+            let finding = common.target.open()?.management(Request::new("PUT", path).with(waiver))?;
+            show(&common, &finding);
+        }
+        Some(PostureCommand::EndWaiver { id, common }) => {
+            let path = format!("{}/waiver", finding_path(&id));
+            let finding = common.target.open()?.management(Request::new("DELETE", path))?;
+            show(&common, &finding);
+        }
+        Some(PostureCommand::Checks { check, common }) => checks(check.as_deref(), &common)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn overview(common: &Common, all: bool) -> anyhow::Result<ExitCode> {
+    let report = common.target.open()?.management(Request::new("GET", PATH))?;
+    let findings = members(&report, "findings");
+    let open = findings.iter().filter(|finding| finding["state"] == "open").count();
+    match common.output {
+        Format::Json => println!("{report:#}"),
+        Format::Jsonl => findings.iter().for_each(|finding| println!("{finding}")),
+        Format::Table => {
+            println!("{}", score_line(&report));
+            println!();
+            match findings.as_slice() {
+                [] => println!("Nothing is wrong that the checks can see."),
+                findings => print_findings(findings),
+            }
+            if all {
+                print_more(&report);
+            }
+        }
+    }
+    Ok(if open == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn print_findings(findings: &[Value]) {
+    for finding in findings {
+        let waived = if finding["state"] == "waived" { "  (waived)" } else { "" };
+        println!(
+            "{:<8}  {}  {}{waived}",
+            text(finding, "severity").to_uppercase(),
+            text(finding, "id"),
+            text(finding, "check")
+        );
+        println!("          {}", text(finding, "summary"));
+        match finding["fix"]["command"].as_str() {
+            Some(command) => println!("          fix: {command} --dry-run"),
+            None => println!("          {}", finding["fix"]["advice"].as_str().unwrap_or_default()),
+        }
+    }
+}
+
+fn print_more(report: &Value) {
+    let closed = members(report, "closed");
+    if !closed.is_empty() {
+        println!("\nClosed:");
+        for finding in &closed {
+            println!(
+                "          {}  {}  {}",
+                text(finding, "id"),
+                text(finding, "check"),
+                text(finding, "summary")
+            );
+        }
+    }
+    println!();
+    let columns = [
+        ("CHECK", "/check"),
+        ("SEVERITY", "/severity"),
+        ("HEALTHY", "/healthy"),
+        ("UNHEALTHY", "/unhealthy"),
+        ("UNKNOWN", "/unknown"),
+        ("N/A", "/notApplicable"),
+    ];
+    list(Format::Table, &members(report, "checks"), &columns);
+}
+
+fn show(common: &Common, finding: &Value) {
+    const LINES: &[(&str, &str)] = &[
+        ("Finding", "/id"),
+        ("Check", "/check"),
+        ("Title", "/title"),
+        ("Severity", "/severity"),
+        ("State", "/state"),
+        ("Resource", "/resource"),
+        ("What", "/summary"),
+        ("What to do", "/fix/advice"),
+        ("Fix", "/fix/command"),
+        ("First seen", "/firstSeen"),
+        ("Opened", "/opened"),
+        ("Closed", "/closed"),
+        ("Waived by", "/waiver/owner"),
+        ("Because", "/waiver/reason"),
+        ("Until", "/waiver/until"),
+    ];
+    one(common.output, finding, LINES);
+    if matches!(common.output, Format::Table) {
+        println!("Evidence\n{:#}", finding["evidence"]);
+    }
+}
+
+fn fix(id: &str, dry_run: bool, yes: bool, common: &Common) -> anyhow::Result<ExitCode> {
+    let target = common.target.open()?;
+    let path = format!("{}/fix", finding_path(id));
+    let interactive = std::io::stdin().is_terminal() && matches!(common.output, Format::Table);
+    if dry_run || (interactive && !yes) {
+        let proposal = target.management(Request::new("POST", format!("{path}?dryRun=true")))?;
+        print_changes(common, &proposal);
+        if dry_run {
+            if matches!(common.output, Format::Table) {
+                println!("Nothing was changed. To do it: holdfast posture fix {id}");
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
+        if !members(&proposal, "cutsOff").is_empty() && !confirmed()? {
+            println!("Nothing was changed.");
+            return Ok(ExitCode::FAILURE);
+        }
+    }
+    let fixed = target.management(Request::new("POST", path))?;
+    if !matches!(common.output, Format::Table) {
+        println!("{fixed:#}");
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !interactive || yes {
+        print_changes(common, &fixed);
+    }
+    println!("Done. {}", score_line(&fixed));
+    for next in members(&fixed, "next") {
+        println!("  next   {}", next.as_str().unwrap_or_default());
+    }
+    println!("  undo   {}", text(&fixed, "undo"));
+    print_new_connection_string(&target, &fixed);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A policy that a fix made is of no use without its key: it is printed here, once.
+fn print_new_connection_string(target: &Target, fixed: &Value) {
+    let made = members(fixed, "changes").into_iter().find_map(|change| {
+        let made = text(&change, "change").starts_with("is created");
+        made.then(|| text(&change, "target").strip_prefix("policy ").map(str::to_owned))?
+    });
+    let Some(policy) = made else { return };
+    let path = format!("/holdfast/v1/policies/{}", encoded(&policy));
+    if let Ok(policy) = target.management(Request::new("GET", path)) {
+        let (name, key) = (text(&policy, "name"), text(&policy, "primaryKey"));
+        println!("  string HostName={};SharedAccessKeyName={name};SharedAccessKey={key}", target.host);
+    }
+}
+
+fn print_changes(common: &Common, proposal: &Value) {
+    if !matches!(common.output, Format::Table) {
+        println!("{proposal:#}");
+        return;
+    }
+    for change in members(proposal, "changes") {
+        println!("  {}: {}", text(&change, "target"), text(&change, "change"));
+    }
+    let cut: Vec<Value> = members(proposal, "cutsOff");
+    if !cut.is_empty() {
+        let names: Vec<&str> = cut.iter().filter_map(Value::as_str).collect();
+        println!("  cut off until it has what it needs: {}", names.join(", "));
+    }
+}
+
+fn confirmed() -> anyhow::Result<bool> {
+    print!("Go on? [y/N] ");
+    std::io::stdout().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).context("no answer could be read")?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+fn checks(check: Option<&str>, common: &Common) -> anyhow::Result<()> {
+    let checks = common.target.open()?.management(Request::new("GET", format!("{PATH}/checks")))?;
+    let checks: Vec<Value> = checks.as_array().cloned().unwrap_or_default();
+    let Some(wanted) = check else {
+        list(common.output, &checks, &[("CHECK", "/id"), ("SEVERITY", "/severity"), ("TITLE", "/title")]);
+        return Ok(());
+    };
+    let Some(found) = checks.iter().find(|check| check["id"] == wanted) else {
+        bail!("there is no check `{wanted}`; `holdfast posture checks` lists them");
+    };
+    let mut found = found.clone();
+    if let (Format::Table, Some(covers)) = (common.output, found["covers"].as_array()) {
+        let covers: Vec<&str> = covers.iter().filter_map(Value::as_str).collect();
+        found["covers"] = json!(covers.join(", "));
+    }
+    const LINES: &[(&str, &str)] = &[
+        ("Check", "/id"),
+        ("Title", "/title"),
+        ("Kind", "/kind"),
+        ("Severity", "/severity"),
+        ("Threat", "/threat"),
+        ("Remedy", "/remedy"),
+        ("Covers", "/covers"),
+    ];
+    one(common.output, &found, LINES);
+    Ok(())
+}
+
+fn end_of_waiver(until: Option<&str>, days: Option<u16>) -> anyhow::Result<Timestamp> {
+    if let Some(days) = days {
+        return Ok(Timestamp::now() + SignedDuration::from_hours(i64::from(days) * 24));
+    }
+    let text = until.context("--until or --days")?;
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Ok(time);
+    }
+    let date: jiff::civil::Date =
+        text.parse().with_context(|| format!("`{text}` is no date: 2027-01-31 or 2027-01-31T12:00:00Z"))?;
+    Ok(date.at(23, 59, 59, 0).to_zoned(jiff::tz::TimeZone::UTC)?.timestamp())
+}
+
+fn score_line(value: &Value) -> String {
+    let score = value["score"].as_f64().unwrap_or_default();
+    let coverage = value["coverage"].as_f64().unwrap_or_default() * 100.0;
+    format!("Score {score:.1} of 100, with {coverage:.0} % of what the checks concern known.")
+}
+
+fn finding_path(id: &str) -> String {
+    format!("{PATH}/findings/{}", encoded(id))
+}
+
+fn text<'a>(value: &'a Value, member: &str) -> &'a str {
+    value[member].as_str().unwrap_or_default()
+}
+
+fn members(value: &Value, member: &str) -> Vec<Value> {
+    value[member].as_array().cloned().unwrap_or_default()
+}

@@ -1,0 +1,182 @@
+//! Gathers the facts of a look: walks devices, modules and their use side by side, in the order of their ids.
+
+use std::collections::VecDeque;
+
+use hub::activity::{Activity, PolicyUse};
+use hub::authenticate::{key_place, open_key, policy_place};
+use hub::hub::Hub;
+use hub::identity::Identity;
+use hub::ports::registry::StoreError;
+use hub::record::{Authentication, Authority, Device, Key, Kind, Module, Record, SealedKey, Status};
+use hub::sas::key_bytes;
+use hub::settings::HubSettings;
+use posture::Sweep;
+use posture::facts::{Credential, KeyFacts, PolicyFacts, SLOTS, Subject};
+use posture::key::{published, weakness};
+
+/// Records that are read at once.
+const PAGE: usize = 500;
+
+/// Shows every identity to the checks.
+pub(super) async fn identities(
+    hub: &Hub,
+    settings: &HubSettings,
+    sweep: &mut Sweep,
+) -> Result<(), StoreError> {
+    let mut devices = Cursor::new(hub, Kind::Device);
+    let mut modules = Cursor::new(hub, Kind::Module);
+    let mut uses = Cursor::new(hub, Kind::Activity);
+    while let Some((_, record)) = devices.next().await? {
+        let Record::Device(device) = record else { continue };
+        let identity = Identity::device(device.id.clone());
+        let used = activity_of(&mut uses, &identity).await?;
+        show(hub, settings, sweep, &identity, &Registered::Device(&device), device.status, used.as_ref());
+        while let Some((Key::Module(owner, _), _)) = modules.peek().await? {
+            if *owner > device.id {
+                break;
+            }
+            let Some((_, Record::Module(module))) = modules.next().await? else { continue };
+            if module.device != device.id {
+                continue;
+            }
+            let identity = Identity::module(device.id.clone(), module.id.clone());
+            let used = activity_of(&mut uses, &identity).await?;
+            show(hub, settings, sweep, &identity, &Registered::Module(&module), device.status, used.as_ref());
+        }
+        // Other work of this thread, which is little, may go first.
+        tokio::task::yield_now().await;
+    }
+    Ok(())
+}
+
+enum Registered<'a> {
+    Device(&'a Device),
+    Module(&'a Module),
+}
+
+fn show(
+    hub: &Hub,
+    settings: &HubSettings,
+    sweep: &mut Sweep,
+    identity: &Identity,
+    registered: &Registered<'_>,
+    status: Status,
+    activity: Option<&Activity>,
+) {
+    let (created, authentication) = match registered {
+        Registered::Device(device) => (device.created, &device.authentication),
+        Registered::Module(module) => (module.created, &module.authentication),
+    };
+    let name = identity.to_string();
+    let credential = match authentication {
+        Authentication::Sas { primary, secondary } => {
+            Credential::Keys(key_facts(hub, &key_place(identity), &name, [primary, secondary]))
+        }
+        Authentication::SelfSigned { primary, secondary } => {
+            Credential::Thumbprints([primary.as_ref(), secondary.as_ref()])
+        }
+        Authentication::CertificateAuthority => Credential::Authority,
+        Authentication::None => Credential::None,
+    };
+    sweep.identity(&Subject {
+        name: &name,
+        status,
+        created,
+        credential,
+        activity,
+        connected: hub.bus.holder(identity).is_some(),
+        settings,
+    });
+}
+
+/// What is found out about two keys; the keys themselves are gone when this returns.
+fn key_facts(hub: &Hub, place: &str, name: &str, keys: [&SealedKey; 2]) -> [KeyFacts; 2] {
+    let mut slots = SLOTS.into_iter();
+    keys.map(|key| {
+        let text = slots.next().and_then(|slot| open_key(key, place, slot, &*hub.secrets));
+        let bytes = text.and_then(|text| key_bytes(&text).map(zeroize::Zeroizing::new));
+        KeyFacts {
+            fingerprint: key.fingerprint.clone(),
+            length: bytes.as_ref().map_or(0, |bytes| bytes.len()),
+            weakness: bytes.as_ref().and_then(|bytes| weakness(bytes, name)),
+            published: bytes.as_ref().and_then(|bytes| published(bytes)),
+            set: key.set,
+        }
+    })
+}
+
+/// The policies with their keys and their use.
+pub(super) async fn policies(hub: &Hub) -> Result<Vec<PolicyFacts>, StoreError> {
+    let mut facts = Vec::new();
+    for (_, stored) in hub.registry.list(Kind::Policy, None, PAGE).await? {
+        let Record::Policy(policy) = stored.record else { continue };
+        let used = match hub.registry.load(Key::PolicyUse(policy.name.clone())).await?.map(|s| s.record) {
+            Some(Record::PolicyUse(used)) => used,
+            _ => PolicyUse::default(),
+        };
+        let place = policy_place(&policy.name);
+        let keys = key_facts(hub, &place, policy.name.as_str(), [&policy.primary, &policy.secondary]);
+        facts.push(PolicyFacts { policy, keys, used });
+    }
+    Ok(facts)
+}
+
+/// The certificate authorities of devices.
+pub(super) async fn authorities(hub: &Hub) -> Result<Vec<Authority>, StoreError> {
+    let stored = hub.registry.list(Kind::Authority, None, PAGE).await?;
+    Ok(stored
+        .into_iter()
+        .filter_map(|(_, stored)| match stored.record {
+            Record::Authority(authority) => Some(authority),
+            _ => None,
+        })
+        .collect())
+}
+
+/// The use of an identity; those before it, which are of identities that are gone, are passed over.
+async fn activity_of(uses: &mut Cursor<'_>, identity: &Identity) -> Result<Option<Activity>, StoreError> {
+    let wanted = Key::Activity(identity.clone()).parts();
+    while let Some((key, _)) = uses.peek().await? {
+        let parts = key.parts();
+        if parts > wanted {
+            return Ok(None);
+        }
+        let found = parts == wanted;
+        if let Some((_, Record::Activity(activity))) = uses.next().await?
+            && found
+        {
+            return Ok(Some(activity));
+        }
+    }
+    Ok(None)
+}
+
+/// Walks the records of a kind in the order of their keys.
+struct Cursor<'a> {
+    hub: &'a Hub,
+    kind: Kind,
+    page: VecDeque<(Key, Record)>,
+    after: Option<Key>,
+    ended: bool,
+}
+
+impl<'a> Cursor<'a> {
+    fn new(hub: &'a Hub, kind: Kind) -> Self {
+        Self { hub, kind, page: VecDeque::new(), after: None, ended: false }
+    }
+
+    async fn peek(&mut self) -> Result<Option<&(Key, Record)>, StoreError> {
+        if self.page.is_empty() && !self.ended {
+            let page = self.hub.registry.list(self.kind, self.after.take(), PAGE).await?;
+            self.ended = page.len() < PAGE;
+            self.after = page.last().map(|(key, _)| key.clone());
+            self.page = page.into_iter().map(|(key, stored)| (key, stored.record)).collect();
+        }
+        Ok(self.page.front())
+    }
+
+    async fn next(&mut self) -> Result<Option<(Key, Record)>, StoreError> {
+        self.peek().await?;
+        Ok(self.page.pop_front())
+    }
+}

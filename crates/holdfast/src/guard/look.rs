@@ -1,0 +1,119 @@
+//! One look at the fleet, from the facts to the findings that are written down.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Instant;
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use hub::finding::Finding;
+use hub::findings::Turn;
+use hub::ports::registry::StoreError;
+use posture::events::Events;
+use posture::facts::HubFacts;
+use posture::ledger::{Entry, entries};
+use posture::score::score;
+use posture::{Outcome, Sweep};
+
+use super::{Guard, Report, gather, usage};
+
+/// Findings that are written at a time; they share the syncs of the registry.
+const WRITES_AT_ONCE: usize = 32;
+
+impl Guard {
+    /// Looks at the whole fleet, writes down what opened and closed, and keeps the report.
+    pub(super) async fn look(&self) -> Result<Arc<Report>, StoreError> {
+        let _one_at_a_time = self.looking.lock().await;
+        let (begun, time) = (Instant::now(), self.hub.now());
+        let seen = {
+            let mut observed = self.observed();
+            observed.news = false;
+            observed.events.prune(time);
+            std::mem::take(&mut observed.usage)
+        };
+        if let Err((unwritten, error)) = usage::write(&self.hub, seen).await {
+            tracing::warn!(%error, "who was used for what could not be written down; it is tried again");
+            let mut observed = self.observed();
+            // What was seen since is newer.
+            for (identity, used) in unwritten.identities {
+                observed.usage.identities.entry(identity).or_insert(used);
+            }
+            for (policy, used) in unwritten.policies {
+                let newer = observed.usage.policies.remove(&policy).unwrap_or_default();
+                let mut merged = used;
+                merged.merge(newer);
+                observed.usage.policies.insert(policy, merged);
+            }
+            observed.news = true;
+        }
+        let known = self.hub.findings().await?;
+        let outcome = self.judge(&known).await?;
+        let tallies = outcome.tallies;
+        let entries = entries(&known, outcome.found, time);
+        let findings = self.write(known, entries).await;
+        let report = Arc::new(Report {
+            time,
+            took: begun.elapsed(),
+            score: score(&tallies, &findings, time),
+            tallies,
+            findings,
+        });
+        *self.latest.lock().unwrap_or_else(PoisonError::into_inner) = Some(report.clone());
+        Ok(report)
+    }
+
+    async fn judge(&self, known: &[Finding]) -> Result<Outcome, StoreError> {
+        let settings = self.hub.hub_settings().await?;
+        let mut sweep = Sweep::new(self.hub.now(), known);
+        gather::identities(&self.hub, &settings, &mut sweep).await?;
+        let (policies, authorities) =
+            (gather::policies(&self.hub).await?, gather::authorities(&self.hub).await?);
+        let (certificate, files) = (self.certificate.facts(), self.place.files());
+        let observed = self.observed();
+        let events: &Events = &observed.events;
+        Ok(sweep.finish(&HubFacts {
+            policies: &policies,
+            authorities: &authorities,
+            settings: &settings,
+            server_certificate: &certificate,
+            files: &files,
+            configured_secrets: &self.configured_secrets,
+            events,
+        }))
+    }
+
+    /// Writes what became of the findings, and gives all of them as they are now.
+    async fn write(&self, known: Vec<Finding>, entries: Vec<Entry>) -> Vec<Finding> {
+        let mut findings: std::collections::BTreeMap<String, Finding> =
+            known.into_iter().map(|finding| (finding.id.clone(), finding)).collect();
+        let turns = entries.into_iter().filter_map(|entry| {
+            Some(match entry {
+                Entry::Opened(finding) => (finding, Turn::Opened),
+                Entry::Changed(finding) => (finding, Turn::Changed),
+                Entry::Closed(finding) => (finding, Turn::Closed),
+                Entry::Forgotten(id) => (findings.get(&id)?.clone(), Turn::Forgotten),
+            })
+        });
+        let turns: Vec<(Finding, Turn)> = turns.collect();
+        let mut written = stream::iter(turns)
+            .map(|(finding, turn)| async move {
+                let outcome = self.hub.turn_finding(finding.clone(), turn).await;
+                (finding, turn, outcome)
+            })
+            .buffer_unordered(WRITES_AT_ONCE);
+        while let Some((finding, turn, outcome)) = written.next().await {
+            match outcome {
+                Ok(()) if turn == Turn::Forgotten => drop(findings.remove(&finding.id)),
+                Ok(()) => drop(findings.insert(finding.id.clone(), finding)),
+                // The next look tries again.
+                Err(error) => tracing::error!(%error, finding = finding.id, "a finding could not be written"),
+            }
+        }
+        let mut findings: Vec<Finding> = findings.into_values().collect();
+        findings.sort_by(|a, b| {
+            let open = |finding: &Finding| finding.closed.is_some();
+            let worst = b.severity.cmp(&a.severity).then_with(|| a.check.cmp(&b.check));
+            open(a).cmp(&open(b)).then(worst).then_with(|| a.resource.cmp(&b.resource))
+        });
+        findings
+    }
+}

@@ -1,0 +1,167 @@
+//! The posture engine at work: it listens to the decisions, looks at the fleet when something changed, keeps what it
+//! found, and carries fixes out. It runs on a thread of its own; nothing waits for it.
+
+mod fix;
+mod gather;
+mod look;
+mod place;
+mod usage;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use hub::decision::Decision;
+use hub::finding::Finding;
+use hub::hub::Hub;
+use jiff::Timestamp;
+use posture::Tally;
+use posture::events::Events;
+use posture::facts::ConfiguredSecret;
+use posture::score::Score;
+use posture::usage::Usage;
+use tokio::runtime::Handle;
+
+use crate::tls::ServerCertificate;
+
+pub(crate) use self::place::Place;
+
+/// The shortest time between two looks that nobody asked for.
+const LOOK_EVERY_MIN: Duration = Duration::from_secs(5);
+/// The longest: some findings come with time alone.
+const LOOK_EVERY_MAX: Duration = Duration::from_secs(45);
+/// A look that takes longer is made on schedule only.
+const QUICK_LOOK: Duration = Duration::from_secs(1);
+/// A look takes this share of one core at most.
+const LOOK_SHARE: u32 = 20;
+
+/// The guard of a hub.
+pub(crate) struct Guard {
+    hub: Arc<Hub>,
+    place: Place,
+    certificate: Arc<ServerCertificate>,
+    configured_secrets: Vec<ConfiguredSecret>,
+    observed: Mutex<Observed>,
+    latest: Mutex<Option<Arc<Report>>>,
+    /// One look at a time.
+    looking: tokio::sync::Mutex<()>,
+    stopping: AtomicBool,
+}
+
+/// What was seen since it was written down or forgotten.
+#[derive(Default)]
+struct Observed {
+    usage: Usage,
+    events: Events,
+    /// Whether anything happened since the last look began.
+    news: bool,
+}
+
+/// What a look gave.
+#[derive(Debug)]
+pub(crate) struct Report {
+    /// When it was begun.
+    pub(crate) time: Timestamp,
+    /// How long it took.
+    pub(crate) took: Duration,
+    /// How good the fleet is, and how much of it is known.
+    pub(crate) score: Score,
+    /// What each check counted.
+    pub(crate) tallies: Vec<Tally>,
+    /// All findings, open ones first, the worst first.
+    pub(crate) findings: Vec<Finding>,
+}
+
+impl Guard {
+    pub(crate) fn new(
+        hub: Arc<Hub>,
+        place: Place,
+        certificate: Arc<ServerCertificate>,
+        configured_secrets: Vec<ConfiguredSecret>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            hub,
+            place,
+            certificate,
+            configured_secrets,
+            observed: Mutex::default(),
+            latest: Mutex::default(),
+            looking: tokio::sync::Mutex::default(),
+            stopping: AtomicBool::new(false),
+        })
+    }
+
+    /// Takes a decision in. Called by the writer of decisions, after the one who asked has gone on.
+    pub(crate) fn observe(&self, decision: &Decision) {
+        let mut observed = self.observed();
+        observed.usage.observe(decision);
+        observed.events.observe(decision);
+        observed.news = true;
+    }
+
+    /// Says that a record changed.
+    pub(crate) fn changed(&self) {
+        self.observed().news = true;
+    }
+
+    /// Looks again and again, until the hub stops.
+    pub(crate) fn watch(self: &Arc<Self>) {
+        let guard = Arc::downgrade(self);
+        let runtime = Handle::current();
+        let watching = std::thread::Builder::new()
+            .name("posture".to_owned())
+            .spawn(move || runtime.clone().block_on(keep_looking(guard)));
+        if let Err(error) = watching {
+            tracing::error!(%error, "the posture engine does not run: no finding will be opened or closed");
+        }
+    }
+
+    /// Ends the looking and writes down what was seen. Returns once no look is under way.
+    pub(crate) async fn stop(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+        let _none_under_way = self.looking.lock().await;
+        let seen = std::mem::take(&mut self.observed().usage);
+        if let Err((_, error)) = usage::write(&self.hub, seen).await {
+            tracing::warn!(%error, "the last use of some identities was not written down");
+        }
+    }
+
+    /// What is known now: a new look, for files and certificates change without a word; of a fleet that takes long to
+    /// look at the last one.
+    pub(crate) async fn report(&self) -> Result<Arc<Report>, hub::error::HubError> {
+        match self.latest() {
+            Some(latest) if latest.took > QUICK_LOOK => Ok(latest),
+            _ => Ok(self.look().await?),
+        }
+    }
+
+    /// The last look, if there was one.
+    fn latest(&self) -> Option<Arc<Report>> {
+        self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn observed(&self) -> MutexGuard<'_, Observed> {
+        self.observed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+async fn keep_looking(guard: Weak<Guard>) {
+    let mut rest = LOOK_EVERY_MIN;
+    let mut last = Instant::now();
+    loop {
+        tokio::time::sleep(rest).await;
+        let Some(guard) = guard.upgrade() else { return };
+        if guard.stopping.load(Ordering::Relaxed) {
+            return;
+        }
+        if !guard.observed().news && last.elapsed() < LOOK_EVERY_MAX {
+            rest = LOOK_EVERY_MIN;
+            continue;
+        }
+        last = Instant::now();
+        if let Err(error) = guard.look().await {
+            tracing::error!(%error, "the posture of the fleet could not be judged");
+        }
+        rest = (last.elapsed() * LOOK_SHARE).clamp(LOOK_EVERY_MIN, LOOK_EVERY_MAX);
+    }
+}

@@ -1,0 +1,237 @@
+//! What happened lately, as far as detections need it: windows of minutes, bounded, built from the stream of decisions.
+//! They do not outlive the process; a finding that they opened does.
+
+use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
+use std::net::IpAddr;
+
+use hub::decision::{Act, Decision, Door};
+use hub::error::HubErrorCode;
+use hub::ports::bus::Ending;
+use hub::record::Slot;
+use hub::refusal::Refusal;
+use jiff::{SignedDuration, Timestamp};
+
+/// Sources and identities that are watched at once; when there are more, the new ones have to wait.
+const WATCHED_MAX: usize = 10_000;
+/// Happenings that are kept of each.
+const KEPT_MAX: usize = 64;
+/// The longest window of a detection that counts.
+const WINDOW: SignedDuration = SignedDuration::from_mins(10);
+
+/// What happened lately.
+#[derive(Debug, Default)]
+pub struct Events {
+    /// Connections that were taken over, by identity.
+    pub takeovers: HashMap<String, VecDeque<Takeover>>,
+    /// Refused credentials, by identity.
+    pub failures_of: HashMap<String, VecDeque<Timestamp>>,
+    /// Refused credentials, by address.
+    pub failures_from: HashMap<IpAddr, VecDeque<Timestamp>>,
+    /// Identities that were admitted after many refusals.
+    pub guessed: HashMap<String, Guessed>,
+    /// Tokens for an identity that the key of a policy signed without saying so.
+    pub leaks: HashMap<String, Leak>,
+    /// Clients that speak no TLS which the hub speaks.
+    pub legacy: HashMap<IpAddr, Legacy>,
+    /// Where each identity was admitted last, as far as that was lately.
+    admitted: HashMap<String, (Timestamp, Option<IpAddr>)>,
+}
+
+/// A connection that a newer one of the same identity ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Takeover {
+    /// When.
+    pub time: Timestamp,
+    /// From where the one that ended came.
+    pub old: Option<IpAddr>,
+    /// From where the newer one came.
+    pub new: Option<IpAddr>,
+}
+
+/// An identity that was admitted after many refusals.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Guessed {
+    /// When.
+    pub time: Timestamp,
+    /// From where.
+    pub address: Option<IpAddr>,
+    /// The refusals in the ten minutes before.
+    pub failures: usize,
+}
+
+/// A token that the key of a policy signed without saying so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leak {
+    /// When.
+    pub time: Timestamp,
+    /// From where.
+    pub address: Option<IpAddr>,
+    /// The SDK.
+    pub sdk: Option<String>,
+    /// The policy.
+    pub policy: String,
+    /// The slot of the key.
+    pub slot: Slot,
+}
+
+/// A client that speaks no TLS which the hub speaks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Legacy {
+    /// When last.
+    pub time: Timestamp,
+    /// How often.
+    pub count: u64,
+    /// What it offered, or what is missing.
+    pub offered: String,
+    /// The door it knocked at.
+    pub door: Option<Door>,
+}
+
+impl Events {
+    /// Takes one decision in.
+    pub fn observe(&mut self, decision: &Decision) {
+        let (time, address) = (decision.time, decision.origin.address);
+        match (&decision.act, &decision.refusal) {
+            (Act::Disconnect { reason }, _) if reason.starts_with(Ending::TakenOver.as_str()) => {
+                let Some(identity) = &decision.identity else { return };
+                let new = self.admitted.get(identity).and_then(|(_, address)| *address);
+                push(&mut self.takeovers, identity.clone(), Takeover { time, old: address, new });
+            }
+            (Act::Connect, None) => {
+                let Some(identity) = decision.identity.clone() else { return };
+                self.admit(identity, time, address);
+            }
+            (Act::Handshake, Some(Refusal::TlsVersion { offered })) => {
+                self.legacy(decision, format!("TLS {offered}"));
+            }
+            (Act::Handshake, Some(Refusal::TlsParameters { problem })) => {
+                self.legacy(decision, problem.clone());
+            }
+            (Act::Connect | Act::Token | Act::Operation { .. }, Some(refusal)) if is_failure(refusal) => {
+                if let Some(address) = address {
+                    push(&mut self.failures_from, address, time);
+                }
+                if let Some(identity) = &decision.identity {
+                    push(&mut self.failures_of, identity.clone(), time);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn admit(&mut self, identity: String, time: Timestamp, address: Option<IpAddr>) {
+        let failures = self.failures_of.get(&identity).map_or(0, |times| within(times.iter(), time, WINDOW));
+        if failures >= GUESSES_MIN && self.guessed.len() < WATCHED_MAX {
+            self.guessed.insert(identity.clone(), Guessed { time, address, failures });
+        }
+        // Only who is watched already, or could be taken over soon.
+        if self.admitted.len() < WATCHED_MAX || self.admitted.contains_key(&identity) {
+            self.admitted.insert(identity, (time, address));
+        }
+    }
+
+    fn legacy(&mut self, decision: &Decision, offered: String) {
+        let Some(address) = decision.origin.address else { return };
+        if self.legacy.len() >= WATCHED_MAX && !self.legacy.contains_key(&address) {
+            return;
+        }
+        let new = Legacy { time: decision.time, count: 0, offered, door: decision.origin.door };
+        let seen = self.legacy.entry(address).or_insert(new.clone());
+        *seen = Legacy { count: seen.count + 1, ..new };
+    }
+
+    /// Forgets what no detection asks for any more.
+    pub fn prune(&mut self, now: Timestamp) {
+        let recent = |time: Timestamp| now.duration_since(time) <= WINDOW;
+        self.takeovers.retain(|_, takeovers| takeovers.back().is_some_and(|last| recent(last.time)));
+        self.failures_of.retain(|_, times| times.back().is_some_and(|last| recent(*last)));
+        self.failures_from.retain(|_, times| times.back().is_some_and(|last| recent(*last)));
+        self.guessed.retain(|_, guessed| recent(guessed.time));
+        self.leaks.retain(|_, leak| recent(leak.time));
+        self.legacy.retain(|_, legacy| recent(legacy.time));
+        self.admitted.retain(|_, (time, _)| recent(*time));
+    }
+}
+
+/// Refusals of one identity after which being admitted is worth a look.
+pub const GUESSES_MIN: usize = 5;
+
+/// How many of the times are within a window before `now`.
+pub fn within<'a>(
+    times: impl Iterator<Item = &'a Timestamp>,
+    now: Timestamp,
+    window: SignedDuration,
+) -> usize {
+    times.filter(|time| now.duration_since(**time) <= window).count()
+}
+
+/// Whether a refusal is of who somebody says to be, rather than of what they do.
+fn is_failure(refusal: &Refusal) -> bool {
+    matches!(
+        refusal.code(),
+        HubErrorCode::IotHubUnauthorizedAccess | HubErrorCode::DeviceNotFound | HubErrorCode::ModuleNotFound
+    ) && !matches!(refusal, Refusal::UserName { .. } | Refusal::NoCredential)
+}
+
+fn push<K: Hash + Eq, T>(map: &mut HashMap<K, VecDeque<T>>, key: K, value: T) {
+    if map.len() >= WATCHED_MAX && !map.contains_key(&key) {
+        return;
+    }
+    let kept = map.entry(key).or_default();
+    if kept.len() == KEPT_MAX {
+        kept.pop_front();
+    }
+    kept.push_back(value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decision(seconds: i64, act: Act, refusal: Option<Refusal>) -> Decision {
+        let mut decision = Decision::new(Timestamp::from_second(seconds).expect("a time"), act);
+        decision.identity = Some("d1".to_owned());
+        decision.origin.address = Some(IpAddr::from([10, 0, 0, 1]));
+        decision.refusal = refusal;
+        decision
+    }
+
+    #[test]
+    fn a_success_after_many_failures_is_a_guess() {
+        let wrong = || Some(Refusal::WrongKey { holder: "device d1".to_owned() });
+        let mut events = Events::default();
+        (0..4).for_each(|n| events.observe(&decision(n, Act::Connect, wrong())));
+        events.observe(&decision(4, Act::Connect, None));
+        assert!(events.guessed.is_empty());
+        events.observe(&decision(5, Act::Connect, wrong()));
+        events.observe(&decision(6, Act::Connect, None));
+        assert_eq!(events.guessed["d1"].failures, 5);
+        events.prune(Timestamp::from_second(700).expect("a time"));
+        assert!(events.guessed.is_empty() && events.failures_of.is_empty());
+    }
+
+    #[test]
+    fn a_takeover_knows_both_addresses() {
+        let mut events = Events::default();
+        let mut newer = decision(1, Act::Connect, None);
+        newer.origin.address = Some(IpAddr::from([10, 0, 0, 2]));
+        events.observe(&newer);
+        let reason = Ending::TakenOver.as_str().to_owned();
+        events.observe(&decision(1, Act::Disconnect { reason }, None));
+        let takeover = &events.takeovers["d1"][0];
+        assert_eq!((takeover.old, takeover.new), (Some([10, 0, 0, 1].into()), Some([10, 0, 0, 2].into())));
+    }
+
+    #[test]
+    fn a_flood_from_many_addresses_is_bounded() {
+        let mut events = Events::default();
+        for number in 0..20_000_u32 {
+            let mut refused = decision(1, Act::Connect, Some(Refusal::WrongKey { holder: String::new() }));
+            refused.origin.address = Some(IpAddr::from(number.to_be_bytes()));
+            refused.identity = Some(format!("d{number}"));
+            events.observe(&refused);
+        }
+        assert_eq!((events.failures_from.len(), events.failures_of.len()), (WATCHED_MAX, WATCHED_MAX));
+    }
+}

@@ -1,0 +1,117 @@
+//! Whether a symmetric key can be guessed, or was published.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
+/// Decoded bytes below which a key is called weak, although Azure accepts 16.
+pub const BYTES_MIN: usize = 32;
+/// The least entropy of a key's bytes, in bits per byte. 32 random bytes have 4.9, 16 have 3.9.
+const ENTROPY_MIN: f64 = 3.5;
+
+/// Why a key can be guessed by somebody who knows the identity's name; `None` for one that cannot.
+pub fn weakness(key: &[u8], name: &str) -> Option<String> {
+    if derived_from(key, name) {
+        return Some("it is made from the name of its owner".to_owned());
+    }
+    let entropy = entropy(key);
+    if entropy < ENTROPY_MIN {
+        return Some(format!("its bytes have {entropy:.1} bits of entropy each, less than {ENTROPY_MIN}"));
+    }
+    if key.len() < BYTES_MIN {
+        return Some(format!("it has {} bytes, less than {BYTES_MIN}", key.len()));
+    }
+    None
+}
+
+/// Whether a key is a spelling or a plain digest of a name or a part of it.
+fn derived_from(key: &[u8], name: &str) -> bool {
+    name.split('/').chain([name]).filter(|part| !part.is_empty()).any(|part| {
+        let part = part.as_bytes();
+        let repeated = key.iter().enumerate().all(|(at, byte)| *byte == part[at % part.len()]);
+        let padded =
+            key.starts_with(part) && key[part.len()..].iter().all(|byte| *byte == key[key.len() - 1]);
+        repeated || padded || key == digest(&SHA256, part).as_ref()
+    })
+}
+
+/// Shannon's entropy of the bytes, in bits per byte.
+fn entropy(bytes: &[u8]) -> f64 {
+    let mut counts = [0_u32; 256];
+    bytes.iter().for_each(|byte| counts[usize::from(*byte)] += 1);
+    let length = bytes.len().max(1) as f64;
+    counts
+        .iter()
+        .filter(|count| **count > 0)
+        .map(|count| f64::from(*count) / length)
+        .map(|share| -share * share.log2())
+        .sum()
+}
+
+/// Keys that stand in documentation and tools, by the SHA-256 of their bytes in base64.
+const PUBLISHED: &[(&str, &str)] = &[
+    (
+        "HzvbH+yFo28N/rQlac+nIW1JdFCXg5tCOaPB2drqXRU=",
+        "the documentation of Azure's Device Provisioning Service",
+    ),
+    (
+        "G/xjyBiYdns1vdoSk2NjJBRsq9O7hbFscWknsSFQb3w=",
+        "the documentation of Azure's Device Provisioning Service",
+    ),
+    ("y03pf0BafkaGcQ24bzRayVrLJ8MxkugsqvqcGX8gGeU=", "the Azure Storage emulator"),
+    ("Sw/5jmbGujvOZ+68FnIZ3CSSq5C3HHg8qMITMDAVVuQ=", "the Azure Cosmos DB emulator"),
+];
+
+/// Where a key was published.
+pub fn published(key: &[u8]) -> Option<&'static str> {
+    let digest = digest(&SHA256, key);
+    let text = STANDARD.encode(digest);
+    PUBLISHED.iter().find(|(known, _)| *known == text).map(|(_, place)| *place)
+}
+
+/// Words in the subject of certificates that tutorials have people make, with a password that everybody knows.
+const PUBLISHED_AUTHORITIES: &[&str] = &[
+    "Azure IoT Root CA Test Only",
+    "Azure IoT Hub CA Cert Test Only",
+    "Azure IoT Hub Intermediate Cert Test Only",
+    "Azure_IoT_Hub_CA_Cert_Test_Only",
+];
+
+/// The tutorial that a certificate's subject belongs to.
+pub fn published_authority(subject: &str) -> Option<&'static str> {
+    PUBLISHED_AUTHORITIES.iter().find(|known| subject.contains(**known)).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn random(length: usize) -> Vec<u8> {
+        digest(&SHA256, b"a seed").as_ref().iter().copied().cycle().take(length).collect()
+    }
+
+    #[test]
+    fn keys_that_can_be_guessed_are_told_from_random_ones() {
+        assert_eq!(weakness(&random(32), "pump-1"), None);
+        assert!(weakness(&random(16), "pump-1").is_some_and(|why| why.contains("16 bytes")));
+        assert!(weakness(&[0; 64], "pump-1").is_some_and(|why| why.contains("entropy")));
+        for derived in ["pump-1pump-1pump-1pump-1pump-1pu".as_bytes(), digest(&SHA256, b"pump-1").as_ref()] {
+            assert!(weakness(derived, "pump-1").is_some_and(|why| why.contains("name")));
+            assert!(weakness(derived, "pump-1/camera").is_some_and(|why| why.contains("name")));
+            assert!(!weakness(derived, "pump-2").is_some_and(|why| why.contains("name")));
+        }
+    }
+
+    #[test]
+    fn keys_of_the_documentation_are_known() {
+        // The enrollment group key and the device key of Microsoft's page on symmetric key attestation.
+        for text in [
+            "8isrFI1sGsIlvvFSSFRiMfCNzv21fjbE/+ah/lSh3lF8e2YG1Te7w1KpZhJFFXJrqYKi9yegxkqIChbqOS9Egw==",
+            "Jsm0lyGpjaVYVP2g3FnmnmG9dI/9qU24wNoykUmermc=",
+        ] {
+            let key = STANDARD.decode(text).expect("base64");
+            assert!(published(&key).is_some_and(|place| place.contains("Device Provisioning Service")));
+        }
+        assert_eq!(published(&random(32)), None);
+    }
+}

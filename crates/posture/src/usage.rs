@@ -1,0 +1,116 @@
+//! Who was used for what, from the stream of decisions, until it is written down.
+
+use std::collections::HashMap;
+
+use hub::access::{Operation, PolicyName, Right, Rights};
+use hub::activity::{Activity, CredentialUse, LongToken, PolicyUse, RightUse};
+use hub::decision::{Act, Decision};
+use hub::identity::{DeviceId, Identity, ModuleId};
+use hub::ports::bus::Ending;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+/// What is not written down yet. Whoever holds it writes it every few seconds, so that it holds what a fleet does in
+/// that time and no more.
+#[derive(Debug, Default)]
+pub struct Usage {
+    /// By identity: its last use, if it was admitted since, and when its connection ended, if it did since.
+    pub identities: HashMap<Identity, Used>,
+    /// By policy.
+    pub policies: HashMap<PolicyName, PolicyUse>,
+}
+
+/// What happened to an identity.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Used {
+    /// Its last use.
+    pub admitted: Option<Activity>,
+    /// When its last connection ended.
+    pub ended: Option<Timestamp>,
+}
+
+impl Usage {
+    /// Takes one decision in.
+    pub fn observe(&mut self, decision: &Decision) {
+        if decision.refusal.is_some() && !matches!(decision.act, Act::Disconnect { .. }) {
+            return;
+        }
+        match (&decision.act, decision.identity.as_deref().and_then(identity)) {
+            (Act::Connect | Act::Operation { .. }, Some(identity)) => {
+                if let Some(activity) = activity(decision) {
+                    self.identities.insert(identity, Used { admitted: Some(activity), ended: None });
+                }
+                self.policy(decision, Rights::of(&[Right::DeviceConnect]));
+            }
+            // The one that took over goes on.
+            (Act::Disconnect { reason }, Some(identity))
+                if !reason.starts_with(Ending::TakenOver.as_str()) =>
+            {
+                self.identities.entry(identity).or_default().ended = Some(decision.time);
+            }
+            (Act::Operation { name }, None) => {
+                let operation = Operation::ALL.into_iter().find(|operation| operation.as_str() == name);
+                self.policy(decision, operation.map_or(Rights::NONE, Operation::needs));
+            }
+            // Readers put a token, or a key, and read.
+            (Act::Token, _) => self.policy(decision, Operation::ReadEvents.needs()),
+            _ => {}
+        }
+    }
+
+    fn policy(&mut self, decision: &Decision, rights: Rights) {
+        let Some(policy) = &decision.facts.policy else { return };
+        let mut used = PolicyUse::default();
+        used.days.insert(decision.time.to_zoned(TimeZone::UTC).date(), 1);
+        for right in rights.iter() {
+            used.rights.insert(right, RightUse { count: 1, last: decision.time });
+        }
+        used.addresses.extend(decision.origin.address);
+        used.sdk = decision.facts.sdk.clone();
+        if decision.identity.is_none() {
+            used.longest_token = decision.facts.token.as_ref().map(|token| LongToken {
+                seconds: u64::try_from(token.se.saturating_sub(decision.time.as_second())).unwrap_or(0),
+                presented: decision.time,
+            });
+        }
+        match self.policies.get_mut(policy) {
+            Some(have) => have.merge(used),
+            None => drop(self.policies.insert(policy.clone(), used)),
+        }
+    }
+}
+
+fn activity(decision: &Decision) -> Option<Activity> {
+    let facts = &decision.facts;
+    let credential = match (&facts.token, facts.chain.first()) {
+        (Some(token), _) => {
+            CredentialUse::Token { ends: token.se, policy: facts.policy.clone(), slot: facts.slot }
+        }
+        (None, Some(leaf)) => CredentialUse::Certificate {
+            thumbprint: leaf.thumbprint.clone(),
+            public_key: leaf.public_key.clone(),
+            serial: leaf.serial.clone(),
+            issuer: leaf.issuer.clone(),
+            not_before: leaf.not_before,
+            not_after: leaf.not_after,
+        },
+        (None, None) => return None,
+    };
+    Some(Activity {
+        admitted: decision.time,
+        ended: None,
+        address: decision.origin.address,
+        door: decision.origin.door,
+        sdk: facts.sdk.clone(),
+        credential,
+    })
+}
+
+fn identity(text: &str) -> Option<Identity> {
+    Some(match text.split_once('/') {
+        None => Identity::device(DeviceId::parse(text).ok()?),
+        Some((device, module)) => {
+            Identity::module(DeviceId::parse(device).ok()?, ModuleId::parse(module).ok()?)
+        }
+    })
+}

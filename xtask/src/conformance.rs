@@ -24,7 +24,7 @@ pub(crate) fn run(
     if std::env::var_os("HOLDFAST_BIN").is_none() {
         steps.command("release build", workspace.cargo(&["build", "--release", "--package", "holdfast"]))?;
     }
-    steps.run("openssl", tools::openssl)?;
+    steps.run("openssl and faketime", || tools::openssl().and_then(|()| tools::faketime()))?;
     if python_wanted {
         steps.run("Azure SDKs for Python", || tools::python(workspace))?;
         steps.tests("conformance: Python", python(workspace, parts))?;

@@ -41,6 +41,11 @@ pub(crate) fn openssl() -> Result<()> {
     debian_package("openssl", Command::new("openssl").arg("version"))
 }
 
+/// The library with which tests move the clock of a hub.
+pub(crate) fn faketime() -> Result<()> {
+    debian_package("faketime", Command::new("faketime").arg("--version"))
+}
+
 pub(crate) fn venv(workspace: &Workspace) -> PathBuf {
     workspace.tools().join("venv")
 }

@@ -85,11 +85,20 @@ class Authority:
         openssl("ca", *signer, "-gencrl", "-out", out)
         return out
 
-    def issue(self, common_name: str, file_name: str | None = None, validity: "Validity | None" = None) -> Credential:
+    def issue(
+        self,
+        common_name: str,
+        file_name: str | None = None,
+        validity: "Validity | None" = None,
+        key_of: Credential | None = None,
+    ) -> Credential:
         """A client certificate for a device, with the intermediates that lead to the root."""
         base = file_name or common_name
         credential = Credential(self._folder / f"{base}.key", self._folder / f"{base}.pem")
-        key(credential.key_file)
+        if key_of:
+            shutil.copy(key_of.key_file, credential.key_file)
+        else:
+            key(credential.key_file)
         issuer = (self.certificate_file, self.key_file)
         sign(common_name, credential.key_file, credential.chain_file, LEAF_EXTENSIONS, validity, issuer)
         chain, authority = credential.chain_file.read_text(), self

@@ -32,10 +32,18 @@ def binary() -> str:
 class Hub:
     """A running hub and what its ready file says of it."""
 
-    def __init__(self, data: Path | None = None, hostnames: tuple[str, ...] = ()):
+    def __init__(
+        self,
+        data: Path | None = None,
+        hostnames: tuple[str, ...] = (),
+        config: Path | None = None,
+        moves_clock: bool = False,
+    ):
         self.address = fresh_address()
         self.data = data
         self.hostnames = hostnames
+        self.config = config
+        self.clock = Clock() if moves_clock else None
         self.folder = Path(tempfile.mkdtemp(prefix="holdfast-conformance-"))
         self.ready: dict = {}
         self._process: subprocess.Popen | None = None
@@ -46,10 +54,14 @@ class Hub:
         command = [binary(), "dev", "--listen", self.address, "--ready-file", str(ready_file)]
         if self.data:
             command += ["--data", str(self.data)]
+        if self.config:
+            command += ["--config", str(self.config)]
         for name in self.hostnames:
             command += ["--hostname", name]
         with open(self.folder / "stdout", "ab") as out, open(self.folder / "stderr", "ab") as err:
-            self._process = subprocess.Popen(command, stdout=out, stderr=err, stdin=subprocess.DEVNULL)
+            self._process = subprocess.Popen(
+                command, stdout=out, stderr=err, stdin=subprocess.DEVNULL, env=self._environment()
+            )
         self.ready = self._await_ready()
         return self
 
@@ -81,11 +93,11 @@ class Hub:
         self.stop()
         self.start()
 
-    def cli(self, *arguments: str):
+    def cli(self, *arguments: str, accepted: tuple[int, ...] = (0,)):
         """Runs a command of the binary against this hub and returns its JSON answer."""
         command = [binary(), *arguments, "--ready-file", str(self.ready_file), "-o", "json"]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
-        if done.returncode != 0:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, env=self._environment())
+        if done.returncode not in accepted:
             raise HubFailure(f"{' '.join(command)} ended with {done.returncode}: {done.stderr}{done.stdout}")
         return json.loads(done.stdout) if done.stdout.strip() else None
 
@@ -93,6 +105,13 @@ class Hub:
         """The explained refusals, newest first; all of them when no device is named."""
         answer = self.cli("why", *device)
         return answer["entries"] if isinstance(answer, dict) else answer
+
+    def posture(self) -> dict:
+        """The posture of the fleet, as new as can be."""
+        return self.cli("posture", accepted=(0, 1))
+
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, **(self.clock.environment() if self.clock else {})}
 
     def stderr(self, lines: int = 80) -> str:
         path = self.folder / "stderr"
@@ -141,6 +160,31 @@ class Hub:
                 time.sleep(0.02)
         self.kill()
         raise HubFailure(f"no ready file within {READY_SECONDS_MAX} s\n{self.stderr()}")
+
+
+class Clock:
+    """The time of day of a hub and of the commands that speak to it, moved by libfaketime; time-outs are not moved."""
+
+    LIBRARY = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
+
+    def __init__(self):
+        self._file = Path(tempfile.mkdtemp(prefix="holdfast-clock-")) / "offset"
+        self.seconds = 0
+        self.advance(0)
+
+    def advance(self, seconds: int) -> None:
+        self.seconds += seconds
+        written = self._file.with_suffix(".new")
+        written.write_text(f"+{self.seconds}\n")
+        written.rename(self._file)
+
+    def environment(self) -> dict[str, str]:
+        return {
+            "LD_PRELOAD": self.LIBRARY,
+            "FAKETIME_TIMESTAMP_FILE": str(self._file),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
 
 
 def connection_string_parts(text: str) -> dict[str, str]:

@@ -30,7 +30,10 @@ class Rest:
         self._session = requests.Session()
         self._session.verify = hub.ca_file
         self._session.trust_env = False
-        self._authorization = authorization or sas.token(hub.hostname, hub.policy_key(policy), policy)
+        ahead = hub.clock.seconds if hub.clock else 0
+        self._authorization = authorization or sas.token(
+            hub.hostname, hub.policy_key(policy), policy, seconds=ahead + 3600
+        )
 
     def call(self, method: str, path: str, body=None, headers: dict | None = None, data=None) -> Answer:
         joiner = "&" if "?" in path else "?"

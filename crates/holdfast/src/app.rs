@@ -88,7 +88,7 @@ impl App {
         let management = Arc::new(Management::open(&config.data)?);
         let hosts = config.hosts();
         let certificate = Arc::new(ServerCertificate::open(&config.data, &hosts, Timestamp::now())?);
-        let secrets = Arc::new(KeyRing::open(&config.data)?);
+        let secrets = Arc::new(KeyRing::open(&config.data, config.master_key.as_ref())?);
         let registry: Arc<SqliteRegistry> = Arc::new(SqliteRegistry::open(
             &config.data.join("registry.db"),
             &SqliteConfig { decisions_max: config.decisions_kept, ..SqliteConfig::default() },
@@ -121,7 +121,7 @@ impl App {
         });
         let by = By { actor: "first start".to_owned(), origin: Origin::default() };
         hub.ensure_default_policies(&by).await.context("the default policies could not be made")?;
-        let guard = Guard::new(hub.clone(), Place::new(&config.data), certificate.clone(), Vec::new());
+        let guard = Guard::new(hub.clone(), Place::new(&config.data), certificate.clone(), config.secrets());
         recorder.observe_with({
             let guard = guard.clone();
             Arc::new(move |decision| guard.observe(decision))

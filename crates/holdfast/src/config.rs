@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use posture::facts::ConfiguredSecret;
 use serde::Deserialize;
+use zeroize::Zeroizing;
 
 /// The settings of a hub.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -39,6 +41,12 @@ pub(crate) struct Config {
     pub(crate) decisions_kept: u64,
     /// How long stopping may take, in seconds. Default: 5.
     pub(crate) drain_seconds: u64,
+    /// Where the master key is: `env:NAME` or `file:PATH`. Default: the variable HOLDFAST_MASTER_KEY, else the file
+    /// `master.key` of the data directory, made on first start. The key itself is refused here by `serve`.
+    pub(crate) master_key: Option<SecretReference>,
+    /// The file that this was read from.
+    #[serde(skip)]
+    pub(crate) file: Option<PathBuf>,
 }
 
 impl Default for Config {
@@ -57,6 +65,40 @@ impl Default for Config {
             modules_per_device: 50,
             decisions_kept: 1_000_000,
             drain_seconds: 5,
+            master_key: None,
+            file: None,
+        }
+    }
+}
+
+/// Where a secret of the configuration is.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(from = "String")]
+pub(crate) enum SecretReference {
+    /// In a variable of the environment.
+    Environment(String),
+    /// In a file.
+    File(PathBuf),
+    /// Here: for development only.
+    Literal(Zeroizing<String>),
+}
+
+impl From<String> for SecretReference {
+    fn from(text: String) -> Self {
+        match text.split_once(':') {
+            Some(("env", name)) => Self::Environment(name.to_owned()),
+            Some(("file", path)) => Self::File(PathBuf::from(path)),
+            _ => Self::Literal(Zeroizing::new(text)),
+        }
+    }
+}
+
+impl std::fmt::Debug for SecretReference {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Environment(name) => write!(f, "env:{name}"),
+            Self::File(path) => write!(f, "file:{}", path.display()),
+            Self::Literal(_) => f.write_str("(a secret)"),
         }
     }
 }
@@ -69,8 +111,9 @@ impl Config {
     pub(crate) fn from_file(path: &Path) -> anyhow::Result<Self> {
         let text =
             std::fs::read_to_string(path).with_context(|| format!("could not read {}", path.display()))?;
-        toml::from_str(&text)
-            .with_context(|| format!("{} is not a configuration of Holdfast", path.display()))
+        let config: Self = toml::from_str(&text)
+            .with_context(|| format!("{} is not a configuration of Holdfast", path.display()))?;
+        Ok(Self { file: Some(path.to_owned()), ..config })
     }
 
     /// Says what is out of range.
@@ -89,6 +132,31 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// Says which secret stands in the configuration itself, which is for development only.
+    pub(crate) fn check_secrets(&self) -> anyhow::Result<()> {
+        for secret in self.secrets() {
+            if secret.literal {
+                bail!(
+                    "`{}` in {} is the secret itself: write env:NAME or file:PATH",
+                    secret.field,
+                    secret.file
+                );
+            }
+        }
+        Ok(())
+    }
+
+    /// The secrets of the configuration, and whether each is a reference.
+    pub(crate) fn secrets(&self) -> Vec<ConfiguredSecret> {
+        let file = self.file.as_ref().map_or_else(String::new, |file| file.display().to_string());
+        let secret = |reference: &SecretReference| ConfiguredSecret {
+            field: "master-key".to_owned(),
+            file: file.clone(),
+            literal: matches!(reference, SecretReference::Literal(_)),
+        };
+        self.master_key.iter().map(secret).collect()
     }
 
     /// The names that clients may know the hub by; the first one stands in connection strings.

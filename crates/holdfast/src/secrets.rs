@@ -1,7 +1,7 @@
 //! Keys sealed at rest: a master key wraps a data key and a fingerprint key, so that rotating it rewraps two keys.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
@@ -13,6 +13,7 @@ use hub::ports::secrets::{Fingerprint, SecretError, Secrets};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::config::SecretReference;
 use crate::files::{create_private, read_private};
 
 /// The environment variable that may carry the master key, 32 bytes in base64.
@@ -45,8 +46,8 @@ struct Wrapped {
 
 impl KeyRing {
     /// Opens the key ring of a data directory, or makes it on first start.
-    pub(crate) fn open(directory: &Path) -> anyhow::Result<Self> {
-        let master = master_key(directory)?;
+    pub(crate) fn open(directory: &Path, configured: Option<&SecretReference>) -> anyhow::Result<Self> {
+        let master = master_key(directory, configured)?;
         let master = RandomizedNonceKey::new(&AES_256_GCM, &master).context("the master key has 32 bytes")?;
         let path = directory.join("keys.json");
         let (data, fingerprint) = match path.exists() {
@@ -90,10 +91,20 @@ fn open(key: &RandomizedNonceKey, place: &str, sealed: &[u8]) -> Option<Zeroizin
     Some(buffer)
 }
 
-fn master_key(directory: &Path) -> anyhow::Result<Zeroizing<Vec<u8>>> {
-    let (text, source) = match std::env::var(MASTER_KEY_VARIABLE) {
-        Ok(text) => (Zeroizing::new(text), PathBuf::from(format!("${MASTER_KEY_VARIABLE}"))),
-        Err(_) => {
+fn master_key(directory: &Path, configured: Option<&SecretReference>) -> anyhow::Result<Zeroizing<Vec<u8>>> {
+    let by_default = SecretReference::Environment(MASTER_KEY_VARIABLE.to_owned());
+    let reference = match configured {
+        Some(reference) => Some(reference),
+        None => std::env::var_os(MASTER_KEY_VARIABLE).is_some().then_some(&by_default),
+    };
+    let (text, source) = match reference {
+        Some(SecretReference::Environment(name)) => {
+            let text = std::env::var(name).with_context(|| format!("the variable {name} is not set"))?;
+            (Zeroizing::new(text), format!("${name}"))
+        }
+        Some(SecretReference::File(path)) => (read_private(path)?, path.display().to_string()),
+        Some(SecretReference::Literal(text)) => (text.clone(), "master-key of the configuration".to_owned()),
+        None => {
             let path = directory.join("master.key");
             if !path.exists() {
                 if directory.join("keys.json").exists() {
@@ -105,12 +116,12 @@ fn master_key(directory: &Path) -> anyhow::Result<Zeroizing<Vec<u8>>> {
                 }
                 create_private(&path, new_key().as_bytes())?;
             }
-            (read_private(&path)?, path)
+            (read_private(&path)?, path.display().to_string())
         }
     };
     let key = Zeroizing::new(STANDARD.decode(text.trim()).unwrap_or_default());
     if key.len() != KEY_BYTES {
-        bail!("{} is no master key: it must be {KEY_BYTES} bytes in base64", source.display());
+        bail!("{source} is no master key: it must be {KEY_BYTES} bytes in base64");
     }
     Ok(key)
 }
@@ -164,7 +175,7 @@ mod tests {
     #[test]
     fn a_secret_opens_only_in_its_place() {
         let directory = tempfile::tempdir().expect("a directory");
-        let ring = KeyRing::open(directory.path()).expect("opens");
+        let ring = KeyRing::open(directory.path(), None).expect("opens");
         let sealed = ring.seal("devices/d1/primary", b"key").expect("seals");
         assert_eq!(ring.open("devices/d1/primary", &sealed).expect("opens").as_slice(), b"key");
         assert!(ring.open("devices/d2/primary", &sealed).is_err());
@@ -174,13 +185,13 @@ mod tests {
     #[test]
     fn a_key_ring_opens_again_and_not_under_another_master_key() {
         let directory = tempfile::tempdir().expect("a directory");
-        let ring = KeyRing::open(directory.path()).expect("opens");
+        let ring = KeyRing::open(directory.path(), None).expect("opens");
         let (sealed, print) = (ring.seal("p", b"key").expect("seals"), ring.fingerprint(b"key"));
-        let again = KeyRing::open(directory.path()).expect("opens again");
+        let again = KeyRing::open(directory.path(), None).expect("opens again");
         assert_eq!(again.open("p", &sealed).expect("opens").as_slice(), b"key");
         assert_eq!(again.fingerprint(b"key"), print);
         fs::write(directory.path().join("master.key"), new_key().as_bytes()).expect("writes");
-        let error = KeyRing::open(directory.path()).err().expect("another master key does not open it");
+        let error = KeyRing::open(directory.path(), None).err().expect("another master key does not open it");
         assert!(error.to_string().contains("another one"), "{error}");
     }
 }

@@ -44,7 +44,7 @@ fn entropy(bytes: &[u8]) -> f64 {
         .iter()
         .filter(|count| **count > 0)
         .map(|count| f64::from(*count) / length)
-        .map(|share| -share * share.log2())
+        .map(|share| share * share.recip().log2())
         .sum()
 }
 

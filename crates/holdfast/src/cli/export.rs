@@ -5,10 +5,11 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 
-use super::target::{Request, TargetArgs};
+use super::Common;
+use super::target::Request;
 
 /// Print the whole state of the hub as JSON, keys as fingerprints: to compare before and after, or to keep beside a
-/// backup.
+/// backup. It is JSON whatever the output format.
 #[derive(clap::Args)]
 #[command(after_help = "Example:
   holdfast export --out before.json")]
@@ -17,12 +18,12 @@ pub(crate) struct ExportArgs {
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     #[command(flatten)]
-    target: TargetArgs,
+    common: Common,
 }
 
 /// Exports.
 pub(super) fn run(args: ExportArgs) -> anyhow::Result<ExitCode> {
-    let export = args.target.open()?.management(Request::new("GET", "/holdfast/v1/export"))?;
+    let export = args.common.target.open()?.management(Request::new("GET", "/holdfast/v1/export"))?;
     let text = format!("{export:#}\n");
     match args.out {
         Some(file) => {

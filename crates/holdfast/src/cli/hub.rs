@@ -22,6 +22,9 @@ use crate::files::create_private;
   holdfast dev --listen 127.0.0.2 --ready-file hub.json
   holdfast dev --data ./hub --hostname hub.example")]
 pub(crate) struct DevArgs {
+    /// A configuration file (TOML) to try out.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
     #[command(flatten)]
     options: HubOptions,
 }
@@ -92,8 +95,13 @@ impl HubOptions {
     }
 
     /// The configuration of a hub that is not for production, with a temporary data directory unless one was given.
-    pub(super) fn for_development(&self) -> anyhow::Result<(Config, Option<tempfile::TempDir>)> {
-        let mut config = self.over(Config { listen: IpAddr::V4(Ipv4Addr::LOCALHOST), ..Config::default() });
+    pub(super) fn for_development(
+        &self,
+        file: Option<&Path>,
+    ) -> anyhow::Result<(Config, Option<tempfile::TempDir>)> {
+        let base = file.map(Config::from_file).transpose()?.unwrap_or_default();
+        // Nobody else's machine is a place for development, whatever the file says.
+        let mut config = self.over(Config { listen: IpAddr::V4(Ipv4Addr::LOCALHOST), ..base });
         if self.data.is_some() {
             return Ok((config, None));
         }
@@ -106,7 +114,7 @@ impl HubOptions {
 /// Runs a hub for development.
 pub(super) fn dev(args: DevArgs) -> anyhow::Result<ExitCode> {
     let begun = Instant::now();
-    let (config, temporary) = args.options.for_development()?;
+    let (config, temporary) = args.options.for_development(args.config.as_deref())?;
     run_hub(&config, temporary, args.options.ready_file.as_deref(), "info", async |ready, stop| {
         print_ready(ready, begun);
         stop.asked().await;
@@ -120,6 +128,7 @@ pub(super) fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
         Some(path) => Config::from_file(path)?,
         None => Config::default(),
     };
+    config.check_secrets()?;
     let config = args.options.over(config);
     run_hub(&config, None, args.options.ready_file.as_deref(), "info", async |ready, stop| {
         tracing::info!(hostname = %ready["hostname"], ports = %ready["ports"], "serving");
@@ -130,7 +139,9 @@ pub(super) fn serve(args: ServeArgs) -> anyhow::Result<ExitCode> {
 
 /// Checks a configuration file.
 pub(super) fn check_config(args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    Config::from_file(&args.file)?.check()?;
+    let config = Config::from_file(&args.file)?;
+    config.check()?;
+    config.check_secrets()?;
     println!("{} is good", args.file.display());
     Ok(ExitCode::SUCCESS)
 }

@@ -81,7 +81,11 @@ impl Guard {
     /// Takes a fix back.
     pub(crate) async fn undo(&self, id: &str, by: &By) -> Result<(AppliedFix, Arc<Report>), HubError> {
         let known = self.hub.applied_fixes().await?;
-        for file in known.iter().filter(|applied| applied.id == id).flat_map(|applied| &applied.files) {
+        for file in known
+            .iter()
+            .filter(|applied| applied.id == id && applied.undone.is_none())
+            .flat_map(|applied| &applied.files)
+        {
             self.place.restorable(file).map_err(|error| failed(&file.file, &error))?;
         }
         let applied = self.hub.undo_fix(id, by).await?;

@@ -103,7 +103,10 @@ impl Guard {
         while let Some((finding, turn, outcome)) = written.next().await {
             match outcome {
                 Ok(()) if turn == Turn::Forgotten => drop(findings.remove(&finding.id)),
-                Ok(()) => drop(findings.insert(finding.id.clone(), finding)),
+                Ok(()) => {
+                    tell(&finding, turn);
+                    findings.insert(finding.id.clone(), finding);
+                }
                 // The next look tries again.
                 Err(error) => tracing::error!(%error, finding = finding.id, "a finding could not be written"),
             }
@@ -116,4 +119,21 @@ impl Guard {
         });
         findings
     }
+}
+
+/// A line in the log of the process, for those who watch that.
+fn tell(finding: &Finding, turn: Turn) {
+    let what = match turn {
+        Turn::Opened => "a finding opened",
+        Turn::Closed => "a finding closed",
+        Turn::Changed | Turn::Forgotten => return,
+    };
+    tracing::info!(
+        finding = finding.id,
+        check = finding.check,
+        resource = finding.resource.0,
+        severity = finding.severity.as_str(),
+        summary = finding.summary,
+        "{what}"
+    );
 }

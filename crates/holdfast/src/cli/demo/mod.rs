@@ -46,7 +46,7 @@ const LINE: Duration = Duration::from_secs(2);
 
 /// Runs the demo.
 pub(super) fn run(args: DemoArgs) -> anyhow::Result<ExitCode> {
-    let (mut config, temporary) = args.options.for_development()?;
+    let (mut config, temporary) = args.options.for_development(None)?;
     let note = match args.options.https_port {
         Some(_) => None,
         None => choose_https_port(&mut config),

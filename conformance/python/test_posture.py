@@ -428,3 +428,27 @@ def test_what_was_changed_since_is_not_lost_by_an_undo(hub, registry, name):
     with pytest.raises(HubFailure, match="changed after the fix"):
         hub.cli("posture", "undo", done["fix"])
     assert hub.cli("export") == before
+
+
+def test_the_report_has_every_recommendation_of_the_seeds(hub, tmp_path):
+    report = hub.cli("posture", "report", "--format", "json")
+    assert [row["id"] for row in report["rows"]] == [f"S{number:02}" for number in range(1, 39)]
+    for row in report["rows"]:
+        assert row["state"] in ("doneByHub", "verified", "yours", "unknown")
+        assert row["evidence"] and row["date"]
+        if not row["exists"]:
+            assert row["state"] == "unknown" and "does not have this yet" in row["evidence"]
+    page = tmp_path / "report.html"
+    command = [os.environ["HOLDFAST_BIN"], "posture", "report", "--ready-file", hub.ready_file, "--format", "html"]
+    subprocess.run([*command, "--out", page], check=True, timeout=20)
+    assert page.read_text().count("<tr class=") == 38
+
+
+def test_a_finding_stands_against_its_recommendation(hub, registry, name):
+    key = sas.new_key()
+    for device in (name, f"{name}-copy"):
+        keys = {"primaryKey": key, "secondaryKey": sas.new_key()}
+        registry.create(device, {"type": "sas", "symmetricKey": keys})
+    finding = fired(hub, "id-shared-credential", name)
+    row = next(row for row in hub.cli("posture", "report")["rows"] if row["id"] == "S16")
+    assert row["state"] == "yours" and finding["id"] in row["findings"]

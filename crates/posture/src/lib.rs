@@ -11,6 +11,7 @@ pub mod events;
 pub mod facts;
 pub mod key;
 pub mod ledger;
+pub mod report;
 pub mod score;
 pub mod sweep;
 pub mod usage;

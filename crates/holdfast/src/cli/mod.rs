@@ -11,6 +11,7 @@ mod module;
 mod output;
 mod policy;
 mod posture;
+mod posture_report;
 mod send;
 mod settings;
 mod target;

@@ -1,15 +1,17 @@
 //! `holdfast posture`.
 
 use std::io::{IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
-use clap::Subcommand;
+use clap::{Subcommand, ValueEnum};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::Common;
 use super::output::{Format, list, one};
+use super::posture_report;
 use super::target::{Request, Target, encoded};
 
 const PATH: &str = "/holdfast/v1/posture";
@@ -95,6 +97,20 @@ enum PostureCommand {
         #[command(flatten)]
         common: Common,
     },
+    /// Say of each of Microsoft's 38 recommendations who has done it: the hub, its checks, or you.
+    #[command(after_help = "Examples:
+  holdfast posture report
+  holdfast posture report --format html --out posture.html")]
+    Report {
+        /// As what.
+        #[arg(long, value_enum, default_value_t = ReportFormat::Text)]
+        format: ReportFormat,
+        /// Write it here instead of to the terminal.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        #[command(flatten)]
+        common: Common,
+    },
     /// List what is checked, or explain one check: threat, remedy, what it covers.
     Checks {
         /// The id of a check.
@@ -102,6 +118,16 @@ enum PostureCommand {
         #[command(flatten)]
         common: Common,
     },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum ReportFormat {
+    /// For a terminal.
+    Text,
+    /// One page that needs nothing else.
+    Html,
+    /// For programs.
+    Json,
 }
 
 /// Runs a command about the posture.
@@ -149,6 +175,7 @@ pub(super) fn run(args: PostureArgs) -> anyhow::Result<ExitCode> {
             let finding = common.target.open()?.management(Request::new("DELETE", path))?;
             show(&common, &finding);
         }
+        Some(PostureCommand::Report { format, out, common }) => report(format, out.as_deref(), &common)?,
         Some(PostureCommand::Checks { check, common }) => checks(check.as_deref(), &common)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -339,6 +366,23 @@ fn checks(check: Option<&str>, common: &Common) -> anyhow::Result<()> {
         ("Covers", "/covers"),
     ];
     one(common.output, &found, LINES);
+    Ok(())
+}
+
+fn report(format: ReportFormat, out: Option<&Path>, common: &Common) -> anyhow::Result<()> {
+    let report = common.target.open()?.management(Request::new("GET", format!("{PATH}/report")))?;
+    let format = if matches!(common.output, Format::Table) { format } else { ReportFormat::Json };
+    let text = match format {
+        ReportFormat::Text => posture_report::text(&report),
+        ReportFormat::Html => posture_report::html(&report),
+        ReportFormat::Json => format!("{report:#}\n"),
+    };
+    match out {
+        Some(file) => {
+            std::fs::write(file, text).with_context(|| format!("could not write {}", file.display()))?;
+        }
+        None => print!("{text}"),
+    }
     Ok(())
 }
 

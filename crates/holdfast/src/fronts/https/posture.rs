@@ -30,6 +30,16 @@ pub(super) async fn dispatch(
     let (guard, hub) = (&*front.guard, &*front.hub);
     let value = match (asked.method.as_str(), segments) {
         ("GET", []) => report_json(&*guard.report().await?, hub.now()),
+        ("GET", ["report"]) => {
+            let report = guard.report().await?;
+            json!({
+                "hub": hub.settings.hosts.first(),
+                "time": report.time,
+                "score": report.score.score,
+                "coverage": report.score.coverage,
+                "rows": posture::report::rows(&report.tallies, &report.findings, report.time),
+            })
+        }
         ("GET", ["checks"]) => checks_json(),
         ("GET", ["fixes"]) => hub.applied_fixes().await?.iter().map(applied_json).collect(),
         ("GET", ["findings", id]) => {

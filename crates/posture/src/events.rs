@@ -171,7 +171,15 @@ fn is_failure(refusal: &Refusal) -> bool {
     matches!(
         refusal.code(),
         HubErrorCode::IotHubUnauthorizedAccess | HubErrorCode::DeviceNotFound | HubErrorCode::ModuleNotFound
-    ) && !matches!(refusal, Refusal::UserName { .. } | Refusal::NoCredential)
+    ) && !matches!(
+        refusal,
+        Refusal::UserName { .. }
+            | Refusal::NoCredential
+            // Whoever comes with these proved to hold the key.
+            | Refusal::TokenExpired { .. }
+            | Refusal::TokenTooLong { .. }
+            | Refusal::HubKeyNotAllowed { .. }
+    )
 }
 
 fn push<K: Hash + Eq, T>(map: &mut HashMap<K, VecDeque<T>>, key: K, value: T) {

@@ -1,7 +1,9 @@
 //! The commands that run a hub.
 
+use std::fs::Permissions;
 use std::io::IsTerminal as _;
 use std::net::{IpAddr, Ipv4Addr};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -105,7 +107,10 @@ impl HubOptions {
         if self.data.is_some() {
             return Ok((config, None));
         }
-        let directory = tempfile::Builder::new().prefix("holdfast-").tempdir()?;
+        let directory = tempfile::Builder::new()
+            .prefix("holdfast-")
+            .permissions(Permissions::from_mode(0o700))
+            .tempdir()?;
         config.data = directory.path().to_path_buf();
         Ok((config, Some(directory)))
     }

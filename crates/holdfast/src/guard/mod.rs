@@ -7,8 +7,7 @@ mod look;
 mod place;
 mod usage;
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hub::decision::Decision;
@@ -21,6 +20,7 @@ use posture::facts::ConfiguredSecret;
 use posture::score::Score;
 use posture::usage::Usage;
 use tokio::runtime::Handle;
+use tokio::sync::Notify;
 
 use crate::tls::ServerCertificate;
 
@@ -45,7 +45,8 @@ pub(crate) struct Guard {
     latest: Mutex<Option<Arc<Report>>>,
     /// One look at a time.
     looking: tokio::sync::Mutex<()>,
-    stopping: AtomicBool,
+    stopping: Notify,
+    thread: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
 /// What was seen since it was written down or forgotten.
@@ -87,7 +88,8 @@ impl Guard {
             observed: Mutex::default(),
             latest: Mutex::default(),
             looking: tokio::sync::Mutex::default(),
-            stopping: AtomicBool::new(false),
+            stopping: Notify::new(),
+            thread: Mutex::default(),
         })
     }
 
@@ -106,19 +108,27 @@ impl Guard {
 
     /// Looks again and again, until the hub stops.
     pub(crate) fn watch(self: &Arc<Self>) {
-        let guard = Arc::downgrade(self);
+        let guard = self.clone();
         let runtime = Handle::current();
         let watching = std::thread::Builder::new()
             .name("posture".to_owned())
             .spawn(move || runtime.clone().block_on(keep_looking(guard)));
-        if let Err(error) = watching {
-            tracing::error!(%error, "the posture engine does not run: no finding will be opened or closed");
+        match watching {
+            Ok(thread) => *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread),
+            Err(error) => {
+                tracing::error!(%error, "the posture engine does not run: no finding will be opened or closed");
+            }
         }
     }
 
     /// Ends the looking and writes down what was seen. Returns once no look is under way.
     pub(crate) async fn stop(&self) {
-        self.stopping.store(true, Ordering::Relaxed);
+        self.stopping.notify_one();
+        let thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let ended = tokio::task::spawn_blocking(move || thread.map(std::thread::JoinHandle::join));
+        if !matches!(ended.await, Ok(None | Some(Ok(())))) {
+            tracing::error!("the posture engine did not end well");
+        }
         let _none_under_way = self.looking.lock().await;
         let seen = std::mem::take(&mut self.observed().usage);
         if let Err((_, error)) = usage::write(&self.hub, seen).await {
@@ -145,14 +155,13 @@ impl Guard {
     }
 }
 
-async fn keep_looking(guard: Weak<Guard>) {
+async fn keep_looking(guard: Arc<Guard>) {
     let mut rest = LOOK_EVERY_MIN;
     let mut last = Instant::now();
     loop {
-        tokio::time::sleep(rest).await;
-        let Some(guard) = guard.upgrade() else { return };
-        if guard.stopping.load(Ordering::Relaxed) {
-            return;
+        tokio::select! {
+            () = tokio::time::sleep(rest) => {}
+            () = guard.stopping.notified() => return,
         }
         if !guard.observed().news && last.elapsed() < LOOK_EVERY_MAX {
             rest = LOOK_EVERY_MIN;

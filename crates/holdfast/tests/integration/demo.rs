@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 #[test]
 fn the_demo_reads_back_what_its_devices_send_and_explains_the_refusal() {
-    let output = demo(&["--listen", "127.40.1.1", "--seconds", "6"]).output().expect("the demo runs");
+    let output = demo(&["--listen", "127.40.1.1", "--seconds", "15"]).output().expect("the demo runs");
     let text = text(&output);
     assert!(output.status.success(), "{text}");
-    for id in ["boiler-1", "compressor-1", "line-1", "motor-1", "tank-1"] {
+    for id in ["boiler-1", "compressor-1", "line-1", "motor-1", "tank-1", "valve-1", "valve-2", "gate-1"] {
         let row = text.lines().find(|line| line.starts_with(id)).unwrap_or_else(|| panic!("no {id}: {text}"));
         let words: Vec<&str> = row.split_whitespace().collect();
         let count = |at: usize| words[at].parse::<u64>().expect("a count");
@@ -18,6 +18,17 @@ fn the_demo_reads_back_what_its_devices_send_and_explains_the_refusal() {
     assert!(text.contains("CONNACK 5: not authorized; its clock is 3 h late"), "{text}");
     assert!(text.contains("Why meter-1 was refused"), "{text}");
     assert!(text.contains("2 h 0 min"), "the hub names how late the clock is: {text}");
+    let story = [
+        "CRITICAL   valve-1 and valve-2 have the same key",
+        "DRY RUN    device valve-",
+        "FIXED      device valve-",
+    ];
+    let told: Vec<_> =
+        story.iter().map(|line| text.find(line).unwrap_or_else(|| panic!("no {line}: {text}"))).collect();
+    assert!(told.is_sorted(), "{text}");
+    assert!(text.contains("MEDIUM     gate-1 connected with a token that lives for 365 days"), "{text}");
+    assert!(!text.contains("HIGH"), "the hub itself is set up well: {text}");
+    assert!(text.contains("holdfast posture undo"), "{text}");
     assert!(text.contains("export HOLDFAST_READY_FILE="), "{text}");
     assert!(!text.contains("\x1b["), "no terminal, no escapes: {text}");
 }

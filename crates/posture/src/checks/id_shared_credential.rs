@@ -104,54 +104,69 @@ impl Check for SharedCredential {
     }
 
     fn hub(&mut self, _facts: &HubFacts<'_>, _context: &Context, verdicts: &mut Verdicts) {
-        for (credential, holders) in &mut self.shared {
-            // The one that keeps it is the one that was active last.
-            holders.sort_by(|a, b| b.last.cmp(&a.last).then_with(|| a.identity.cmp(&b.identity)));
-            verdicts.unhealthy(found(credential, holders));
+        // Identities that share both keys have one fault, not two.
+        let mut groups: BTreeMap<Vec<Box<str>>, Vec<(&str, &Holder)>> = BTreeMap::new();
+        for (credential, holders) in &self.shared {
+            let mut names: Vec<Box<str>> = holders.iter().map(|holder| holder.identity.clone()).collect();
+            names.sort_unstable();
+            names.dedup();
+            let group = groups.entry(names).or_default();
+            group.extend(holders.iter().map(|holder| (credential.as_str(), holder)));
+        }
+        for (names, holdings) in &groups {
+            verdicts.unhealthy(found(names, holdings));
         }
         verdicts.healthy = self.holding.saturating_sub(verdicts.unhealthy);
     }
 }
 
-fn found(credential: &str, holders: &[Holder]) -> Found {
-    let mut names: Vec<&str> = holders.iter().map(|holder| &*holder.identity).collect();
-    names.sort_unstable();
-    names.dedup();
-    let (kind, fingerprint) = credential.rsplit_once(' ').unwrap_or((credential, ""));
-    let listed = match names.as_slice() {
+fn found(names: &[Box<str>], holdings: &[(&str, &Holder)]) -> Found {
+    let listed = match names {
         [rest @ .., last] if rest.len() < 5 => format!("{} and {last}", rest.join(", ")),
         _ => format!("{} and {} others", names[..4].join(", "), names.len() - 4),
     };
+    let credential = holdings.first().map_or("", |(credential, _)| credential);
+    let (kind, fingerprint) = credential.rsplit_once(' ').unwrap_or((credential, ""));
     let short = fingerprint.get(..8).unwrap_or(fingerprint);
-    let evidence = json!({
-        "credential": kind,
-        "fingerprint": fingerprint,
-        "identities": holders.iter().map(|holder| json!({
+    let holding = |(credential, holder): &(&str, &Holder)| {
+        json!({
             "identity": holder.identity,
             "slot": holder.slot,
+            "fingerprint": credential.rsplit_once(' ').map_or("", |(_, fingerprint)| fingerprint),
             "lastAdmitted": holder.last,
             "lastAddress": holder.address,
-        })).collect::<Vec<_>>(),
+        })
+    };
+    let evidence = json!({
+        "credential": kind,
+        "identities": holdings.iter().map(holding).collect::<Vec<_>>(),
     });
-    let resources = names.iter().map(|name| Resource::identity(name)).collect();
-    let keys: Vec<IdentityKey> = holders[1..]
+    // The one that keeps its key is the one that was active last; of those that never were, the first by name.
+    let keeper = holdings
         .iter()
-        .filter(|holder| holder.identity != holders[0].identity)
-        .filter_map(|holder| Some(IdentityKey { identity: holder.identity.to_string(), slot: holder.slot? }))
+        .max_by(|(_, a), (_, b)| a.last.cmp(&b.last).then_with(|| b.identity.cmp(&a.identity)))
+        .map_or("", |(_, holder)| &*holder.identity);
+    let keys: Vec<IdentityKey> = holdings
+        .iter()
+        .filter(|(_, holder)| &*holder.identity != keeper)
+        .filter_map(|(_, holder)| {
+            Some(IdentityKey { identity: holder.identity.to_string(), slot: holder.slot? })
+        })
         .collect();
+    let is_key = kind == "key";
     Found {
         about: credential.to_owned(),
         severity: ABOUT.severity,
-        resources,
+        resources: names.iter().map(|name| Resource::identity(name)).collect(),
         summary: format!("{listed} have the same {kind} ({short}…)."),
         evidence,
-        advice: match kind {
-            "key" => format!(
-                "{} The fix gives new keys to all but {}, which was active last; take each to its unit.",
-                ABOUT.remedy, holders[0].identity
+        advice: match is_key {
+            true => format!(
+                "{} The fix gives new keys to all but {keeper}, which was active last; take each to its unit.",
+                ABOUT.remedy
             ),
-            _ => ABOUT.remedy.to_owned(),
+            false => ABOUT.remedy.to_owned(),
         },
-        fix: (kind == "key" && !keys.is_empty()).then_some(Fix::RotateKeys { keys }),
+        fix: (is_key && !keys.is_empty()).then_some(Fix::RotateKeys { keys }),
     }
 }

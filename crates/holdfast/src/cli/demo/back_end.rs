@@ -96,7 +96,7 @@ impl Reading {
 
 /// Asks the hub why the device with the wrong clock was refused, until it says so.
 pub(super) async fn ask_why(target: Arc<Target>, board: Shared, mut stop: watch::Receiver<bool>) {
-    let Some(wrong) = MEMBERS.iter().find(|member| !member.clock_behind.is_zero()) else { return };
+    let Some(wrong) = MEMBERS.iter().find(|member| !member.flaw.clock_behind().is_zero()) else { return };
     let path = format!("/holdfast/v1/why?limit=1&device={}", encoded(wrong.id));
     loop {
         let (target, path) = (target.clone(), path.clone());

@@ -24,9 +24,22 @@ pub(super) struct Board {
     pub(super) reader_trouble: Option<String>,
     /// The hub's explanation of the newest refusal.
     pub(super) why: Option<Value>,
+    /// What the guard found, and what was done about it.
+    pub(super) posture: Posture,
     latencies: VecDeque<Duration>,
     read_at: VecDeque<(Instant, u64)>,
     begun: Instant,
+}
+
+/// What the guard found, and what was done about it.
+#[derive(Default)]
+pub(super) struct Posture {
+    /// The last report.
+    pub(super) report: Option<Value>,
+    /// What the fix would change, once that was asked.
+    pub(super) dry_run: Option<Value>,
+    /// The score before the fix, and what the fix did.
+    pub(super) fixed: Option<(f64, Value)>,
 }
 
 /// A device.
@@ -70,7 +83,7 @@ impl Row {
 
     /// Whether it ought to be refused.
     pub(super) fn is_wrong(&self) -> bool {
-        !self.member.clock_behind.is_zero()
+        !self.member.flaw.clock_behind().is_zero()
     }
 }
 
@@ -91,6 +104,7 @@ impl Board {
             read: 0,
             reader_trouble: None,
             why: None,
+            posture: Posture::default(),
             latencies: VecDeque::new(),
             read_at: VecDeque::from([(begun, 0)]),
             begun,
@@ -158,6 +172,13 @@ impl Board {
         if self.why.as_ref().is_none_or(|why| why["explanation"].as_str().unwrap_or_default().is_empty()) {
             missing.push("the refusal was not explained".to_owned());
         }
+        match &self.posture.fixed {
+            None => missing.push("the shared key was not found and fixed".to_owned()),
+            Some((before, fixed)) if fixed["score"].as_f64().unwrap_or_default() <= *before => {
+                missing.push("the score did not rise with the fix".to_owned());
+            }
+            Some(_) => {}
+        }
         missing
     }
 }
@@ -186,11 +207,12 @@ mod tests {
     #[test]
     fn what_was_not_shown_is_named() {
         let mut board = Board::new(MEMBERS);
-        assert_eq!(board.missing().len(), MEMBERS.len() + 1);
+        assert_eq!(board.missing().len(), MEMBERS.len() + 2);
         MEMBERS.iter().for_each(|member| board.read_back(member.id));
         board.why = Some(serde_json::json!({ "explanation": "Its clock is late." }));
         let wrong = board.rows.iter().position(Row::is_wrong).expect("one is wrong");
         board.row(wrong).state = State::Refused(5);
+        board.posture.fixed = Some((90.0, serde_json::json!({ "score": 97.5 })));
         assert!(board.missing().is_empty());
     }
 }

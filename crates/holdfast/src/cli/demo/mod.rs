@@ -3,6 +3,7 @@
 mod back_end;
 mod board;
 mod fleet;
+mod guard;
 mod plant;
 mod screen;
 
@@ -140,10 +141,14 @@ impl Demo {
         let mut tasks = JoinSet::new();
         let reader = back_end::Reading::begin(&way, ready).await?;
         tasks.spawn(reader.run(board.clone(), stop.clone()));
-        tasks.spawn(back_end::ask_why(target, board.clone(), stop.clone()));
-        for (place, key) in keys.iter().enumerate() {
-            tasks.spawn(fleet::live(place, way.clone(), key.clone(), board.clone(), stop.clone()));
+        tasks.spawn(back_end::ask_why(target.clone(), board.clone(), stop.clone()));
+        let mut hands = Vec::new();
+        for (place, key) in keys.into_iter().enumerate() {
+            let (hand, key) = watch::channel(key);
+            hands.push(hand);
+            tasks.spawn(fleet::live(place, way.clone(), key, board.clone(), stop.clone()));
         }
+        tasks.spawn(guard::watch_over(target, hands, board.clone(), stop.clone()));
         Ok(Self { board, tasks, stopping })
     }
 

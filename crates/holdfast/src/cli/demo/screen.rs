@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use super::board::{Board, HISTORY, Row, State};
 use crate::config::Config;
 
+/// How long each section is shown where not all of them fit.
+const TURN: Duration = Duration::from_secs(8);
 /// The width of lines that go to no terminal.
 const WIDTH_DEFAULT: usize = 110;
 const BLOCKS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
@@ -35,11 +37,12 @@ impl Surroundings {
         vec![
             format!("export HOLDFAST_READY_FILE={}", self.ready_file.display()),
             format!("{program} why meter-1"),
-            format!("{program} device update tank-1 --status disabled    # watch it being thrown out"),
+            format!("{program} posture                                 # what is left to fix"),
+            format!("{program} device update tank-1 --status disabled   # watch it being thrown out"),
             format!("{program} why tank-1"),
-            format!("{program} device update tank-1 --status enabled     # it comes back by itself"),
+            format!("{program} device update tank-1 --status enabled    # it comes back by itself"),
             format!("{program} send boiler-1 '{{\"temperature\":99.9}}'"),
-            format!("{program} device show boiler-1 --keys               # for a device of your own"),
+            format!("{program} device show boiler-1 --keys              # for a device of your own"),
         ]
     }
 }
@@ -63,13 +66,20 @@ pub(super) struct Screen {
     /// The frame that is on the terminal.
     drawn: Vec<String>,
     explained: bool,
+    /// How much of the guard's story was printed, where there is no terminal.
+    told: usize,
 }
 
 impl Screen {
     /// Clears the terminal, or prints the heading.
     pub(super) fn open(surroundings: Surroundings) -> io::Result<Self> {
-        let screen =
-            Self { surroundings, is_terminal: stdout().is_terminal(), drawn: Vec::new(), explained: false };
+        let screen = Self {
+            surroundings,
+            is_terminal: stdout().is_terminal(),
+            drawn: Vec::new(),
+            explained: false,
+            told: 0,
+        };
         if screen.is_terminal {
             stdout().write_all(b"\x1b[2J\x1b[H")?;
         } else {
@@ -90,8 +100,7 @@ impl Screen {
     pub(super) fn show(&mut self, board: &mut Board) -> io::Result<()> {
         if self.is_terminal {
             let (width, height) = terminal_size();
-            let mut frame = self.frame(board, width);
-            frame.truncate(height.saturating_sub(1));
+            let frame = self.frame(board, width, height.saturating_sub(1));
             return self.draw(frame, width);
         }
         let mut lines = Vec::new();
@@ -100,6 +109,11 @@ impl Screen {
             if !self.explained && board.why.is_some() {
                 self.explained = true;
                 lines.extend(explanation(board, WIDTH_DEFAULT));
+            }
+            let chapter = chapter(board);
+            if chapter > self.told {
+                self.told = chapter;
+                lines.extend(posture(board, WIDTH_DEFAULT, &self.surroundings.program));
             }
         }
         print(&lines)
@@ -115,17 +129,30 @@ impl Screen {
         print(&lines)
     }
 
-    fn frame(&self, board: &mut Board, width: usize) -> Vec<String> {
+    /// Everything, or what fits: then the sections below the table are shown in turn.
+    fn frame(&self, board: &mut Board, width: usize, height: usize) -> Vec<String> {
         let mut lines = wrapped("", &self.surroundings.heading, width);
         lines.extend(self.surroundings.note.iter().flat_map(|note| wrapped("", note, width)));
         lines.push(String::new());
         lines.extend(table(board, width));
         lines.push(String::new());
         lines.extend(totals(board));
+        let program = &self.surroundings.program;
+        let sections = [posture(board, width, program), explanation(board, width), self.commands(width)];
+        let all: usize = sections.iter().map(|section| section.len() + 1).sum();
+        if lines.len() + all <= height {
+            for section in sections {
+                lines.push(String::new());
+                lines.extend(section);
+            }
+            return lines;
+        }
+        let turn = board.elapsed().as_secs() / TURN.as_secs();
+        let shown = usize::try_from(turn).unwrap_or(0) % sections.len();
         lines.push(String::new());
-        lines.extend(explanation(board, width));
-        lines.push(String::new());
-        lines.extend(self.commands(width));
+        lines.extend(sections.into_iter().nth(shown).unwrap_or_default());
+        lines.truncate(height.saturating_sub(1));
+        lines.push("Ctrl-C ends the demo. A taller window shows all of it at once.".to_owned());
         lines
     }
 
@@ -192,7 +219,7 @@ fn table(board: &Board, width: usize) -> Vec<String> {
 }
 
 fn late(row: &Row) -> String {
-    match row.member.clock_behind.as_secs() / 3_600 {
+    match row.member.flaw.clock_behind().as_secs() / 3_600 {
         0 => String::new(),
         hours => format!("; its clock is {hours} h late"),
     }
@@ -235,6 +262,63 @@ fn explanation(board: &Board, width: usize) -> Vec<String> {
     lines.extend(wrapped("  ", text("explanation"), width));
     for name in ["presented", "expected", "change", "fix"] {
         lines.extend(wrapped(&format!("  {name:<9}  "), text(name), width));
+    }
+    lines
+}
+
+/// How far the guard's story is: found, planned, fixed.
+fn chapter(board: &Board) -> usize {
+    let posture = &board.posture;
+    let found = posture.report.as_ref().and_then(|report| report["findings"].as_array()).map_or(0, Vec::len);
+    match (found, &posture.dry_run, &posture.fixed) {
+        (_, _, Some(_)) => 3,
+        (_, Some(_), None) => 2,
+        (0, None, None) => 0,
+        (_, None, None) => 1,
+    }
+}
+
+/// The score, what was found, and what was done about it.
+fn posture(board: &Board, width: usize, program: &str) -> Vec<String> {
+    let Some(report) = &board.posture.report else { return vec!["The guard is looking.".to_owned()] };
+    let text = |value: &serde_json::Value, name: &str| value[name].as_str().unwrap_or_default().to_owned();
+    let score = report["score"].as_f64().unwrap_or_default();
+    let coverage = report["coverage"].as_f64().unwrap_or_default() * 100.0;
+    let rise = match &board.posture.fixed {
+        Some((before, _)) => format!(" (was {before:.1})"),
+        None => String::new(),
+    };
+    let mut lines = wrapped(
+        "",
+        &format!(
+            "What is unsafe here ({program} posture): score {score:.1} of 100{rise}, {coverage:.0} % known"
+        ),
+        width,
+    );
+    let command = |text: String| text.replacen("holdfast", program, 1);
+    for finding in report["findings"].as_array().into_iter().flatten() {
+        let heading = format!("  {:<9}  ", text(finding, "severity").to_uppercase());
+        lines.extend(wrapped(&heading, &text(finding, "summary"), width));
+        if text(finding, "check") == "auth-sas-ttl" {
+            lines.extend(wrapped("             ", &command(text(&finding["fix"], "command")), width));
+        }
+    }
+    let changes = |done: &serde_json::Value| {
+        let changes = done["changes"].as_array().cloned().unwrap_or_default();
+        let told = changes.iter().map(|c| format!("{}: {}", text(c, "target"), text(c, "change")));
+        told.collect::<Vec<_>>().join("; ")
+    };
+    match (&board.posture.dry_run, &board.posture.fixed) {
+        (_, Some((_, fixed))) => {
+            lines.extend(wrapped("  FIXED      ", &changes(fixed), width));
+            lines.extend(wrapped(
+                "             ",
+                &format!("take it back: {}", command(text(fixed, "undo"))),
+                width,
+            ));
+        }
+        (Some(plan), None) => lines.extend(wrapped("  DRY RUN    ", &changes(plan), width)),
+        (None, None) => {}
     }
     lines
 }

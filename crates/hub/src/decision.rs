@@ -92,6 +92,33 @@ pub enum Act {
     },
     /// Records that were lost because too many came at once; `count` says how many.
     Gap,
+    /// Retention dropped the bodies of old records of the audit log (`audit::retention`).
+    Retention {
+        /// The first number of the range.
+        first: u64,
+        /// The last number of the range.
+        last: u64,
+        /// The numbers in between whose bodies stay: records of changes, and of earlier retention.
+        #[serde(default)]
+        kept: Vec<u64>,
+    },
+}
+
+impl Act {
+    /// What it is called in records and tables: the `kind` of its JSON.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Handshake => "handshake",
+            Self::Connect => "connect",
+            Self::Disconnect { .. } => "disconnect",
+            Self::Link { .. } => "link",
+            Self::Token => "token",
+            Self::Operation { .. } => "operation",
+            Self::Change { .. } => "change",
+            Self::Gap => "gap",
+            Self::Retention { .. } => "retention",
+        }
+    }
 }
 
 /// Where a decision's request came from.
@@ -228,16 +255,31 @@ pub struct DecisionFilter {
     pub address: Option<IpAddr>,
     /// Only refusals.
     pub refused_only: bool,
+    /// Only those whose act is of this kind, as [`Act::kind`] calls it.
+    pub kind: Option<String>,
+    /// Only those of this time or later.
+    pub since: Option<Timestamp>,
+    /// Only those before this time.
+    pub until: Option<Timestamp>,
     /// Only those with a number below this one.
     pub before: Option<u64>,
     /// At most so many.
     pub limit: usize,
 }
 
+impl DecisionFilter {
+    /// Whether a decision passes what the filter asks of its time and kind; what it asks for besides, adapters search by.
+    pub fn admits(&self, decision: &Decision) -> bool {
+        self.kind.as_deref().is_none_or(|kind| decision.act.kind() == kind)
+            && self.since.is_none_or(|since| decision.time >= since)
+            && self.until.is_none_or(|until| decision.time < until)
+    }
+}
+
 /// A record with its number in the order of the log.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Numbered<T> {
-    /// Its number; rises, never reused.
+    /// Its number, from 1 on without a gap, never reused.
     pub number: u64,
     /// The record.
     #[serde(flatten)]

@@ -8,6 +8,7 @@
 
 pub mod access;
 pub mod activity;
+pub mod audit;
 pub mod authenticate;
 pub mod authorities;
 pub mod certificate;

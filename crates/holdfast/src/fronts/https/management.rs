@@ -151,6 +151,7 @@ async fn why(front: &HttpsFront, asked: &Asked) -> Result<Answer, HubError> {
         refused_only: true,
         before: asked.parameter("before").and_then(|before| before.parse().ok()),
         limit: std::cmp::min(limit, DECISIONS_MAX),
+        ..DecisionFilter::default()
     };
     let mut entries = Vec::new();
     for mut numbered in hub.registry.decisions(filter).await? {

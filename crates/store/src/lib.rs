@@ -10,4 +10,4 @@ pub mod sqlite;
 
 pub use bus::MemoryBus;
 pub use journal::{Journal, JournalConfig};
-pub use sqlite::{SqliteConfig, SqliteRegistry};
+pub use sqlite::{SqliteAudit, SqliteConfig, SqliteRegistry};

@@ -1,8 +1,8 @@
 //! Inclusion and consistency proofs (RFC 9162 §2.1.3 and §2.1.4): making them from what is kept of a tree, and checking
 //! them with the roots alone.
 
+use super::BLOCK_RECORDS;
 use super::tree::Hash;
-use super::{BLOCK_LEVEL, BLOCK_RECORDS};
 
 /// What is kept of a tree.
 pub trait Nodes {
@@ -91,19 +91,6 @@ fn root<N: Nodes>(nodes: &N, first: u64, end: u64) -> Result<Hash, N::Error> {
 /// The largest power of two below a count of at least two.
 fn split(count: u64) -> u64 {
     1 << (count - 1).ilog2()
-}
-
-/// The node of a level between those that are kept, out of the next kept level below it.
-pub fn between_kept_levels<E>(
-    level: u8,
-    number: u64,
-    kept: &mut impl FnMut(u8, u64) -> Result<Hash, E>,
-) -> Result<Hash, E> {
-    if level.is_multiple_of(BLOCK_LEVEL) {
-        return kept(level, number);
-    }
-    let left = between_kept_levels(level - 1, number * 2, kept)?;
-    Ok(Hash::of_node(left, between_kept_levels(level - 1, number * 2 + 1, kept)?))
 }
 
 /// The root of a tree that holds this leaf at this index, by its path (RFC 9162 §2.1.3.2); `None` when the path is not one

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use super::super::BLOCK_LEVEL;
 use super::super::tree::tests::{ENTRIES, defined, hex, leaves};
 use super::*;
 

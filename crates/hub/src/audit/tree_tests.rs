@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::audit::proof;
 
 /// MTH of RFC 9162 §2.1.1, as it is written there.
 pub(in crate::audit) fn defined(leaves: &[Hash]) -> Hash {
@@ -83,11 +82,10 @@ fn the_frontier_has_the_root_of_the_definition_at_every_size_and_tells_every_nod
 fn a_frontier_is_built_again_from_subtrees_of_any_level() {
     let leaves = leaves(600);
     for size in [0, 1, 255, 256, 257, 511, 600] {
-        let mut kept = |level: u8, number: u64| {
+        let node = |level: u8, number: u64| {
             let first = (number << level) as usize;
             Ok::<_, ()>(defined(&leaves[first..first + (1 << level)]))
         };
-        let node = |level, number| proof::between_kept_levels(level, number, &mut kept);
         let frontier = Frontier::from_nodes(size, node).unwrap();
         assert_eq!((frontier.size(), frontier.root()), (size, defined(&leaves[..size as usize])));
         let mut grown = Frontier::default();

@@ -1,6 +1,7 @@
 //! What the rules need from outside, in the hub's words. Every port has at least two adapters, so that none is
 //! shaped after one product; no SQL type, broker type or file crosses it.
 
+pub mod audit;
 pub mod bus;
 pub mod clock;
 pub mod event_log;

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use super::BoxFuture;
+use super::audit::AuditLog;
 use crate::decision::{Decision, DecisionFilter, Numbered};
 use crate::identity::DeviceId;
 use crate::record::{Key, Kind, Record};
 
 /// Versioned records, and the audit record that commits with each change of them.
-pub trait Registry: Send + Sync {
+pub trait Registry: AuditLog {
     /// Loads one record, or `None` when there is none.
     fn load(&self, key: Key) -> BoxFuture<'_, Result<Option<Versioned>, StoreError>>;
 
@@ -38,8 +39,8 @@ pub trait Registry: Send + Sync {
     /// (0 for a removed record).
     fn commit(&self, change: Change) -> BoxFuture<'_, Result<Vec<u64>, StoreError>>;
 
-    /// Appends decisions that change no record, durably and in order. The oldest are dropped beyond the number
-    /// that the adapter was set up to keep.
+    /// Appends decisions that change no record, durably and in order. Beyond the number that the adapter was set up to keep
+    /// the bodies of the oldest are dropped ([`crate::audit::retention`]).
     fn record(&self, decisions: Vec<Decision>) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// The decisions that a filter names, newest first.

@@ -1,5 +1,6 @@
 //! Adapters that keep everything in memory: for tests, and as the second opinion on what a port means.
 
+mod ledger;
 mod log;
 mod registry;
 

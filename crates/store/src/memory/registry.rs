@@ -1,35 +1,36 @@
 //! A registry in memory.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use hub::decision::{Act, Decision, DecisionFilter, Numbered};
+use hub::audit::Hash;
+use hub::audit::evidence::{Block, Head, Inclusion, Kept};
+use hub::decision::{Decision, DecisionFilter, Numbered};
 use hub::identity::DeviceId;
 use hub::ports::BoxFuture;
+use hub::ports::audit::AuditLog;
 use hub::ports::registry::{Change, Registry, StoreError, Versioned, Watcher};
 use hub::record::{Key, Kind, Record, Status};
 
+use super::ledger::Ledger;
 use crate::sqlite::device_of;
 
 /// A registry without a file.
 pub struct MemoryRegistry {
     state: Mutex<State>,
     watchers: Mutex<Vec<Watcher>>,
-    decisions_max: usize,
+    decisions_max: u64,
 }
 
 #[derive(Default)]
 struct State {
     records: BTreeMap<Key, Versioned>,
-    decisions: BTreeMap<u64, Decision>,
-    /// The numbers of the decisions that the bound counts, oldest first.
-    bounded: VecDeque<u64>,
-    last_number: u64,
+    ledger: Ledger,
 }
 
 impl MemoryRegistry {
-    /// An empty registry that keeps so many decisions beside those about changes.
-    pub fn new(decisions_max: usize) -> Self {
+    /// An empty registry that keeps at least so many decisions beside those about changes.
+    pub fn new(decisions_max: u64) -> Self {
         Self { state: Mutex::default(), watchers: Mutex::default(), decisions_max }
     }
 
@@ -56,7 +57,7 @@ impl MemoryRegistry {
             }
             keys.push(write.key);
         }
-        state.record(change.decision, self.decisions_max);
+        state.record(change.decision, self.decisions_max)?;
         drop(state);
         if !keys.is_empty() {
             let watchers = lock(&self.watchers).clone();
@@ -81,11 +82,14 @@ impl MemoryRegistry {
                 && filter.device.as_deref().is_none_or(|device| device_of(decision) == Some(device))
                 && filter.address.is_none_or(|address| decision.origin.address == Some(address))
                 && (!filter.refused_only || decision.refusal.is_some())
+                && filter.admits(decision)
         };
         lock(&self.state)
-            .decisions
+            .ledger
+            .bodies
             .iter()
             .rev()
+            .map(|(number, (decision, _))| (number, decision))
             .filter(wanted)
             .take(filter.limit)
             .map(|(number, decision)| Numbered { number: *number, record: decision.clone() })
@@ -94,19 +98,40 @@ impl MemoryRegistry {
 }
 
 impl State {
-    fn record(&mut self, decisions: impl IntoIterator<Item = Decision>, bounded_max: usize) {
-        for decision in decisions {
-            self.last_number += 1;
-            if !matches!(decision.act, Act::Change { .. }) {
-                self.bounded.push_back(self.last_number);
-            }
-            self.decisions.insert(self.last_number, decision);
-        }
-        while self.bounded.len() > bounded_max
-            && let Some(oldest) = self.bounded.pop_front()
-        {
-            self.decisions.remove(&oldest);
-        }
+    fn record(
+        &mut self,
+        decisions: impl IntoIterator<Item = Decision>,
+        bounded_max: u64,
+    ) -> Result<(), StoreError> {
+        decisions.into_iter().try_for_each(|decision| self.ledger.append(decision))?;
+        self.ledger.retain(bounded_max)
+    }
+}
+
+impl AuditLog for MemoryRegistry {
+    fn head(&self) -> BoxFuture<'_, Result<Head, StoreError>> {
+        ready(Ok(lock(&self.state).ledger.head()))
+    }
+
+    fn blocks(&self, first: u64, count: usize) -> BoxFuture<'_, Result<Vec<Block>, StoreError>> {
+        ready(Ok(lock(&self.state).ledger.blocks(first, count)))
+    }
+
+    fn checkpoints(&self, above: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Kept>, StoreError>> {
+        ready(Ok(lock(&self.state).ledger.checkpoints(above, limit)))
+    }
+
+    fn keep_checkpoint(&self, checkpoint: Kept) -> BoxFuture<'_, Result<(), StoreError>> {
+        lock(&self.state).ledger.keep_checkpoint(checkpoint);
+        ready(Ok(()))
+    }
+
+    fn inclusion(&self, number: u64, size: u64) -> BoxFuture<'_, Result<Option<Inclusion>, StoreError>> {
+        ready(Ok(lock(&self.state).ledger.inclusion(number, size)))
+    }
+
+    fn consistency(&self, old: u64, new: u64) -> BoxFuture<'_, Result<Option<Vec<Hash>>, StoreError>> {
+        ready(Ok(lock(&self.state).ledger.consistency(old, new)))
     }
 }
 
@@ -148,8 +173,7 @@ impl Registry for MemoryRegistry {
     }
 
     fn record(&self, decisions: Vec<Decision>) -> BoxFuture<'_, Result<(), StoreError>> {
-        lock(&self.state).record(decisions, self.decisions_max);
-        ready(Ok(()))
+        ready(lock(&self.state).record(decisions, self.decisions_max))
     }
 
     fn decisions(

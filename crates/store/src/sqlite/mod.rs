@@ -4,6 +4,8 @@
 //! one sync of the write-ahead log serves all of them and a stale one fails alone. Callers are answered, and watchers
 //! told, after the commit. Reads go to a few connections of their own and see the last committed state.
 
+mod audit;
+mod ledger;
 mod rows;
 mod schema;
 mod writer;
@@ -12,14 +14,19 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
+use hub::audit::Hash;
+use hub::audit::evidence::{Block, Head, Inclusion, Kept};
+use hub::audit::tree::Frontier;
 use hub::decision::{Decision, DecisionFilter, Numbered};
 use hub::identity::DeviceId;
 use hub::ports::BoxFuture;
+use hub::ports::audit::AuditLog;
 use hub::ports::registry::{Change, Registry, StoreError, Versioned, Watcher};
 use hub::record::{Key, Kind};
 use rusqlite::Connection;
 use tokio::sync::{Semaphore, oneshot};
 
+pub use audit::SqliteAudit;
 pub(crate) use rows::device_of;
 pub use schema::OpenError;
 use writer::{Job, Queued, Writer};
@@ -27,7 +34,8 @@ use writer::{Job, Queued, Writer};
 /// How the registry is set up.
 #[derive(Debug, Clone)]
 pub struct SqliteConfig {
-    /// How many decisions that changed no record are kept; beyond that the oldest go. Default 1,000,000.
+    /// How many decisions that changed no record are kept at least; beyond that and
+    /// [`STEP_RECORDS`](hub::audit::retention::STEP_RECORDS) more the oldest lose their bodies. Default 1,000,000.
     pub decisions_max: u64,
     /// How many reads run at once. Default 4.
     pub readers: usize,
@@ -50,10 +58,14 @@ pub struct SqliteRegistry {
     places: Arc<Semaphore>,
     readers: Arc<Readers>,
     watchers: Watchers,
+    edge: Edge,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
 type Watchers = Arc<Mutex<Vec<Watcher>>>;
+
+/// The right edge of the audit log's tree, as it was committed last.
+type Edge = Arc<Mutex<Frontier>>;
 
 impl SqliteRegistry {
     /// Opens the file, or makes it with mode 0600. After an unclean end its structure is checked first. Blocks.
@@ -61,7 +73,9 @@ impl SqliteRegistry {
         let connection = schema::open_writer(path, config)?;
         let (jobs, waiting) = mpsc::channel();
         let watchers = writer::no_watchers();
-        let writer = Writer::new(connection, waiting, Arc::clone(&watchers), config.decisions_max)?;
+        let edge = Edge::default();
+        let (told, shared) = (Arc::clone(&watchers), Arc::clone(&edge));
+        let writer = Writer::new(connection, waiting, told, shared, config.decisions_max)?;
         let thread = std::thread::Builder::new().name("registry".to_owned()).spawn(|| writer.run())?;
         let readers = Arc::new(Readers {
             path: path.to_owned(),
@@ -69,7 +83,7 @@ impl SqliteRegistry {
             permits: Arc::new(Semaphore::new(config.readers.max(1))),
         });
         let places = Arc::new(Semaphore::new(config.queue_max.max(1)));
-        Ok(Self { jobs, places, readers, watchers, writer: Mutex::new(Some(thread)) })
+        Ok(Self { jobs, places, readers, watchers, edge, writer: Mutex::new(Some(thread)) })
     }
 
     /// Finishes what waits and closes the file. Blocks until that is done; later calls fail.
@@ -153,6 +167,38 @@ impl Registry for SqliteRegistry {
 
     fn watch(&self, watcher: Watcher) {
         lock(&self.watchers).push(watcher);
+    }
+}
+
+impl AuditLog for SqliteRegistry {
+    fn head(&self) -> BoxFuture<'_, Result<Head, StoreError>> {
+        let (size, root) = {
+            let edge = lock(&self.edge);
+            (edge.size(), edge.root())
+        };
+        Box::pin(
+            self.readers.run(move |connection| Ok(Head { size, root, newest: audit::newest(connection)? })),
+        )
+    }
+
+    fn blocks(&self, first: u64, count: usize) -> BoxFuture<'_, Result<Vec<Block>, StoreError>> {
+        Box::pin(self.readers.run(move |connection| audit::blocks(connection, first, count)))
+    }
+
+    fn checkpoints(&self, above: u64, limit: usize) -> BoxFuture<'_, Result<Vec<Kept>, StoreError>> {
+        Box::pin(self.readers.run(move |connection| audit::checkpoints(connection, above, limit)))
+    }
+
+    fn keep_checkpoint(&self, checkpoint: Kept) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.ask(|reply| Job::Keep(Box::new(checkpoint), reply)))
+    }
+
+    fn inclusion(&self, number: u64, size: u64) -> BoxFuture<'_, Result<Option<Inclusion>, StoreError>> {
+        Box::pin(self.readers.run(move |connection| audit::inclusion(connection, number, size)))
+    }
+
+    fn consistency(&self, old: u64, new: u64) -> BoxFuture<'_, Result<Option<Vec<Hash>>, StoreError>> {
+        Box::pin(self.readers.run(move |connection| audit::consistency(connection, old, new)))
     }
 }
 

@@ -1,11 +1,13 @@
 //! The statements, and how keys, records and decisions become rows. Nothing else in here speaks SQL but the schema.
 
-use hub::decision::{Act, Decision, DecisionFilter, Numbered};
+use hub::decision::{Decision, DecisionFilter, Numbered};
 use hub::identity::DeviceId;
 use hub::ports::registry::{Change, StoreError, Versioned, Write};
 use hub::record::{Key, Kind};
 use rusqlite::types::ToSql;
 use rusqlite::{Connection, OptionalExtension, ffi, params};
+
+use super::ledger::Ledger;
 
 /// Says in the port's words what SQLite said.
 pub(super) fn store_error(error: rusqlite::Error) -> StoreError {
@@ -114,7 +116,6 @@ pub(super) fn decisions(
     let mut sql = "SELECT number, body FROM decisions WHERE number < ?1".to_owned();
     let before = filter.before.map_or(i64::MAX, |before| i64::try_from(before).unwrap_or(i64::MAX));
     let address = filter.address.map(|address| address.to_string());
-    let limit = limit_of(filter.limit);
     let mut values: Vec<&dyn ToSql> = vec![&before];
     if let Some(device) = &filter.device {
         values.push(device);
@@ -127,33 +128,38 @@ pub(super) fn decisions(
     if filter.refused_only {
         sql.push_str(" AND refused = 1");
     }
-    values.push(&limit);
-    sql.push_str(&format!(" ORDER BY number DESC LIMIT ?{}", values.len()));
-    let rows = connection
-        .prepare_cached(&sql)
-        .and_then(|mut statement| {
-            let row = |row: &rusqlite::Row<'_>| Ok((row.get::<_, u64>(0)?, row.get::<_, String>(1)?));
-            statement.query_map(&*values, row)?.collect::<Result<Vec<_>, _>>()
-        })
-        .map_err(store_error)?;
-    rows.into_iter()
-        .map(|(number, body)| {
-            let record = serde_json::from_str(&body).map_err(|error| unreadable("a decision", &error))?;
-            Ok(Numbered { number, record })
-        })
-        .collect()
+    sql.push_str(" ORDER BY number DESC");
+    let mut found = Vec::new();
+    let mut statement = connection.prepare_cached(&sql).map_err(store_error)?;
+    let mut rows = statement.query(&*values).map_err(store_error)?;
+    while found.len() < filter.limit
+        && let Some(row) = rows.next().map_err(store_error)?
+    {
+        let number = row.get(0).map_err(store_error)?;
+        let body = row.get_ref(1).and_then(|body| Ok(body.as_str()?)).map_err(store_error)?;
+        let record: Decision =
+            serde_json::from_str(body).map_err(|error| unreadable("a decision", &error))?;
+        if filter.admits(&record) {
+            found.push(Numbered { number, record });
+        }
+    }
+    Ok(found)
 }
 
-fn limit_of(limit: usize) -> i64 {
+pub(super) fn limit_of(limit: usize) -> i64 {
     i64::try_from(limit).unwrap_or(i64::MAX)
 }
 
 /// Applies a change within a transaction; the versions after it.
-pub(super) fn apply(connection: &Connection, change: &Change) -> Result<Vec<u64>, StoreError> {
+pub(super) fn apply(
+    connection: &Connection,
+    ledger: &mut Ledger,
+    change: &Change,
+) -> Result<Vec<u64>, StoreError> {
     let versions =
         change.writes.iter().map(|write| apply_write(connection, write)).collect::<Result<Vec<_>, _>>()?;
     if let Some(decision) = &change.decision {
-        insert_decision(connection, decision)?;
+        ledger.append(connection, decision)?;
     }
     Ok(versions)
 }
@@ -206,51 +212,8 @@ fn apply_write(connection: &Connection, write: &Write) -> Result<u64, StoreError
     }
 }
 
-/// Whether the decision is about a change of a record: those are kept for ever.
-pub(super) fn is_change(decision: &Decision) -> bool {
-    matches!(decision.act, Act::Change { .. })
-}
-
 /// The device that a decision is about: the first part of its identity.
 pub(crate) fn device_of(decision: &Decision) -> Option<&str> {
     let identity = decision.identity.as_deref()?;
     Some(identity.split_once('/').map_or(identity, |(device, _)| device))
-}
-
-pub(super) fn insert_decision(connection: &Connection, decision: &Decision) -> Result<(), StoreError> {
-    let body = serde_json::to_string(decision)
-        .map_err(|error| StoreError::Failed(format!("a decision cannot be written: {error}")))?;
-    let address = decision.origin.address.map(|address| address.to_string());
-    connection
-        .prepare_cached(
-            "INSERT INTO decisions (changed, refused, device, address, body) VALUES (?1, ?2, ?3, ?4, ?5)",
-        )
-        .and_then(|mut statement| {
-            statement.execute(params![
-                is_change(decision),
-                decision.refusal.is_some(),
-                device_of(decision),
-                address,
-                body
-            ])
-        })
-        .map(drop)
-        .map_err(store_error)
-}
-
-/// How many decisions there are that the bound counts.
-pub(super) fn count_bounded(connection: &Connection) -> Result<u64, rusqlite::Error> {
-    connection.query_row("SELECT count(*) FROM decisions WHERE changed = 0", [], |row| row.get(0))
-}
-
-/// Drops the oldest of them.
-pub(super) fn drop_oldest(connection: &Connection, count: u64) -> Result<(), StoreError> {
-    connection
-        .prepare_cached(
-            "DELETE FROM decisions WHERE number IN
-             (SELECT number FROM decisions WHERE changed = 0 ORDER BY number LIMIT ?1)",
-        )
-        .and_then(|mut statement| statement.execute([count]))
-        .map(drop)
-        .map_err(store_error)
 }

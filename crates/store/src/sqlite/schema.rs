@@ -6,9 +6,11 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use hub::ports::registry::StoreError;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::SqliteConfig;
+use super::ledger::Ledger;
 
 /// Why the database does not open.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +35,19 @@ pub enum OpenError {
     /// SQLite failed.
     #[error("the registry cannot be opened")]
     Sqlite(#[source] rusqlite::Error),
+    /// It was written by an older program, and only reading was asked for.
+    #[error(
+        "the registry has schema {found}, and is brought to {known} when a hub of this version starts with it"
+    )]
+    Older {
+        /// The schema of the file.
+        found: i64,
+        /// The one that this program reads.
+        known: i64,
+    },
+    /// Its content could not be read or brought to a new schema.
+    #[error("the registry cannot be read")]
+    Content(#[from] StoreError),
 }
 
 impl From<rusqlite::Error> for OpenError {
@@ -44,9 +59,20 @@ impl From<rusqlite::Error> for OpenError {
     }
 }
 
-/// The steps from one schema to the next; the number of a schema is how many of them made it. Never change one that
-/// was released: add another.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_records.sql")];
+/// A step from one schema to the next: statements, and what statements cannot do after them.
+struct Migration {
+    sql: &'static str,
+    then: fn(&Connection) -> Result<(), StoreError>,
+}
+
+/// The steps; the number of a schema is how many of them made it. Never change one that was released: add another.
+const MIGRATIONS: [Migration; 2] = [
+    Migration { sql: include_str!("migrations/0001_records.sql"), then: |_| Ok(()) },
+    Migration {
+        sql: include_str!("migrations/0002_audit_log.sql"),
+        then: |connection| Ledger::begin(connection).map(drop),
+    },
+];
 
 /// `HOLD`: marks the file as ours.
 const APPLICATION_ID: i64 = 0x484f_4c44;
@@ -124,7 +150,16 @@ fn quick_check(connection: &Connection) -> Result<(), OpenError> {
     if verdict == "ok" { Ok(()) } else { Err(OpenError::Corrupt(verdict)) }
 }
 
-fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
+/// Fails unless the schema is the one of this program.
+pub(super) fn check_current(connection: &Connection) -> Result<(), OpenError> {
+    match schema_of(connection)? {
+        (found, known) if found < known => Err(OpenError::Older { found, known }),
+        _ => Ok(()),
+    }
+}
+
+/// The schema of the file, and the newest that this program knows.
+fn schema_of(connection: &Connection) -> Result<(i64, i64), OpenError> {
     let known = MIGRATIONS.len() as i64;
     let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
     let owner: i64 = connection.pragma_query_value(None, "application_id", |row| row.get(0))?;
@@ -135,9 +170,15 @@ fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
     if !(0..=known).contains(&found) {
         return Err(OpenError::Newer { found, known });
     }
+    Ok((found, known))
+}
+
+fn migrate(connection: &mut Connection) -> Result<(), OpenError> {
+    let (found, _) = schema_of(connection)?;
     for (at, step) in MIGRATIONS.iter().enumerate().skip(found as usize) {
         let transaction = connection.transaction()?;
-        transaction.execute_batch(step)?;
+        transaction.execute_batch(step.sql)?;
+        (step.then)(&transaction)?;
         transaction.pragma_update(None, "application_id", APPLICATION_ID)?;
         transaction.pragma_update(None, "user_version", at as i64 + 1)?;
         transaction.commit()?;

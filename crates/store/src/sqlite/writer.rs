@@ -3,18 +3,21 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, mpsc};
 
+use hub::audit::evidence::Kept;
 use hub::decision::Decision;
 use hub::ports::registry::{Change, StoreError, Watcher};
 use hub::record::Key;
 use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::{Watchers, rows};
+use super::ledger::{self, Ledger};
+use super::{Edge, Watchers, rows};
 
 /// What the thread is asked to do. An answer that nobody waits for any longer is dropped.
 pub(super) enum Job {
     Commit(Box<Change>, oneshot::Sender<Result<Vec<u64>, StoreError>>),
     Record(Vec<Decision>, oneshot::Sender<Result<(), StoreError>>),
+    Keep(Box<Kept>, oneshot::Sender<Result<(), StoreError>>),
     /// Nothing comes after this.
     Close,
 }
@@ -29,8 +32,9 @@ pub(super) struct Writer {
     connection: Connection,
     jobs: mpsc::Receiver<Queued>,
     watchers: Watchers,
-    /// How many decisions there are that the bound counts.
-    bounded: u64,
+    ledger: Ledger,
+    /// The right edge of the log as it was committed last.
+    edge: Edge,
     decisions_max: u64,
 }
 
@@ -45,10 +49,12 @@ impl Writer {
         connection: Connection,
         jobs: mpsc::Receiver<Queued>,
         watchers: Watchers,
+        edge: Edge,
         decisions_max: u64,
-    ) -> Result<Self, rusqlite::Error> {
-        let bounded = rows::count_bounded(&connection)?;
-        Ok(Self { connection, jobs, watchers, bounded, decisions_max })
+    ) -> Result<Self, StoreError> {
+        let ledger = Ledger::open(&connection)?;
+        ledger.frontier.clone_into(&mut super::lock(&edge));
+        Ok(Self { connection, jobs, watchers, ledger, edge, decisions_max })
     }
 
     /// Works until it is told to close, or every sender of jobs is gone.
@@ -76,8 +82,9 @@ impl Writer {
         }
         let mut outcomes = Vec::with_capacity(group.len());
         match self.try_group(group.drain(..), &mut outcomes) {
-            Ok(bounded) => {
-                self.bounded = bounded;
+            Ok(ledger) => {
+                ledger.frontier.clone_into(&mut super::lock(&self.edge));
+                self.ledger = ledger;
                 outcomes.into_iter().for_each(|outcome| outcome.tell(&self.watchers));
             }
             Err(error) => {
@@ -97,13 +104,13 @@ impl Writer {
         &self,
         jobs: impl Iterator<Item = Job>,
         outcomes: &mut Vec<Outcome>,
-    ) -> Result<u64, StoreError> {
+    ) -> Result<Ledger, StoreError> {
         let mut broken = self.execute("BEGIN IMMEDIATE").err();
-        let mut bounded = self.bounded;
+        let mut ledger = self.ledger.clone();
         for job in jobs {
             let result = match &broken {
                 Some(error) => Err(error.clone()),
-                None => self.attempt(&job, &mut bounded),
+                None => self.attempt(&job, &mut ledger),
             };
             // A stale change is its caller's affair; anything else spoils the whole transaction.
             if let Err(error) = &result
@@ -116,38 +123,36 @@ impl Writer {
                     let keys = change.writes.into_iter().map(|write| write.key).collect();
                     outcomes.push(Outcome::Committed(keys, result, reply));
                 }
-                Job::Record(_, reply) => outcomes.push(Outcome::Recorded(result.map(drop), reply)),
+                Job::Record(_, reply) | Job::Keep(_, reply) => {
+                    outcomes.push(Outcome::Recorded(result.map(drop), reply));
+                }
                 Job::Close => {}
             }
         }
         if let Some(error) = broken {
             return Err(error);
         }
-        let excess = bounded.saturating_sub(self.decisions_max);
-        if excess > 0 {
-            rows::drop_oldest(&self.connection, excess)?;
-        }
+        ledger.retain(&self.connection, self.decisions_max)?;
         self.execute("COMMIT")?;
-        Ok(bounded - excess)
+        Ok(ledger)
     }
 
     /// Does one job in a savepoint, so that it is done whole or not at all.
-    fn attempt(&self, job: &Job, bounded: &mut u64) -> Result<Vec<u64>, StoreError> {
+    fn attempt(&self, job: &Job, ledger: &mut Ledger) -> Result<Vec<u64>, StoreError> {
         self.execute("SAVEPOINT job")?;
-        let (result, decisions): (_, &[Decision]) = match job {
-            Job::Commit(change, _) => (rows::apply(&self.connection, change), change.decision.as_slice()),
-            Job::Record(decisions, _) => {
-                let insert = |decision| rows::insert_decision(&self.connection, decision);
-                (decisions.iter().try_for_each(insert).map(|()| Vec::new()), decisions)
-            }
-            Job::Close => (Ok(Vec::new()), &[]),
+        let connection = &self.connection;
+        let result = match job {
+            // A stale change writes no decision, so that the ledger needs no savepoint.
+            Job::Commit(change, _) => rows::apply(connection, ledger, change),
+            Job::Record(decisions, _) => decisions
+                .iter()
+                .try_for_each(|decision| ledger.append(connection, decision))
+                .map(|()| Vec::new()),
+            Job::Keep(kept, _) => ledger::keep_checkpoint(connection, kept).map(|()| Vec::new()),
+            Job::Close => Ok(Vec::new()),
         };
         match &result {
-            Ok(_) => {
-                let counted = decisions.iter().filter(|decision| !rows::is_change(decision)).count();
-                *bounded += counted as u64;
-                self.execute("RELEASE job")?;
-            }
+            Ok(_) => self.execute("RELEASE job")?,
             Err(StoreError::Stale(_)) => self.execute("ROLLBACK TO job; RELEASE job")?,
             // The transaction as a whole is rolled back.
             Err(_) => {}

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod audit_battery;
+mod audit_file;
 mod journal_damage;
 mod journal_decoders;
 mod journal_faults;

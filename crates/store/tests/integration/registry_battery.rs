@@ -4,6 +4,8 @@ use std::sync::{Arc, Mutex};
 
 use holdfast_store::memory::MemoryRegistry;
 use holdfast_store::sqlite::{SqliteConfig, SqliteRegistry};
+use hub::audit::BLOCK_RECORDS;
+use hub::audit::retention::STEP_RECORDS;
 use hub::decision::{Act, Decision, DecisionFilter};
 use hub::identity::{DeviceId, Identity, ModuleId};
 use hub::ports::registry::{Change, Registry, StoreError, Write};
@@ -63,7 +65,7 @@ macro_rules! registry_battery {
 /// How many decisions the registries of the battery keep.
 const DECISIONS_MAX: u64 = 50;
 
-registry_battery!(memory, (MemoryRegistry::new(DECISIONS_MAX as usize), ()));
+registry_battery!(memory, (MemoryRegistry::new(DECISIONS_MAX), ()));
 registry_battery!(sqlite, {
     let directory = tempfile::tempdir().unwrap();
     let config = SqliteConfig { decisions_max: DECISIONS_MAX, ..SqliteConfig::default() };
@@ -240,6 +242,15 @@ fn decisions_are_found_by_what_they_are_about(registry: &dyn Registry) {
     assert_eq!(found(DecisionFilter { refused_only: true, ..all() }), [3, 2, 1]);
     let third = wait(registry.decisions(all())).unwrap()[2].number;
     assert_eq!(found(DecisionFilter { before: Some(third), ..all() }), [1, 0]);
+    let mut late = Decision::new(Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_hours(1), Act::Token);
+    late.identity = Some("d1".to_owned());
+    wait(registry.record(vec![late.clone()])).unwrap();
+    let of = |filter| wait(registry.decisions(filter)).unwrap();
+    let kind = |kind: &str| DecisionFilter { kind: Some(kind.to_owned()), ..device("d1") };
+    assert_eq!(of(kind("token")).iter().map(|found| &found.record).collect::<Vec<_>>(), [&late]);
+    assert_eq!(of(DecisionFilter { limit: 1, ..kind("connect") })[0].record, sent[3]);
+    assert_eq!(of(DecisionFilter { since: Some(late.time), ..all() }).len(), 1);
+    assert_eq!(of(DecisionFilter { until: Some(late.time), ..all() }).len(), 5);
 }
 
 fn the_oldest_decisions_go_but_never_those_about_changes(registry: &dyn Registry) {
@@ -251,17 +262,22 @@ fn the_oldest_decisions_go_but_never_those_about_changes(registry: &dyn Registry
         decision.identity = Some(format!("d{device}"));
         decision
     };
-    for n in 0..DECISIONS_MAX {
-        wait(registry.record(vec![connect(2 * n), connect(2 * n + 1)])).unwrap();
-    }
+    let most = DECISIONS_MAX + STEP_RECORDS;
+    let all: Vec<_> = (0..most).map(connect).collect();
+    wait(registry.record(all)).unwrap();
+    assert_eq!(wait(registry.decisions(all_decisions())).unwrap().len() as u64, most + 1);
+    wait(registry.record(vec![connect(most)])).unwrap();
     let left = wait(registry.decisions(all_decisions())).unwrap();
-    assert_eq!(left.len() as u64, DECISIONS_MAX + 1);
-    assert_eq!(left[0].record, connect(2 * DECISIONS_MAX - 1));
-    assert_eq!(left[DECISIONS_MAX as usize - 1].record, connect(DECISIONS_MAX));
-    assert_eq!(left[DECISIONS_MAX as usize].record, changed("make a group"));
-    let newest = left[0].number;
-    wait(registry.record(vec![connect(0)])).unwrap();
-    assert_eq!(wait(registry.decisions(all_decisions())).unwrap()[0].number, newest + 1);
+    let bounded = left.iter().filter(|left| left.record.act == Act::Connect).count() as u64;
+    assert!((DECISIONS_MAX..DECISIONS_MAX + BLOCK_RECORDS).contains(&bounded), "{bounded}");
+    let oldest = &left[left.len() - 1];
+    assert_eq!((oldest.number, &oldest.record), (1, &changed("make a group")));
+    let (newest, statement) = (&left[1], &left[0]);
+    assert_eq!((newest.number, &newest.record), (most + 2, &connect(most)));
+    let dropped = most + 1 - bounded;
+    let act = Act::Retention { first: 1, last: dropped + 1, kept: vec![1] };
+    assert_eq!((statement.number, &statement.record.act), (most + 3, &act));
+    assert_eq!(left[left.len() - 2].number, dropped + 2);
 }
 
 fn watchers_are_told_committed_keys_only(registry: &dyn Registry) {

@@ -17,6 +17,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("sim", &["wire"]),
     ("wire", &[]),
     ("hub", &[]),
+    ("audit-check", &[]),
 ];
 
 const LINES_MAX: usize = 900;

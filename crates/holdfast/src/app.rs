@@ -28,6 +28,7 @@ use crate::fronts::mqtt::MqttFront;
 use crate::guard::{Guard, Place};
 use crate::listen::accept;
 use crate::management::Management;
+use crate::notary::Notary;
 use crate::recorder::QueueRecorder;
 use crate::secrets::{KeyRing, SystemRandom};
 use crate::tls::{ServerCertificate, server_config};
@@ -54,6 +55,7 @@ pub(crate) struct App {
     journal: Arc<Journal>,
     registry: Arc<SqliteRegistry>,
     recorder: Arc<QueueRecorder>,
+    notary: Arc<Notary>,
     drain: Drain,
     drain_deadline: Duration,
     /// Removed with the hub when it is a temporary one.
@@ -103,6 +105,8 @@ impl App {
         )?);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let recorder = QueueRecorder::start(registry.clone(), clock.clone());
+        let host = hosts.first().map_or("hub", String::as_str);
+        let notary = Notary::open(&config.data, &*secrets, host, registry.clone(), clock.clone())?;
         let hub = Arc::new(Hub {
             registry: registry.clone(),
             log: journal.clone(),
@@ -128,6 +132,7 @@ impl App {
         });
         let policy_changes = recheck_on_change(&hub, &*registry, &guard);
         prune_now_and_then(&journal);
+        notary.start();
 
         let mut app = Self {
             hub,
@@ -139,6 +144,7 @@ impl App {
             journal,
             registry,
             recorder,
+            notary,
             drain: Drain::new(),
             drain_deadline: Duration::from_secs(config.drain_seconds),
             _temporary: temporary,
@@ -168,6 +174,7 @@ impl App {
                 management,
                 recorder: self.recorder.clone(),
                 guard: self.guard.clone(),
+                notary: self.notary.clone(),
                 amqp: amqp.clone(),
                 drain: drain.clone(),
             };
@@ -219,6 +226,9 @@ impl App {
         }
         self.recorder.settle().await;
         self.guard.stop().await;
+        if let Err(error) = self.notary.checkpoint_if_grown().await {
+            tracing::error!(%error, "the last checkpoint of the audit log could not be signed");
+        }
         let (journal, registry) = (self.journal.clone(), self.registry.clone());
         let closed = tokio::task::spawn_blocking(move || {
             journal.close();

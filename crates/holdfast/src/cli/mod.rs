@@ -1,5 +1,6 @@
 //! The command line.
 
+mod audit;
 mod certificate;
 mod connection_string;
 mod demo;
@@ -33,6 +34,7 @@ use self::target::TargetArgs;
   holdfast demo                                the same with simulated devices
   holdfast device create pump-1                register a device and print its connection string
   holdfast why pump-1                          why was it refused, and what would admit it
+  holdfast audit verify                        was the record of all this changed
 
 The commands other than dev, demo and serve talk to a running hub. Name it by --ready-file, by
 --connection-string, or by the variables HOLDFAST_READY_FILE and HOLDFAST_CONNECTION_STRING.")]
@@ -77,6 +79,9 @@ enum Command {
     Export(export::ExportArgs),
     /// Say why somebody was refused, and what would have admitted them.
     Why(why::WhyArgs),
+    /// List the audit log, verify it, prove a record, export a checkpoint.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Print the completions of a shell.
     Completions {
         /// The shell.
@@ -111,6 +116,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Posture(args) => posture::run(args),
         Command::Export(args) => export::run(args),
         Command::Why(args) => why::run(args),
+        Command::Audit(command) => audit::run(command),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "holdfast", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)

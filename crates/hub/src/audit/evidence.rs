@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::tree::{Hash, Node};
+use super::{BLOCK_LEVEL, numbers_of};
 use crate::decision::{Decision, Numbered};
 
 /// The entry of a leaf: the text under which a record is stored.
@@ -70,6 +71,22 @@ impl From<Node> for KeptNode {
 }
 
 impl Block {
+    /// The leaf hashes of its records in a log of this size, computed where the texts are there; the block's own node when
+    /// nothing else is kept of it. With it, the block can be compared later record by record.
+    pub fn hashes(&self, size: u64) -> Vec<Hash> {
+        let numbers = numbers_of(self.number, size);
+        if self.records.is_empty() && self.leaves.is_none() {
+            return self.node(BLOCK_LEVEL).into_iter().collect();
+        }
+        let leaves = self.leaves.as_deref().unwrap_or_default();
+        let mut records = self.records.iter().peekable();
+        let hash = |(at, number)| match records.next_if(|record| record.number == number) {
+            Some(record) => Some(Hash::of_leaf(record.entry.as_bytes())),
+            None => leaves.get(at).copied(),
+        };
+        numbers.enumerate().map_while(hash).collect()
+    }
+
     /// The node of a level that the block completes.
     pub fn node(&self, level: u8) -> Option<Hash> {
         self.nodes.iter().find(|node| node.level == level).map(|node| node.hash)

@@ -64,6 +64,7 @@ pub(super) async fn dispatch(
             hub.delete_consumer_group(name, &by).await?;
             Ok(no_content())
         }
+        (_, ["v1", "audit", rest @ ..]) => super::audit::dispatch(front, asked, rest, body).await,
         ("GET", ["v1", "why"]) => why(front, asked).await,
         ("GET", ["v1", "policies"]) => {
             let policies = hub.policies().await?;

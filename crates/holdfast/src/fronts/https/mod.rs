@@ -5,6 +5,7 @@
 //! library does; hence hyper alone.
 
 mod answer;
+mod audit;
 mod authorize;
 mod case_tap;
 mod management;
@@ -32,6 +33,7 @@ use crate::fronts::amqp::AmqpFront;
 use crate::guard::Guard;
 use crate::listen::{Front, Visitor};
 use crate::management::Management;
+use crate::notary::Notary;
 use crate::recorder::QueueRecorder;
 
 /// How long a client may take to send the head of a request. It is the idle time-out of kept connections too.
@@ -47,6 +49,8 @@ pub(crate) struct HttpsFront {
     pub(crate) recorder: Arc<QueueRecorder>,
     /// The posture engine.
     pub(crate) guard: Arc<Guard>,
+    /// Signs checkpoints of the audit log.
+    pub(crate) notary: Arc<Notary>,
     /// AMQP, for its WebSockets.
     pub(crate) amqp: Arc<AmqpFront>,
     /// Ends kept connections when the hub stops.

@@ -18,8 +18,8 @@ use super::{BLOCK_LEVEL, BLOCK_RECORDS, numbers_of};
 /// Findings that a verdict names; there may be more.
 pub const FINDINGS_MAX: usize = 100;
 
-/// What somebody did to the log.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+/// What somebody did to the log. Of two that are seen of one record, the one that stands first here says more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Tampering {
     /// The text of a record is not the one that its stored hash is of.
@@ -28,10 +28,10 @@ pub enum Tampering {
     Deleted,
     /// Records at the end are gone.
     Truncated,
-    /// Texts and their stored hashes were changed together.
-    Rewritten,
     /// In the place of a record stands another one.
     Moved,
+    /// Texts and their stored hashes were changed together.
+    Rewritten,
     /// A record is not found by what it says.
     Misfiled,
     /// A checkpoint that the hub keeps is not what the hub signed.
@@ -424,10 +424,11 @@ impl Verifier {
         let kept = self.kept.iter().filter_map(|(kept, opened)| opened.as_ref().and(beyond(kept.size)));
         let given = self.given.iter().filter_map(|given| beyond(given.checkpoint.size));
         if let Some(most) = kept.chain(given).max() {
+            let first = size + 1;
             let text = format!(
-                "a checkpoint was signed for {most} records, and the log has {size}: the end was cut off"
+                "a checkpoint was signed for {most} records: record {first} and all behind it were cut off"
             );
-            self.found(Tampering::Truncated, size + 1, size + 1, text);
+            self.found(Tampering::Truncated, first, first, text);
         }
         let unchecked: Vec<String> = self
             .given
@@ -447,8 +448,9 @@ impl Verifier {
 
     fn verdict(mut self, unchecked: Vec<String>) -> Verdict {
         // What is known exactly comes before a range that it may be the reason of.
-        let first = self.findings.iter().min_by_key(|finding| (finding.last, finding.first)).cloned();
-        self.findings.sort_by_key(|finding| (finding.first, finding.last));
+        let first =
+            self.findings.iter().min_by_key(|finding| (finding.last, finding.first, finding.kind)).cloned();
+        self.findings.sort_by_key(|finding| (finding.first, finding.last, finding.kind));
         let explanation = match &first {
             Some(finding) => finding.explanation.clone(),
             None if !unchecked.is_empty() => "nothing is wrong as far as it could be compared".to_owned(),
@@ -472,7 +474,7 @@ impl Verifier {
 
     /// Keeps a finding, one for each kind and place.
     fn found(&mut self, kind: Tampering, first: u64, last: u64, explanation: String) {
-        let same = |finding: &Finding| finding.first == first && finding.last == last;
+        let same = |finding: &Finding| (finding.kind, finding.first, finding.last) == (kind, first, last);
         if self.findings.len() < FINDINGS_MAX && !self.findings.iter().any(same) {
             self.findings.push(Finding { kind, first, last, explanation });
         }

@@ -3,10 +3,12 @@
 //!
 //! After every start: what was acknowledged is in the stream, once; what any reader saw is where it saw it; no
 //! sequence number stands for two events; the messages of a device are in order and without a hole within each of its
-//! connections; changes of the registry that were acknowledged are there, and others whole or not at all.
+//! connections; changes of the registry that were acknowledged are there, and others whole or not at all; the audit log
+//! is sound, and goes on from a checkpoint that was taken away just before the power went.
 //!
 //! `HOLDFAST_POWER_ROUNDS` and `HOLDFAST_POWER_SEED` choose how many rounds and which; each failure names its seed.
 
+mod auditor;
 mod faults;
 mod ledger;
 mod load;
@@ -21,6 +23,7 @@ use sim::Device;
 use tempfile::TempDir;
 use tokio::task::JoinSet;
 
+use self::auditor::Auditor;
 use self::ledger::{Ledger, name};
 use self::load::Life;
 use self::registry::{BackEnd, key};
@@ -52,12 +55,13 @@ async fn a_loss_of_power_under_load_loses_nothing_that_was_acknowledged_or_read(
     }
     println!(
         "figure: {rounds} losses of power and {} during a start, in {:.0} s: {} messages sent, {} acknowledged, {} changes of \
-         the registry acknowledged, nothing lost",
+         the registry acknowledged, nothing lost; the audit log agreed with {} checkpoints taken away before",
         totals.starts_cut,
         begun.elapsed().as_secs_f64(),
         totals.sent,
         totals.acknowledged,
         totals.changes,
+        totals.compared,
     );
 }
 
@@ -66,6 +70,7 @@ pub(crate) struct Site {
     pub(crate) shim: Shim,
     pub(crate) ledger: Arc<Ledger>,
     back_ends: Vec<BackEnd>,
+    auditor: Auditor,
     random: Random,
     seed: u64,
     round: u64,
@@ -94,6 +99,7 @@ struct Totals {
     acknowledged: usize,
     changes: u64,
     starts_cut: u64,
+    compared: u64,
 }
 
 impl Totals {
@@ -102,6 +108,7 @@ impl Totals {
         self.acknowledged += site.ledger.acknowledged();
         self.changes += site.back_ends.iter().map(|back_end| back_end.acknowledged).sum::<u64>();
         self.starts_cut += site.starts_cut;
+        self.compared += site.auditor.compared;
     }
 }
 
@@ -113,6 +120,7 @@ impl Site {
             shim: Shim::new(place.path()),
             ledger: Arc::default(),
             back_ends: (0..BACK_ENDS).map(|number| BackEnd::new(number, random.fork())).collect(),
+            auditor: Auditor::new(place.path()),
             random,
             seed,
             round: 0,
@@ -189,11 +197,14 @@ impl Site {
         while !self.ledger.has_seen(&fences) && begun.elapsed() < Duration::from_secs(20) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-        (running, self.ledger.judge())
+        let mut problems = self.ledger.judge();
+        problems.extend(self.auditor.judge(self.shim.data()));
+        (running, problems)
     }
 
     /// Kills the hub and takes away what was not synced.
     pub(crate) async fn cut_power(&mut self, running: Running) {
+        self.auditor.take(&running.hub);
         running.hub.kill();
         running.life.over.store(true, Ordering::SeqCst);
         self.lose_unsynced();

@@ -26,6 +26,7 @@ pub(crate) struct HubOptions {
 pub(crate) struct Hub {
     child: Child,
     log: PathBuf,
+    ready_file: PathBuf,
     /// The ready file's content.
     pub(crate) ready: Value,
     /// The authority's certificate.
@@ -77,7 +78,7 @@ impl Started {
         }
         let ready: Value = serde_json::from_slice(&fs::read(&self.ready_file).unwrap()).unwrap();
         let authority = fs::read_to_string(ready["ca_file"].as_str().unwrap()).unwrap();
-        Hub { child: self.child, log: self.log, ready, authority }
+        Hub { child: self.child, log: self.log, ready_file: self.ready_file, ready, authority }
     }
 
     /// Kills it at once, wherever it is.
@@ -89,6 +90,11 @@ impl Started {
 }
 
 impl Hub {
+    /// The ready file, by which commands find the hub.
+    pub(crate) fn ready_file(&self) -> &Path {
+        &self.ready_file
+    }
+
     pub(crate) fn start(data: &Path, log: &Path, options: &HubOptions) -> Self {
         Started::new(data, log, options).ready()
     }

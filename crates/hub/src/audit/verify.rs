@@ -108,6 +108,8 @@ pub struct Verifier {
     kept: Vec<(Kept, Option<Checkpoint>)>,
     given: Vec<Given>,
     findings: Vec<Finding>,
+    /// The finding that the verdict names, among the kept ones or not.
+    first: Option<Finding>,
     missing: Runs,
     droppable: Runs,
     read: u64,
@@ -130,6 +132,7 @@ impl Verifier {
             kept: Vec::with_capacity(kept.len()),
             given,
             findings: Vec::new(),
+            first: None,
             missing: Runs::default(),
             droppable: Runs::default(),
             read: 0,
@@ -164,7 +167,8 @@ impl Verifier {
             block.records.iter().for_each(|record| self.note_retention(record));
             return;
         }
-        let dropped = block.records.is_empty() && block.leaves.is_none();
+        let whole = numbers_of(block.number, self.head.size).count() as u64 == BLOCK_RECORDS;
+        let dropped = whole && block.records.is_empty() && block.leaves.is_none();
         match block.node(BLOCK_LEVEL) {
             Some(hash) if dropped => self.dropped_block(block, hash, known),
             _ => self.kept_block(block, known),
@@ -318,8 +322,12 @@ impl Verifier {
 
     /// Compares the root at this size with every checkpoint of the size.
     fn compare_roots(&mut self, size: u64) {
+        let kept = self.kept_within(size, size + 1);
+        if kept.is_empty() && self.given.iter().all(|given| given.checkpoint.size != size) {
+            return;
+        }
         let root = self.frontier.root();
-        for at in self.kept_within(size, size + 1) {
+        for at in kept {
             let says = self.kept[at].1.as_ref().map(|checkpoint| checkpoint.root);
             self.compare_kept(size, says, Some(root));
         }
@@ -447,9 +455,7 @@ impl Verifier {
     }
 
     fn verdict(mut self, unchecked: Vec<String>) -> Verdict {
-        // What is known exactly comes before a range that it may be the reason of.
-        let first =
-            self.findings.iter().min_by_key(|finding| (finding.last, finding.first, finding.kind)).cloned();
+        let first = self.first;
         self.findings.sort_by_key(|finding| (finding.first, finding.last, finding.kind));
         let explanation = match &first {
             Some(finding) => finding.explanation.clone(),
@@ -474,9 +480,16 @@ impl Verifier {
 
     /// Keeps a finding, one for each kind and place.
     fn found(&mut self, kind: Tampering, first: u64, last: u64, explanation: String) {
-        let same = |finding: &Finding| (finding.kind, finding.first, finding.last) == (kind, first, last);
-        if self.findings.len() < FINDINGS_MAX && !self.findings.iter().any(same) {
-            self.findings.push(Finding { kind, first, last, explanation });
+        let finding = Finding { kind, first, last, explanation };
+        // What is known exactly comes before a range that it may be the reason of.
+        let key = |finding: &Finding| (finding.last, finding.first, finding.kind);
+        if self.first.as_ref().is_none_or(|known| key(&finding) < key(known)) {
+            self.first = Some(finding.clone());
+        }
+        if self.findings.len() < FINDINGS_MAX
+            && !self.findings.iter().any(|known| key(known) == key(&finding))
+        {
+            self.findings.push(finding);
         }
     }
 }

@@ -357,3 +357,26 @@ fn what_was_dropped_before_the_log_was_a_tree_is_no_deletion() {
     assert!(verdict.sound, "{verdict:#?}");
     assert_eq!((verdict.read, verdict.dropped), (41, 0));
 }
+
+#[test]
+fn the_first_record_is_named_however_many_are_wrong() {
+    let (_, mut log) = retained();
+    log.remove(300);
+    log.blocks[1].records.clear();
+    for number in 513..=649 {
+        let record = log.record(number);
+        record.entry = bent(record);
+    }
+    let verdict = log.verify(&[]);
+    check(&verdict, Tampering::Deleted, 300, 300);
+    assert_eq!(verdict.findings.len(), FINDINGS_MAX);
+}
+
+#[test]
+fn an_open_block_is_not_taken_for_a_dropped_one() {
+    let mut log = log();
+    log.blocks[2].records.clear();
+    log.blocks[2].nodes = log.blocks[1].nodes.clone();
+    log.head.newest = 512;
+    check(&log.verify(&[]), Tampering::Truncated, 513, 513);
+}

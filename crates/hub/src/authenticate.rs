@@ -13,7 +13,7 @@ use crate::decision::cut;
 use crate::identity::Identity;
 use crate::ports::secrets::{Fingerprint, Secrets};
 use crate::record::{Authentication, Authority, Device, Module, SealedKey, Slot, Status};
-use crate::refusal::{Refusal, missing_right};
+use crate::refusal::{Refusal, missing_right, unknown_policy, wrong_key};
 use crate::sas::{Token, key_bytes};
 use crate::settings::HubSettings;
 use crate::telemetry::{Sender, Source};
@@ -166,11 +166,11 @@ pub fn still_holds(grant: &Grant, known: &Known<'_>, now: Timestamp) -> Result<(
         {
             Ok(())
         }
-        (Basis::Key(..), Authentication::Sas { .. }) => Err(Refusal::WrongKey { holder: holder(identity) }),
+        (Basis::Key(..), Authentication::Sas { .. }) => Err(wrong_key(holder(identity))),
         (Basis::Policy(name, _, fingerprint), _) => {
-            let policy = known.policy.ok_or_else(|| Refusal::UnknownPolicy { policy: name.to_string() })?;
+            let policy = known.policy.ok_or_else(|| unknown_policy(name.to_string()))?;
             if !in_a_slot(fingerprint, [&policy.primary, &policy.secondary]) {
-                return Err(Refusal::WrongKey { holder: format!("policy {name}") });
+                return Err(wrong_key(format!("policy {name}")));
             }
             device_right(policy)
         }
@@ -198,7 +198,7 @@ fn admit_by_key(
     in_scope(identity, token, known)?;
     let place = key_place(identity);
     let (slot, fingerprint) = signing_slot(token, &place, [primary, secondary], known.secrets, false)
-        .ok_or_else(|| Refusal::WrongKey { holder: holder(identity) })?;
+        .ok_or_else(|| wrong_key(holder(identity)))?;
     let ends = in_time(token, now)?;
     Ok((Basis::Key(slot, fingerprint), Some(ends)))
 }
@@ -253,8 +253,15 @@ fn authentication<'a>(identity: &Identity, known: &Known<'a>) -> Result<&'a Auth
     }
 }
 
+/// An end before 1980 is no time but a length of time: clocks that were never set begin in 1970 too, but their tokens
+/// are valid for an hour or a year, not for ten.
+const LIFETIME_SECONDS_MAX: i64 = 10 * 365 * 86_400;
+
 fn in_time(token: &Token<'_>, now: Timestamp) -> Result<i64, Refusal> {
     if token.is_expired(now.as_second()) {
+        if token.se < LIFETIME_SECONDS_MAX {
+            return Err(Refusal::TokenLifetimeAsEnd { seconds: token.se });
+        }
         let ended = Timestamp::from_second(token.se).unwrap_or(Timestamp::MIN);
         return Err(Refusal::TokenExpired { ended });
     }
@@ -266,8 +273,16 @@ fn in_scope(identity: &Identity, token: &Token<'_>, known: &Known<'_>) -> Result
     if token.covers(known.hosts, &path) {
         return Ok(());
     }
-    let host = known.hosts.first().map_or("", String::as_str);
-    Err(Refusal::TokenScope { presented: token.facts().sr, needed: format!("{host}{path}") })
+    Err(out_of_scope(token, known.hosts, &path))
+}
+
+/// Why a token does not cover a path of the hub: it is for another host, or for another resource of this one.
+pub(crate) fn out_of_scope(token: &Token<'_>, hosts: &[String], path: &str) -> Refusal {
+    if !token.names_host(hosts) {
+        return Refusal::TokenHost { presented: cut(&token.host()), names: hosts.to_vec() };
+    }
+    let host = hosts.first().map_or("", String::as_str);
+    Refusal::TokenScope { presented: token.facts().sr, needed: format!("{host}{path}") }
 }
 
 /// The path of an identity below the host, as tokens name it.
@@ -284,11 +299,11 @@ fn verified_policy<'a>(
     secrets: &dyn Secrets,
 ) -> Result<(&'a Policy, Slot, Fingerprint), Refusal> {
     let named = token.skn.as_deref().unwrap_or_default();
-    let policy = policy.ok_or_else(|| Refusal::UnknownPolicy { policy: cut(named) })?;
+    let policy = policy.ok_or_else(|| unknown_policy(cut(named)))?;
     let place = policy_place(&policy.name);
     signing_slot(token, &place, [&policy.primary, &policy.secondary], secrets, true)
         .map(|(slot, fingerprint)| (policy, slot, fingerprint))
-        .ok_or_else(|| Refusal::WrongKey { holder: format!("policy {}", policy.name) })
+        .ok_or_else(|| wrong_key(format!("policy {}", policy.name)))
 }
 
 fn device_right(policy: &Policy) -> Result<(), Refusal> {
@@ -426,10 +441,10 @@ impl ServiceGrant {
 
     /// Decides again, after a change of the policy, whether it still holds.
     pub fn still_holds(&self, policy: Option<&Policy>) -> Result<(), Refusal> {
-        let policy = policy.ok_or_else(|| Refusal::UnknownPolicy { policy: self.policy.to_string() })?;
+        let policy = policy.ok_or_else(|| unknown_policy(self.policy.to_string()))?;
         if policy.primary.fingerprint != self.fingerprint && policy.secondary.fingerprint != self.fingerprint
         {
-            return Err(Refusal::WrongKey { holder: format!("policy {}", self.policy) });
+            return Err(wrong_key(format!("policy {}", self.policy)));
         }
         if policy.rights != self.rights {
             return Err(Refusal::MissingRight {
@@ -471,13 +486,13 @@ pub fn admit_service_by_key(
     policy: Option<&Policy>,
     secrets: &dyn Secrets,
 ) -> Result<ServiceGrant, Refusal> {
-    let policy = policy.ok_or_else(|| Refusal::UnknownPolicy { policy: cut(name) })?;
+    let policy = policy.ok_or_else(|| unknown_policy(cut(name)))?;
     let fingerprint = key_bytes(key).map(|bytes| secrets.fingerprint(&bytes));
     let slots = [(&policy.primary, Slot::Primary), (&policy.secondary, Slot::Secondary)];
     let (_, slot) = slots
         .into_iter()
         .find(|(sealed, _)| Some(&sealed.fingerprint) == fingerprint.as_ref())
-        .ok_or_else(|| Refusal::WrongKey { holder: format!("policy {}", policy.name) })?;
+        .ok_or_else(|| wrong_key(format!("policy {}", policy.name)))?;
     let fingerprint = match slot {
         Slot::Primary => policy.primary.fingerprint.clone(),
         Slot::Secondary => policy.secondary.fingerprint.clone(),

@@ -158,6 +158,12 @@ fn unfit(refusal: &Refusal) -> HubError {
         Refusal::UntrustedChain { problem, .. } => {
             format!("The proof was not issued by this authority: {problem}")
         }
+        Refusal::IntermediateMissing { .. } | Refusal::SelfSigned { .. } => {
+            "The proof was not issued by this authority".to_owned()
+        }
+        Refusal::CertificateNotYetValid { not_before, .. } => {
+            format!("The certificate is valid from {not_before} on, which is not now")
+        }
         other => format!("The certificate cannot be used: {}", other.cause()),
     };
     invalid(text)

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use rustls_pki_types::{CertificateDer, UnixTime};
 use x509_parser::oid_registry;
+use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::public_key::PublicKey;
 
@@ -145,13 +146,51 @@ impl Chain {
             let serial = parse(self.leaf()).map(|leaf| leaf.raw_serial_as_string()).unwrap_or_default();
             return Refusal::CertificateRevoked { serial };
         }
-        let issuer = last.map(|certificate| certificate.issuer().to_string()).unwrap_or_default();
-        let named = |a: &&Authority| !a.verified && a.subject == issuer;
+        let leaf = parse(self.leaf()).ok();
+        let subject = || leaf.as_ref().map(|leaf| cut(&leaf.subject().to_string())).unwrap_or_default();
+        if matches!(error, webpki::Error::RequiredEkuNotFoundContext(_)) {
+            return Refusal::CertificatePurpose { subject: subject() };
+        }
+        let issuer = last.as_ref().map(|certificate| certificate.issuer().to_string()).unwrap_or_default();
+        if let Some(unverified) = authorities.iter().find(|a| !a.verified && a.subject == issuer) {
+            return Refusal::AuthorityNotVerified { authority: unverified.name.clone() };
+        }
+        let verified: Vec<String> =
+            authorities.iter().filter(|a| a.verified).map(|a| a.subject.clone()).collect();
+        let unknown_issuer = matches!(error, webpki::Error::UnknownIssuer);
+        if let (1, true, Some(leaf)) = (self.certificates.len(), unknown_issuer, &leaf) {
+            if leaf.issuer() == leaf.subject() {
+                return Refusal::SelfSigned { subject: subject(), authorities: verified };
+            }
+            if may_be_intermediate(leaf, &issuer, &verified) {
+                return Refusal::IntermediateMissing { issuer: cut(&issuer), authorities: verified };
+            }
+        }
         Refusal::UntrustedChain {
-            unverified: authorities.iter().find(named).map(|authority| authority.name.clone()),
+            unverified: None,
             issuer: cut(&issuer),
-            authorities: authorities.iter().filter(|a| a.verified).map(|a| a.subject.clone()).collect(),
+            authorities: verified,
             problem: plain(error),
+        }
+    }
+}
+
+/// Whether the unknown issuer of a certificate that came alone may be an intermediate of a verified authority. Nothing
+/// in a certificate proves it; a root says so in its name or in what it signs.
+fn may_be_intermediate(leaf: &X509Certificate<'_>, issuer: &str, verified: &[String]) -> bool {
+    let issuers_issuer = leaf.iter_extensions().find_map(|extension| match extension.parsed_extension() {
+        ParsedExtension::AuthorityKeyIdentifier(identifier) => identifier.authority_cert_issuer.as_ref(),
+        _ => None,
+    });
+    let issuers_issuer = issuers_issuer.into_iter().flatten().find_map(|name| match name {
+        GeneralName::DirectoryName(name) => Some(name.to_string()),
+        _ => None,
+    });
+    match issuers_issuer {
+        Some(name) => verified.contains(&name),
+        None => {
+            let is_a_name_of_ours = verified.iter().any(|subject| subject == issuer);
+            !verified.is_empty() && !is_a_name_of_ours && !issuer.to_lowercase().contains("root")
         }
     }
 }
@@ -230,6 +269,12 @@ fn in_time(certificate: &X509Certificate<'_>, now: Timestamp) -> Result<(), Refu
     let (begin, end) = (validity.not_before.timestamp(), validity.not_after.timestamp());
     if (begin..=end).contains(&now.as_second()) {
         return Ok(());
+    }
+    if now.as_second() < begin {
+        return Err(Refusal::CertificateNotYetValid {
+            subject: cut(&certificate.subject().to_string()),
+            not_before: timestamp(begin).unwrap_or(Timestamp::MAX),
+        });
     }
     Err(Refusal::CertificateExpired {
         subject: cut(&certificate.subject().to_string()),

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::access::PolicyName;
+use crate::key_search::Clue;
 use crate::record::Slot;
 use crate::refusal::Refusal;
 
@@ -169,7 +170,8 @@ impl Door {
     }
 }
 
-/// What was presented. Texts of the peer are cut at [`TEXT_CHARS_MAX`]; no key, signature or token is in here.
+/// What was presented. Texts of the peer are cut at [`TEXT_CHARS_MAX`]; no key, signature or token of what is stored is
+/// in here.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Facts {
@@ -200,6 +202,9 @@ pub struct Facts {
     /// The certificates offered, leaf first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub chain: Vec<CertificateFacts>,
+    /// What a search for the mistake behind a wrong signature needs. It is taken out before anything is stored.
+    #[serde(skip)]
+    pub clue: Option<Box<Clue>>,
 }
 
 /// The longest text of a peer that is kept in a record, in characters.

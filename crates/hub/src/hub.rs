@@ -11,6 +11,7 @@ use crate::certificate::Chain;
 use crate::decision::{Act, Decision, Facts, Origin};
 use crate::error::HubError;
 use crate::identity::Identity;
+use crate::key_search::Clue;
 use crate::ports::bus::{Bus, Ending, Holder};
 use crate::ports::clock::{Clock, Random, Recorder};
 use crate::ports::event_log::{AppendError, EventLog, Ticket};
@@ -19,8 +20,12 @@ use crate::ports::secrets::Secrets;
 use crate::readers::Readers;
 use crate::record::{Authority, Device, Key, Kind, Module, Record, Session};
 use crate::refusal::Refusal;
+<<<<<<< HEAD
 use crate::sas::Token;
 use crate::settings::HubSettings;
+=======
+use crate::sas::{Token, TokenError, key_bytes};
+>>>>>>> 53f3c59 (Name the mistake behind a refusal: sharper causes, searched for aside and within bounds)
 use crate::telemetry::{MESSAGE_BYTES_MAX, Message, partition_of};
 
 /// Partitions of the log behind those of the event stream.
@@ -121,7 +126,10 @@ impl Hub {
         if let Credential::Certificate(chain) = credential {
             facts.chain = chain.facts();
         }
-        let grant = authenticate::admit(identity, presented, &self.known(&loaded), self.clock.now())?;
+        let admitted = authenticate::admit(identity, presented, &self.known(&loaded), self.clock.now());
+        let grant = admitted.inspect_err(|refusal| {
+            facts.clue = clue_of(refusal, Some(identity), credential);
+        })?;
         facts.slot = grant.basis.slot();
         facts.policy = grant.basis.policy().cloned();
         Ok(grant)
@@ -141,40 +149,43 @@ impl Hub {
     /// Decides which policy a service's token proves, and that its scope covers the path.
     pub async fn admit_service(
         &self,
-        token: &str,
+        text: &str,
         path: &str,
         facts: &mut Facts,
     ) -> Result<ServiceGrant, NotAdmitted> {
-        let token = parsed(token)?;
+        let token = parsed(text)?;
         facts.token = Some(token.facts());
         let policy = self.policy(token.skn.as_deref()).await?;
         let now = self.clock.now();
-        let grant = authenticate::admit_service(&token, policy.as_ref(), &*self.secrets, now)?;
+        let admitted = authenticate::admit_service(&token, policy.as_ref(), &*self.secrets, now);
+        let grant = admitted.inspect_err(|refusal| {
+            facts.clue = clue_of(refusal, None, Credential::Token(text));
+        })?;
         self.hub_settings().await?.allows_life(grant.ends, now)?;
         facts.slot = Some(grant.slot);
         facts.policy = Some(grant.policy.clone());
         if !token.covers(&self.settings.hosts, path) {
-            let host = self.settings.hosts.first().map_or("", String::as_str);
-            let needed = format!("{host}{path}");
-            return Err(Refusal::TokenScope { presented: token.facts().sr, needed }.into());
+            return Err(authenticate::out_of_scope(&token, &self.settings.hosts, path).into());
         }
         Ok(grant)
     }
 
     /// Decides which policy a token of the Event Hubs-compatible endpoint proves. Its scope may be longer or shorter
     /// than what is read, so that it only has to name the hub (`spec/event-hubs-endpoint.md` §1.9).
-    pub async fn admit_reader(&self, token: &str, facts: &mut Facts) -> Result<ServiceGrant, NotAdmitted> {
-        let token = parsed(token)?;
+    pub async fn admit_reader(&self, text: &str, facts: &mut Facts) -> Result<ServiceGrant, NotAdmitted> {
+        let token = parsed(text)?;
         facts.token = Some(token.facts());
         let policy = self.policy(token.skn.as_deref()).await?;
         let now = self.clock.now();
-        let grant = authenticate::admit_service(&token, policy.as_ref(), &*self.secrets, now)?;
+        let admitted = authenticate::admit_service(&token, policy.as_ref(), &*self.secrets, now);
+        let grant = admitted.inspect_err(|refusal| {
+            facts.clue = clue_of(refusal, None, Credential::Token(text));
+        })?;
         self.hub_settings().await?.allows_life(grant.ends, now)?;
         facts.slot = Some(grant.slot);
         facts.policy = Some(grant.policy.clone());
         if !token.names_host(&self.settings.hosts) {
-            let needed = self.settings.hosts.first().cloned().unwrap_or_default();
-            return Err(Refusal::TokenScope { presented: token.facts().sr, needed }.into());
+            return Err(authenticate::out_of_scope(&token, &self.settings.hosts, "").into());
         }
         grant.may(Operation::ReadEvents)?;
         Ok(grant)
@@ -345,7 +356,10 @@ impl Hub {
         decision.origin = origin;
         decision.facts = facts;
         decision.refusal = refusal;
-        self.recorder.record(decision);
+        match decision.facts.clue.take() {
+            Some(clue) => self.recorder.search(decision, clue),
+            None => self.recorder.record(decision),
+        }
     }
 
     /// Loads, decides and commits, again on fresh values while another write came in between. `decide` gets the
@@ -468,5 +482,30 @@ pub enum NotTaken {
 }
 
 fn parsed(text: &str) -> Result<Token<'_>, Refusal> {
-    Token::parse(text).map_err(|error| Refusal::TokenMalformed { problem: error.to_string() })
+    Token::parse(text).map_err(|error| {
+        let text = text.trim();
+        let names = |part: &str| text.to_ascii_lowercase().contains(part);
+        match error {
+            TokenError::Scheme if names("sharedaccesskey=") || names("hostname=") => {
+                Refusal::ConnectionStringAsPassword
+            }
+            TokenError::Scheme if names("bearer ") || text.starts_with("eyJ") => Refusal::EntraToken,
+            TokenError::Scheme if key_bytes(text).is_some_and(|key| (16..=64).contains(&key.len())) => {
+                Refusal::KeyAsPassword
+            }
+            error => Refusal::TokenMalformed { problem: error.to_string() },
+        }
+    })
+}
+
+/// What a search for the mistake behind a wrong signature needs; nothing for any other refusal.
+fn clue_of(
+    refusal: &Refusal,
+    identity: Option<&Identity>,
+    credential: Credential<'_>,
+) -> Option<Box<Clue>> {
+    match (refusal, credential) {
+        (Refusal::WrongKey { .. }, Credential::Token(text)) => Some(Clue::new(identity, text)),
+        _ => None,
+    }
 }

@@ -1,6 +1,8 @@
 //! Why somebody was refused, with the facts. A device never sees any of this: fronts answer with the code alone, and
 //! [`crate::explain`] tells the operator.
 
+use std::net::IpAddr;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -15,6 +17,9 @@ pub enum Refusal {
     WrongKey {
         /// Whose keys were tried: `device d1` or `policy service`.
         holder: String,
+        /// The last change that may have replaced the keys; filled in when the refusal is explained.
+        #[serde(default)]
+        change: Option<ChangeFacts>,
     },
     /// The token ended before now, skew included.
     TokenExpired {
@@ -56,6 +61,9 @@ pub enum Refusal {
     UnknownPolicy {
         /// The name in the token.
         policy: String,
+        /// Names that look like it; filled in when the refusal is explained.
+        #[serde(default)]
+        near: Vec<String>,
     },
     /// The id is no legal id.
     IllegalId {
@@ -89,6 +97,11 @@ pub enum Refusal {
         ends: Timestamp,
         /// The longest life allowed, in seconds.
         longest: u64,
+    },
+    /// The token lives longer than the settings allow, for its end is in milliseconds.
+    TokenInMilliseconds {
+        /// The end as it stands in the token.
+        end: i64,
     },
     /// Neither a token nor a certificate came.
     NoCredential,
@@ -202,31 +215,305 @@ pub enum Refusal {
         /// What is wrong with it.
         problem: String,
     },
+    /// The token was signed with a key, but with that of somebody else.
+    KeyOfAnother {
+        /// Whose key it had to be: `device d1`, `module d1/m1` or `policy service`.
+        holder: String,
+        /// Whose key it is.
+        owner: String,
+    },
+    /// The token was signed with the text of the right key, not with the bytes that the text encodes.
+    KeyNotDecoded {
+        /// Whose key it is.
+        holder: String,
+    },
+    /// The token was signed with the key of a shared access policy, but does not name the policy (`skn`).
+    HubKeyWithoutSkn {
+        /// The policy.
+        policy: String,
+    },
+    /// The signature is that of another spelling of the resource than the one that stands in the token.
+    TokenSignedOtherSr {
+        /// The spelling in the token.
+        presented: String,
+        /// The spelling that was signed.
+        signed: String,
+    },
+    /// The right key signed something else than the resource, a line feed and the end.
+    TokenSignedOtherText {
+        /// What was signed, or how the signature is written.
+        problem: String,
+    },
+    /// The token is for another host.
+    TokenHost {
+        /// The host in its resource.
+        presented: String,
+        /// The names of this hub.
+        names: Vec<String>,
+    },
+    /// The end of the token is a length of time, not a time.
+    TokenLifetimeAsEnd {
+        /// The end as it stands in the token, in seconds.
+        seconds: i64,
+    },
+    /// The key itself was sent in place of a token.
+    KeyAsPassword,
+    /// A connection string was sent in place of a token.
+    ConnectionStringAsPassword,
+    /// A token of Microsoft Entra ID (a JWT) was sent.
+    EntraToken,
+    /// The token stands in the query, where nobody looks for it.
+    TokenInQuery,
+    /// There was such a device, and it was deleted; found when the refusal is explained.
+    DeletedDevice {
+        /// The deletion.
+        change: ChangeFacts,
+    },
+    /// The chain leads to an authority of this hub that is not verified.
+    AuthorityNotVerified {
+        /// The authority.
+        authority: String,
+    },
+    /// The client sent its own certificate alone, and its issuer is no authority of this hub.
+    IntermediateMissing {
+        /// The issuer that the certificate names.
+        issuer: String,
+        /// The verified authorities.
+        authorities: Vec<String>,
+    },
+    /// A certificate that signs itself came for a device that needs one of an authority.
+    SelfSigned {
+        /// Its subject.
+        subject: String,
+        /// The verified authorities.
+        authorities: Vec<String>,
+    },
+    /// A certificate of the chain is not valid yet.
+    CertificateNotYetValid {
+        /// Its subject.
+        subject: String,
+        /// When it begins.
+        not_before: Timestamp,
+    },
+    /// The certificate may not be used by a client.
+    CertificatePurpose {
+        /// Its subject.
+        subject: String,
+    },
+    /// Client and hub share no cipher suite.
+    NoCommonCipher {
+        /// The suites that the client offers.
+        offered: Vec<String>,
+    },
+    /// The client dialled a name that is not in the hub's certificate, and did not accept it.
+    TlsServerName {
+        /// The name that it asked for; `None` when it asked for none.
+        presented: Option<String>,
+        /// The names of this hub.
+        names: Vec<String>,
+        /// The alert that it sent.
+        alert: String,
+    },
+    /// Another protocol than that of the port came over TLS.
+    WrongPort {
+        /// What came.
+        spoken: String,
+        /// What is spoken there.
+        served: String,
+    },
+    /// The CONNECT is not of MQTT 3.1.1.
+    MqttVersion,
+    /// A packet of QoS 2.
+    QosTwo,
+    /// No CONNECT came in time.
+    ConnectTimeout,
+    /// A subscription to what is none of the device's own.
+    TopicFilter {
+        /// The filter.
+        filter: String,
+    },
+    /// The client was silent for one and a half times its keep-alive.
+    KeepAliveMissed {
+        /// The silence, in seconds.
+        seconds: u64,
+    },
+    /// A newer connection of the same identity took its place.
+    TakenOver {
+        /// The newer connection; filled in when the end is explained.
+        #[serde(default)]
+        by: Option<Newcomer>,
+    },
+    /// What the connection was admitted for ended.
+    RightEnded {
+        /// The cause for which it would be refused now.
+        #[serde(default)]
+        because: Option<String>,
+        /// The change that ended it; filled in when the end is explained.
+        #[serde(default)]
+        change: Option<ChangeFacts>,
+    },
+    /// The token of the connection ended.
+    TokenEnded {
+        /// When it ended.
+        #[serde(default)]
+        ended: Option<Timestamp>,
+    },
+    /// The type of a token that was put is not served.
+    CbsTokenType {
+        /// The type.
+        presented: String,
+    },
+    /// The SASL mechanism is not served.
+    SaslMechanism {
+        /// The mechanism.
+        presented: String,
+    },
+    /// There is no such consumer group.
+    UnknownConsumerGroup {
+        /// The group.
+        group: String,
+        /// Groups that there are; filled in when the refusal is explained.
+        #[serde(default)]
+        groups: Vec<String>,
+    },
+    /// There is no such partition.
+    UnknownPartition {
+        /// The partition.
+        partition: String,
+        /// How many there are.
+        count: u16,
+    },
+    /// There is no event hub of this name.
+    UnknownEventHub {
+        /// The name (`EntityPath`).
+        presented: String,
+        /// The name of the one that there is.
+        name: String,
+    },
+    /// Somebody wanted to send into the event stream.
+    SendToEvents {
+        /// The address.
+        address: String,
+    },
+    /// A reader with an owner level that outranks this one is there.
+    ReaderOutranked {
+        /// What the reader was told.
+        problem: String,
+    },
+    /// A reader with an owner level took the place.
+    ReaderDisplaced {
+        /// What the reader was told.
+        problem: String,
+    },
+    /// The partition has as many readers as it takes.
+    ReadersFull {
+        /// What the reader was told.
+        problem: String,
+    },
+    /// The api-version is missing or none that is known.
+    ApiVersion {
+        /// The one that came.
+        #[serde(default)]
+        presented: Option<String>,
+    },
+    /// There is nothing at this path, or not with this method.
+    UnknownPath {
+        /// The method.
+        method: String,
+        /// The path.
+        path: String,
+    },
+    /// There is no WebSocket at this path.
+    WebsocketPath {
+        /// The path.
+        path: String,
+    },
+    /// The sub-protocol of the WebSocket is none that is served.
+    WebsocketProtocol {
+        /// What was offered; empty for none.
+        offered: String,
+    },
     /// The management credential is missing or wrong.
     ManagementCredential,
+}
+
+/// A change that explains a refusal or an end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ChangeFacts {
+    /// What was done: `delete device`.
+    pub what: String,
+    /// To what.
+    pub target: String,
+    /// By whom: a policy, or `operator`.
+    #[serde(default)]
+    pub actor: Option<String>,
+    /// From where.
+    #[serde(default)]
+    pub address: Option<IpAddr>,
+    /// When.
+    pub time: Timestamp,
+}
+
+/// The connection that took the place of another.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Newcomer {
+    /// Where it came from.
+    #[serde(default)]
+    pub address: Option<IpAddr>,
+    /// Its port there, which tells two clients of one machine apart.
+    #[serde(default)]
+    pub port: Option<u16>,
+    /// Its SDK.
+    #[serde(default)]
+    pub sdk: Option<String>,
+    /// When it came.
+    pub time: Timestamp,
 }
 
 impl Refusal {
     /// The code for the log and for the front to answer with.
     pub fn code(&self) -> HubErrorCode {
         match self {
-            Self::UnknownDevice { .. } => HubErrorCode::DeviceNotFound,
+            Self::UnknownDevice { .. } | Self::DeletedDevice { .. } => HubErrorCode::DeviceNotFound,
             Self::UnknownModule { .. } => HubErrorCode::ModuleNotFound,
             Self::UnknownHost { .. } => HubErrorCode::IotHubNotFound,
             Self::Disabled { .. } => HubErrorCode::DeviceDisabled,
             Self::MissingRight { .. } => HubErrorCode::IotHubUnauthorized,
             Self::MessageTooLarge { .. } => HubErrorCode::MessageTooLarge,
             Self::IllegalId { .. } => HubErrorCode::ArgumentInvalid,
-            Self::Topic { .. } | Self::Protocol { .. } | Self::LinkAddress { .. } => {
-                HubErrorCode::InvalidOperation
-            }
+            Self::Topic { .. }
+            | Self::Protocol { .. }
+            | Self::LinkAddress { .. }
+            | Self::WrongPort { .. }
+            | Self::MqttVersion
+            | Self::QosTwo
+            | Self::ConnectTimeout
+            | Self::TopicFilter { .. }
+            | Self::KeepAliveMissed { .. }
+            | Self::CbsTokenType { .. }
+            | Self::SaslMechanism { .. }
+            | Self::UnknownConsumerGroup { .. }
+            | Self::UnknownPartition { .. }
+            | Self::UnknownEventHub { .. }
+            | Self::ReaderOutranked { .. }
+            | Self::ReaderDisplaced { .. }
+            | Self::ReadersFull { .. }
+            | Self::WebsocketProtocol { .. } => HubErrorCode::InvalidOperation,
+            Self::ApiVersion { .. } => HubErrorCode::InvalidProtocolVersion,
+            Self::UnknownPath { .. } | Self::WebsocketPath { .. } => HubErrorCode::GenericNotFound,
+            Self::SendToEvents { .. } => HubErrorCode::IotHubUnauthorized,
+            Self::TakenOver { .. } => HubErrorCode::ConnectionForcefullyClosedOnNewConnection,
             Self::WrongKey { .. }
+            | Self::TokenHost { .. }
             | Self::TokenExpired { .. }
             | Self::TokenMalformed { .. }
             | Self::TokenScope { .. }
             | Self::UnknownPolicy { .. }
             | Self::HubKeyNotAllowed { .. }
             | Self::TokenTooLong { .. }
+            | Self::TokenInMilliseconds { .. }
             | Self::NoCredential
             | Self::CredentialKind { .. }
             | Self::ThumbprintMismatch { .. }
@@ -242,6 +529,25 @@ impl Refusal {
             | Self::TlsParameters { .. }
             | Self::TlsServerNotTrusted { .. }
             | Self::TlsFailed { .. }
+            | Self::KeyOfAnother { .. }
+            | Self::KeyNotDecoded { .. }
+            | Self::HubKeyWithoutSkn { .. }
+            | Self::TokenSignedOtherSr { .. }
+            | Self::TokenSignedOtherText { .. }
+            | Self::TokenLifetimeAsEnd { .. }
+            | Self::KeyAsPassword
+            | Self::ConnectionStringAsPassword
+            | Self::EntraToken
+            | Self::TokenInQuery
+            | Self::AuthorityNotVerified { .. }
+            | Self::IntermediateMissing { .. }
+            | Self::SelfSigned { .. }
+            | Self::CertificateNotYetValid { .. }
+            | Self::CertificatePurpose { .. }
+            | Self::NoCommonCipher { .. }
+            | Self::TlsServerName { .. }
+            | Self::RightEnded { .. }
+            | Self::TokenEnded { .. }
             | Self::ManagementCredential => HubErrorCode::IotHubUnauthorizedAccess,
         }
     }
@@ -262,6 +568,7 @@ impl Refusal {
             Self::MissingRight { .. } => "missing-right",
             Self::HubKeyNotAllowed { .. } => "hub-key-not-allowed",
             Self::TokenTooLong { .. } => "token-too-long",
+            Self::TokenInMilliseconds { .. } => "token-in-milliseconds",
             Self::NoCredential => "no-credential",
             Self::CredentialKind { .. } => "credential-kind",
             Self::ThumbprintMismatch { .. } => "thumbprint-mismatch",
@@ -281,9 +588,60 @@ impl Refusal {
             Self::TlsServerNotTrusted { .. } => "tls-server-not-trusted",
             Self::TlsFailed { .. } => "tls-failed",
             Self::LinkAddress { .. } => "link-address",
+            Self::KeyOfAnother { .. } => "key-of-another",
+            Self::KeyNotDecoded { .. } => "key-not-decoded",
+            Self::HubKeyWithoutSkn { .. } => "hub-key-without-skn",
+            Self::TokenSignedOtherSr { .. } => "token-signed-other-sr",
+            Self::TokenSignedOtherText { .. } => "token-signed-other-text",
+            Self::TokenHost { .. } => "token-host",
+            Self::TokenLifetimeAsEnd { .. } => "token-lifetime-as-end",
+            Self::KeyAsPassword => "key-as-password",
+            Self::ConnectionStringAsPassword => "connection-string-as-password",
+            Self::EntraToken => "entra-token",
+            Self::TokenInQuery => "token-in-query",
+            Self::DeletedDevice { .. } => "deleted-device",
+            Self::AuthorityNotVerified { .. } => "authority-not-verified",
+            Self::IntermediateMissing { .. } => "intermediate-missing",
+            Self::SelfSigned { .. } => "self-signed",
+            Self::CertificateNotYetValid { .. } => "certificate-not-yet-valid",
+            Self::CertificatePurpose { .. } => "certificate-purpose",
+            Self::NoCommonCipher { .. } => "no-common-cipher",
+            Self::TlsServerName { .. } => "tls-server-name",
+            Self::WrongPort { .. } => "wrong-port",
+            Self::MqttVersion => "mqtt-version",
+            Self::QosTwo => "qos-two",
+            Self::ConnectTimeout => "connect-timeout",
+            Self::TopicFilter { .. } => "topic-filter",
+            Self::KeepAliveMissed { .. } => "keep-alive-missed",
+            Self::TakenOver { .. } => "taken-over",
+            Self::RightEnded { .. } => "right-ended",
+            Self::TokenEnded { .. } => "token-ended",
+            Self::CbsTokenType { .. } => "cbs-token-type",
+            Self::SaslMechanism { .. } => "sasl-mechanism",
+            Self::UnknownConsumerGroup { .. } => "unknown-consumer-group",
+            Self::UnknownPartition { .. } => "unknown-partition",
+            Self::UnknownEventHub { .. } => "unknown-event-hub",
+            Self::SendToEvents { .. } => "send-to-events",
+            Self::ReaderOutranked { .. } => "reader-outranked",
+            Self::ReaderDisplaced { .. } => "reader-displaced",
+            Self::ReadersFull { .. } => "readers-full",
+            Self::ApiVersion { .. } => "api-version",
+            Self::UnknownPath { .. } => "unknown-path",
+            Self::WebsocketPath { .. } => "websocket-path",
+            Self::WebsocketProtocol { .. } => "websocket-protocol",
             Self::ManagementCredential => "management-credential",
         }
     }
+}
+
+/// The signature verifies under none of these keys.
+pub fn wrong_key(holder: impl Into<String>) -> Refusal {
+    Refusal::WrongKey { holder: holder.into(), change: None }
+}
+
+/// There is no such policy.
+pub fn unknown_policy(policy: impl Into<String>) -> Refusal {
+    Refusal::UnknownPolicy { policy: policy.into(), near: Vec::new() }
 }
 
 /// A right that is missing for an operation of a service.

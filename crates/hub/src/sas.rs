@@ -21,7 +21,7 @@ pub struct Token<'a> {
     /// The signature, decoded.
     signature: Vec<u8>,
     /// The end, as it was written: part of the signed text.
-    se_text: &'a str,
+    pub(crate) se_text: &'a str,
     /// The end, in seconds since 1970 UTC.
     pub se: i64,
     /// The policy; `None` when absent or empty.
@@ -100,6 +100,30 @@ impl<'a> Token<'a> {
         context.update(b"\n");
         context.update(self.se_text.as_bytes());
         constant_time::verify_slices_are_equal(context.sign().as_ref(), &self.signature).is_ok()
+    }
+
+    /// Whether the signature is that of this text under this key, whatever the token's own text is.
+    pub(crate) fn is_signature_of(&self, text: &str, key: &[u8]) -> bool {
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), text.as_bytes());
+        constant_time::verify_slices_are_equal(tag.as_ref(), &self.signature).is_ok()
+    }
+
+    /// Whether the signature is written as hexadecimal digits, which are base64 of something too.
+    pub(crate) fn is_signed_in_hexadecimal(&self, key: &[u8]) -> bool {
+        let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, key));
+        context.update(format!("{}\n{}", self.sr, self.se_text).as_bytes());
+        let digits: String = context.sign().as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        let read = |digits: &str| STANDARD.decode(digits).unwrap_or_default();
+        [read(&digits), read(&digits.to_uppercase())]
+            .iter()
+            .any(|digits| constant_time::verify_slices_are_equal(digits, &self.signature).is_ok())
+    }
+
+    /// The host in the resource, without a port.
+    pub fn host(&self) -> String {
+        let resource = decoded(self.sr);
+        let resource = resource.split_once("://").map_or(resource.as_str(), |(_, rest)| rest);
+        host_without_port(resource.split('/').next().unwrap_or_default()).to_owned()
     }
 
     /// Whether the token is past its end, skew included.

@@ -15,6 +15,9 @@ use crate::registry::{By, change};
 /// The shortest cap of a token's life, in seconds: SDKs make tokens for an hour unless told otherwise.
 pub const TOKEN_LIFETIME_MIN: u64 = 60 * 60;
 
+/// An end beyond this is no second but a millisecond: as seconds it is the year 5138, as milliseconds it is 1973.
+const MILLISECONDS_MIN: i64 = 100_000_000_000;
+
 /// What the operator set.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
@@ -48,6 +51,7 @@ impl HubSettings {
         let left = ends.saturating_sub(now.as_second());
         match self.max_token_lifetime {
             // A client's clock may be ahead by the skew, and its hour is an hour all the same.
+            Some(_) if ends > MILLISECONDS_MIN => Err(Refusal::TokenInMilliseconds { end: ends }),
             Some(longest) if left > (longest as i64).saturating_add(crate::sas::SKEW_SECONDS) => {
                 Err(Refusal::TokenTooLong {
                     ends: Timestamp::from_second(ends).unwrap_or(Timestamp::MAX),

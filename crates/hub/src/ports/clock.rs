@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 
 use crate::decision::Decision;
+use crate::key_search::Clue;
 
 /// Tells the time.
 pub trait Clock: Send + Sync {
@@ -24,4 +25,10 @@ pub trait Recorder: Send + Sync {
     /// Takes one that is too ordinary for the log, such as a message over HTTPS that was let in, but tells who is
     /// active. When too many come they are dropped.
     fn observe(&self, decision: Decision);
+    /// Takes the refusal of a wrong signature and looks for the mistake behind it, aside and within bounds, before it is
+    /// recorded. One that does not look records it as it is.
+    fn search(&self, decision: Decision, clue: Box<Clue>) {
+        drop(clue);
+        self.record(decision);
+    }
 }

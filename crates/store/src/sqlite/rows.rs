@@ -109,6 +109,9 @@ pub(super) fn count_disabled(connection: &Connection) -> Result<u64, StoreError>
         .map_err(store_error)
 }
 
+/// The kind of decisions that have a column of their own.
+const CHANGE: &str = "change";
+
 pub(super) fn decisions(
     connection: &Connection,
     filter: &DecisionFilter,
@@ -127,6 +130,9 @@ pub(super) fn decisions(
     }
     if filter.refused_only {
         sql.push_str(" AND refused = 1");
+    }
+    if filter.kind.as_deref() == Some(CHANGE) {
+        sql.push_str(" AND changed = 1");
     }
     sql.push_str(" ORDER BY number DESC");
     let mut found = Vec::new();

@@ -1,0 +1,92 @@
+//! Why a connection that was admitted ended.
+
+use jiff::Timestamp;
+
+use super::{About, Words, quoted, when, who_and_when};
+use crate::refusal::{ChangeFacts, Newcomer};
+
+pub(super) fn keep_alive(about: &About<'_>, seconds: u64) -> Words {
+    Words::new(
+        format!(
+            "`{}` was silent for {seconds} s, one and a half times its keep-alive: its network was cut, or its program \
+             hung.",
+            about.id
+        ),
+        format!("nothing for {seconds} s"),
+        format!("a packet every {} s, if only a PINGREQ", seconds * 2 / 3),
+        "Look at the device's network. A client that sleeps for long asks for a longer keep-alive.",
+        about.send(),
+    )
+}
+
+pub(super) fn taken_over(about: &About<'_>, by: Option<&Newcomer>) -> Words {
+    let newer = match by {
+        None => "a newer connection".to_owned(),
+        Some(by) => {
+            let port = by.port.map(|port| format!(" (port {port})")).unwrap_or_default();
+            let from = by.address.map(|address| format!(" from {address}{port}")).unwrap_or_default();
+            let sdk = by.sdk.as_deref().map(|sdk| format!(" with {sdk}")).unwrap_or_default();
+            format!("a newer connection{from}{sdk} at {}", when(by.time))
+        }
+    };
+    Words::new(
+        format!(
+            "`{}` was connected a second time, and {newer} took over: an identity has one connection. Where this \
+             goes on, two clients have the same connection string.",
+            about.id
+        ),
+        newer,
+        "one client for each identity",
+        "Stop one of the two, or register the other client as a device of its own.",
+        match about.module {
+            None => format!("holdfast device create {}", quoted(&format!("{}-2", about.device))),
+            Some(module) => {
+                format!(
+                    "holdfast module create {} {}",
+                    quoted(about.device),
+                    quoted(&format!("{module}-2"))
+                )
+            }
+        },
+    )
+}
+
+pub(super) fn right_ended(about: &About<'_>, because: Option<&str>, change: Option<&ChangeFacts>) -> Words {
+    let changed = match change {
+        Some(change) => format!("{} `{}`, {}", change.what, change.target, who_and_when(change)),
+        None => "a change of the registry".to_owned(),
+    };
+    let because = because.map(|cause| format!(" It would be refused now for `{cause}`.")).unwrap_or_default();
+    let device = quoted(about.device);
+    Words::new(
+        format!("What `{}` was admitted for ended: {changed}.{because}", about.id),
+        format!("a connection that was admitted before: {changed}"),
+        "a credential that is valid after the change",
+        match because.contains("disabled") {
+            true => "Enable the device, if it is to connect.",
+            false => "Give the client a credential that is valid now.",
+        },
+        match because {
+            ref because if because.contains("`disabled`") => {
+                format!("holdfast device update {device} --status enabled")
+            }
+            ref because if because.contains("`unknown-device`") => format!("holdfast device create {device}"),
+            _ => about.show(),
+        },
+    )
+}
+
+pub(super) fn token_ended(about: &About<'_>, ended: Option<Timestamp>) -> Words {
+    let at = ended.map(|ended| format!(" at {}", when(ended))).unwrap_or_default();
+    Words::new(
+        format!(
+            "The token of `{}` ended{at}, and the client had not come back with a new one. A token that the program \
+             made itself is not renewed by the SDK.",
+            about.id
+        ),
+        format!("a token that ended{at}"),
+        "a new connection with a new token before the old one ends",
+        "Let the SDK make the tokens from the connection string, or renew them in the program.",
+        about.token(),
+    )
+}

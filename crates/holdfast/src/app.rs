@@ -12,6 +12,7 @@ use hub::hub::{Hub, SECURITY_PARTITIONS, Settings};
 use hub::ports::bus::Ending;
 use hub::ports::clock::Clock;
 use hub::ports::registry::Registry;
+use hub::ports::secrets::Secrets;
 use hub::record::Key;
 use hub::registry::By;
 use jiff::Timestamp;
@@ -90,7 +91,7 @@ impl App {
         let management = Arc::new(Management::open(&config.data)?);
         let hosts = config.hosts();
         let certificate = Arc::new(ServerCertificate::open(&config.data, &hosts, Timestamp::now())?);
-        let secrets = Arc::new(KeyRing::open(&config.data, config.master_key.as_ref())?);
+        let secrets: Arc<dyn Secrets> = Arc::new(KeyRing::open(&config.data, config.master_key.as_ref())?);
         let registry: Arc<SqliteRegistry> = Arc::new(SqliteRegistry::open(
             &config.data.join("registry.db"),
             &SqliteConfig { decisions_max: config.decisions_kept, ..SqliteConfig::default() },
@@ -104,9 +105,9 @@ impl App {
             },
         )?);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let recorder = QueueRecorder::start(registry.clone(), clock.clone());
         let host = hosts.first().map_or("hub", String::as_str);
         let notary = Notary::open(&config.data, &*secrets, host, registry.clone(), clock.clone())?;
+        let recorder = QueueRecorder::start(registry.clone(), secrets.clone(), clock.clone());
         let hub = Arc::new(Hub {
             registry: registry.clone(),
             log: journal.clone(),

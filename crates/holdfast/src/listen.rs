@@ -2,7 +2,7 @@
 //! handshake. Whatever comes in its place is named and recorded.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,10 +10,11 @@ use hub::certificate::Chain;
 use hub::decision::{Act, Door, Facts, Origin, cut};
 use hub::hub::Hub;
 use hub::refusal::Refusal;
-use rustls::{AlertDescription, Error, PeerIncompatible, ServerConfig};
+use rustls::server::Acceptor;
+use rustls::{AlertDescription, CipherSuite, Error, PeerIncompatible, ServerConfig};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::drain::Drain;
@@ -53,7 +54,7 @@ pub(crate) async fn accept<F: Front>(
     front: Arc<F>,
     drain: Drain,
 ) {
-    let acceptor = TlsAcceptor::from(tls);
+    let local = listener.local_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -67,21 +68,24 @@ pub(crate) async fn accept<F: Front>(
                 continue;
             }
         };
-        let (acceptor, hub, front, guard) = (acceptor.clone(), hub.clone(), front.clone(), drain.guard());
+        let (tls, hub, front, guard) = (tls.clone(), hub.clone(), front.clone(), drain.guard());
         let handshake_drain = drain.clone();
         tokio::spawn(async move {
             let origin = Origin { address: Some(peer.ip()), port: Some(peer.port()), door: Some(door) };
             // Boxed: the handshake's state is large, and the connection outlives it.
             let shaken = tokio::select! {
-                shaken = Box::pin(handshake(stream, &acceptor, peer)) => shaken,
+                shaken = Box::pin(handshake(stream, &tls, peer)) => shaken,
                 () = handshake_drain.begun() => return,
             };
             match shaken {
                 Ok((stream, facts, chain)) => {
                     front.serve(stream, Visitor { origin, facts, chain }).await;
                 }
-                Err(Some(refusal)) => {
-                    hub.record(Act::Handshake, None, origin, Facts::default(), Some(refusal))
+                Err(Some(failure)) => {
+                    let Failure { reason, server_name } = *failure;
+                    let refusal = refusal_of(reason, &server_name, local, &hub.settings.hosts);
+                    let facts = Facts { server_name, ..Facts::default() };
+                    hub.record(Act::Handshake, None, origin, facts, Some(refusal));
                 }
                 Err(None) => {}
             }
@@ -92,23 +96,43 @@ pub(crate) async fn accept<F: Front>(
 
 type Handshake = (TlsStream<TcpStream>, Facts, Option<Chain>);
 
+/// What came in place of a handshake.
+struct Failure {
+    reason: Reason,
+    /// The name that the client asked for, where it got that far.
+    server_name: Option<String>,
+}
+
+enum Reason {
+    /// The cause is known.
+    Refused(Refusal),
+    /// The client did not accept the hub's certificate, and said so by this alert.
+    NotAccepted(AlertDescription),
+}
+
+impl From<Refusal> for Box<Failure> {
+    fn from(refusal: Refusal) -> Self {
+        Box::new(Failure { reason: Reason::Refused(refusal), server_name: None })
+    }
+}
+
 /// Does the handshake. The error is `None` for a client that went without a word, which is no refusal.
 async fn handshake(
     stream: TcpStream,
-    acceptor: &TlsAcceptor,
+    tls: &Arc<ServerConfig>,
     peer: SocketAddr,
-) -> Result<Handshake, Option<Refusal>> {
+) -> Result<Handshake, Option<Box<Failure>>> {
     let _ = stream.set_nodelay(true);
     let begun = timeout(HANDSHAKE_TIMEOUT, async {
-        let offered = refuse_plain_text(&stream).await?;
-        acceptor.accept(stream).await.map_err(|error| failed(&error, offered))
+        let offered = refuse_plain_text(&stream).await.map_err(|refusal| refusal.map(Box::from))?;
+        shake(stream, tls, offered).await
     });
-    let stream = match begun.await {
+    let (stream, server_name) = match begun.await {
         Ok(result) => result?,
         Err(_) => {
             tracing::debug!(%peer, "the handshake took too long");
             let problem = format!("it took longer than {} s", HANDSHAKE_TIMEOUT.as_secs());
-            return Err(Some(Refusal::TlsFailed { problem }));
+            return Err(Some(Refusal::TlsFailed { problem }.into()));
         }
     };
     let (_, connection) = stream.get_ref();
@@ -121,13 +145,86 @@ async fn handshake(
             .negotiated_cipher_suite()
             .and_then(|suite| suite.suite().as_str())
             .map(|name| name.trim_start_matches("TLS13_").trim_start_matches("TLS_").to_owned()),
-        server_name: connection.server_name().map(cut),
+        server_name,
         ..Facts::default()
     };
     let chain = connection
         .peer_certificates()
         .and_then(|certificates| Chain::new(certificates.iter().map(|c| c.clone().into_owned()).collect()));
     Ok((stream, facts, chain))
+}
+
+/// The handshake proper, in two steps: what the client asks for is known even when the second one fails.
+async fn shake(
+    stream: TcpStream,
+    tls: &Arc<ServerConfig>,
+    offered: Option<&'static str>,
+) -> Result<(TlsStream<TcpStream>, Option<String>), Option<Box<Failure>>> {
+    let failure = |reason, server_name| Box::new(Failure { reason, server_name });
+    let started = LazyConfigAcceptor::new(Acceptor::default(), stream).await;
+    let started =
+        started.map_err(|error| failed(&error, offered).map(|reason| failure(reason, None)))?;
+    let hello = started.client_hello();
+    let server_name = hello.server_name().map(cut);
+    let suites = &tls.crypto_provider().cipher_suites;
+    let is_ours = |wanted: &CipherSuite| suites.iter().any(|suite| suite.suite() == *wanted);
+    let strange = match hello.cipher_suites().iter().any(is_ours) {
+        true => None,
+        false => Some(hello.cipher_suites().iter().take(SUITES_MAX).filter_map(suite_name).collect()),
+    };
+    let shaken = started.into_stream(tls.clone()).await;
+    match (shaken, strange) {
+        (Ok(stream), _) => Ok((stream, server_name)),
+        // A client of an old version has none of our suites either, and its version is what is worth naming.
+        (Err(error), Some(offered_suites)) if offered.is_none() && is_incompatible(&error) => {
+            let refusal = Refusal::NoCommonCipher { offered: offered_suites };
+            Err(Some(failure(Reason::Refused(refusal), server_name)))
+        }
+        (Err(error), _) => Err(failed(&error, offered).map(|reason| failure(reason, server_name))),
+    }
+}
+
+/// Suites of a client that are named in an explanation.
+const SUITES_MAX: usize = 16;
+
+/// A suite as OpenSSL and the standards know it; the signalling values and those that nobody knows are left out.
+fn suite_name(suite: &CipherSuite) -> Option<String> {
+    let name = suite.as_str().filter(|name| !name.ends_with("_SCSV"))?;
+    Some(name.trim_start_matches("TLS13_").trim_start_matches("TLS_").to_owned())
+}
+
+fn is_incompatible(error: &io::Error) -> bool {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>());
+    matches!(tls, Some(Error::PeerIncompatible(_)))
+}
+
+/// Tells a name that the client does not find in the certificate from an authority that it does not know.
+fn refusal_of(reason: Reason, server_name: &Option<String>, local: IpAddr, names: &[String]) -> Refusal {
+    let alert = match reason {
+        Reason::Refused(refusal) => return refusal,
+        Reason::NotAccepted(alert) => alert,
+    };
+    // A client that dials an address asks for no name.
+    let dialled = server_name.clone().unwrap_or_else(|| local.to_string());
+    let known = names.iter().any(|name| name.eq_ignore_ascii_case(&dialled));
+    let alert_name = format!("{alert:?}");
+    match alert {
+        AlertDescription::BadCertificate | AlertDescription::CertificateUnknown if !known => {
+            Refusal::TlsServerName { presented: server_name.clone(), names: names.to_vec(), alert: alert_name }
+        }
+        _ => Refusal::TlsServerNotTrusted { alert: alert_name },
+    }
+}
+
+/// The protocol that a first byte over TLS belongs to, where it is another than the port's.
+pub(crate) fn spoken(first_byte: u8) -> Option<&'static str> {
+    match first_byte {
+        0x10 => Some("MQTT"),
+        b'A' => Some("AMQP"),
+        b'C' | b'D' | b'G' | b'H' | b'O' | b'P' => Some("HTTP"),
+        0x16 => Some("TLS within TLS"),
+        _ => None,
+    }
 }
 
 /// Looks at the first bytes without taking them: a TLS record of a handshake begins with 0x16. Gives the version that
@@ -152,16 +249,16 @@ async fn refuse_plain_text(stream: &TcpStream) -> Result<Option<&'static str>, O
 }
 
 /// What a failed handshake was; `offered` is the old version that the client asked for.
-fn failed(error: &io::Error, offered: Option<&'static str>) -> Option<Refusal> {
+fn failed(error: &io::Error, offered: Option<&'static str>) -> Option<Reason> {
     let Some(tls) = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>()) else {
         return match error.kind() {
             // A port scan, a health check, or a client that changed its mind.
             io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe => None,
-            _ => Some(Refusal::TlsFailed { problem: error.to_string() }),
+            _ => Some(Reason::Refused(Refusal::TlsFailed { problem: error.to_string() })),
         };
     };
     let version = || Refusal::TlsVersion { offered: offered.unwrap_or("1.1").to_owned() };
-    Some(match tls {
+    Some(Reason::Refused(match tls {
         // What else such a client lacks (the signature algorithms, for one) it lacks because it is old.
         Error::PeerIncompatible(_) if offered.is_some() => version(),
         Error::PeerIncompatible(
@@ -179,8 +276,8 @@ fn failed(error: &io::Error, offered: Option<&'static str>) -> Option<Refusal> {
             | AlertDescription::CertificateUnknown
             | AlertDescription::UnsupportedCertificate
             | AlertDescription::CertificateExpired),
-        ) => Refusal::TlsServerNotTrusted { alert: format!("{alert:?}") },
+        ) => return Some(Reason::NotAccepted(*alert)),
         Error::AlertReceived(AlertDescription::ProtocolVersion) => version(),
         other => Refusal::TlsFailed { problem: other.to_string() },
-    })
+    }))
 }

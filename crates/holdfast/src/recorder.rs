@@ -1,13 +1,17 @@
-//! The way of decisions to the registry: a bounded queue that nobody waits for, and a writer that folds floods.
+//! The way of decisions to the registry: a bounded queue that nobody waits for, and a writer that folds floods. Refusals
+//! of a wrong signature make a detour by a search for the mistake, which is bounded too: see [`Searches`].
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use hub::decision::{Act, Decision};
+use hub::key_search::{Clue, KeySearch};
 use hub::ports::clock::{Clock, Recorder};
 use hub::ports::registry::Registry;
+use hub::ports::secrets::Secrets;
 use tokio::sync::{mpsc, oneshot};
 
 /// Decisions that may wait for the writer.
@@ -37,18 +41,34 @@ enum Item {
 /// The front end: takes decisions without waiting.
 pub(crate) struct QueueRecorder {
     queue: mpsc::Sender<Item>,
+    searches: mpsc::Sender<Search>,
     lost: Arc<AtomicU64>,
     observer: Arc<OnceLock<Observer>>,
 }
 
+/// Refusals that may wait to be looked into; beyond it they are recorded as they are.
+const SEARCHES_MAX: usize = 64;
+
+enum Search {
+    For(Box<Decision>, Box<Clue>),
+    /// Asks for the same of the searches before it.
+    Settle(oneshot::Sender<()>),
+}
+
 impl QueueRecorder {
     /// Starts the writer.
-    pub(crate) fn start(registry: Arc<dyn Registry>, clock: Arc<dyn Clock>) -> Arc<Self> {
+    pub(crate) fn start(
+        registry: Arc<dyn Registry>,
+        secrets: Arc<dyn Secrets>,
+        clock: Arc<dyn Clock>,
+    ) -> Arc<Self> {
         let (queue, items) = mpsc::channel(QUEUE_MAX);
+        let (searches, clues) = mpsc::channel(SEARCHES_MAX);
         let lost = Arc::new(AtomicU64::new(0));
         let observer = Arc::new(OnceLock::new());
-        tokio::spawn(write(items, registry, clock, lost.clone(), observer.clone()));
-        Arc::new(Self { queue, lost, observer })
+        tokio::spawn(write(items, registry.clone(), clock, lost.clone(), observer.clone()));
+        tokio::spawn(search(clues, KeySearch { registry, secrets }, queue.clone()));
+        Arc::new(Self { queue, searches, lost, observer })
     }
 
     /// Shows every decision from now on to an observer, which must return at once. There is one.
@@ -58,6 +78,10 @@ impl QueueRecorder {
 
     /// Returns once everything that was recorded before is written.
     pub(crate) async fn settle(&self) {
+        let (done, settled) = oneshot::channel();
+        if self.searches.send(Search::Settle(done)).await.is_ok() {
+            let _ = settled.await;
+        }
         let (done, settled) = oneshot::channel();
         if self.queue.send(Item::Settle(done)).await.is_ok() {
             let _ = settled.await;
@@ -74,6 +98,75 @@ impl Recorder for QueueRecorder {
 
     fn observe(&self, decision: Decision) {
         let _ = self.queue.try_send(Item::Observation(Box::new(decision)));
+    }
+
+    fn search(&self, decision: Decision, clue: Box<Clue>) {
+        if let Err(error) = self.searches.try_send(Search::For(Box::new(decision), clue))
+            && let Search::For(decision, _) = error.into_inner()
+        {
+            self.record(*decision);
+        }
+    }
+}
+
+/// Looks into one refusal after the other: first what costs next to nothing, then, within the bounds of [`Searches`],
+/// the keys of other devices.
+async fn search(mut clues: mpsc::Receiver<Search>, keys: KeySearch, queue: mpsc::Sender<Item>) {
+    let mut searches = Searches::new(Instant::now());
+    while let Some(item) = clues.recv().await {
+        let (mut decision, clue) = match item {
+            Search::For(decision, clue) => (decision, clue),
+            Search::Settle(done) => {
+                let _ = done.send(());
+                continue;
+            }
+        };
+        let mut found = keys.nearby(&clue, decision.origin.address).await;
+        if matches!(found, Ok(None)) && searches.allow(decision.origin.address, Instant::now()) {
+            found = keys.fleet(&clue).await;
+        }
+        match found {
+            Ok(Some(refusal)) => decision.refusal = Some(refusal),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "the mistake behind a signature was not looked for"),
+        }
+        if queue.send(Item::Decision(decision)).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// How often the keys of the whole fleet are tried: so that nobody makes the hub work by presenting wrong signatures.
+struct Searches {
+    begun: Instant,
+    all: u32,
+    of: HashMap<Option<IpAddr>, u32>,
+}
+
+/// Searches in a window for one address, and for all together.
+const SEARCHES_PER_SOURCE: u32 = 20;
+const SEARCHES_PER_WINDOW: u32 = 120;
+
+impl Searches {
+    fn new(now: Instant) -> Self {
+        Self { begun: now, all: 0, of: HashMap::new() }
+    }
+
+    fn allow(&mut self, address: Option<IpAddr>, now: Instant) -> bool {
+        if now.duration_since(self.begun) >= WINDOW {
+            *self = Self::new(now);
+        }
+        if self.all >= SEARCHES_PER_WINDOW {
+            return false;
+        }
+        // No more addresses than searches are counted.
+        let of = self.of.entry(address).or_default();
+        if *of >= SEARCHES_PER_SOURCE {
+            return false;
+        }
+        *of += 1;
+        self.all += 1;
+        true
     }
 }
 
@@ -209,6 +302,17 @@ mod tests {
         decision.identity = Some(format!("device-{n}"));
         decision.refusal = Some(Refusal::NoCredential);
         decision
+    }
+
+    #[test]
+    fn no_source_and_no_crowd_makes_the_hub_search_without_end() {
+        let start = Instant::now();
+        let mut searches = Searches::new(start);
+        let address = |n: u8| Some(IpAddr::from([10, 0, 0, n]));
+        assert_eq!((0..100).filter(|_| searches.allow(address(1), start)).count(), 20);
+        let others = (2..200).flat_map(|n| [n; 5]).filter(|n| searches.allow(address(*n), start)).count();
+        assert_eq!(others, 100);
+        assert!(searches.allow(address(1), start + WINDOW), "a new window begins anew");
     }
 
     #[test]

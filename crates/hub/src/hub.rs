@@ -20,12 +20,8 @@ use crate::ports::secrets::Secrets;
 use crate::readers::Readers;
 use crate::record::{Authority, Device, Key, Kind, Module, Record, Session};
 use crate::refusal::Refusal;
-<<<<<<< HEAD
-use crate::sas::Token;
-use crate::settings::HubSettings;
-=======
 use crate::sas::{Token, TokenError, key_bytes};
->>>>>>> 53f3c59 (Name the mistake behind a refusal: sharper causes, searched for aside and within bounds)
+use crate::settings::HubSettings;
 use crate::telemetry::{MESSAGE_BYTES_MAX, Message, partition_of};
 
 /// Partitions of the log behind those of the event stream.

@@ -219,6 +219,11 @@ impl Server {
         packet_id
     }
 
+    /// The first byte that came, which tells another protocol apart.
+    pub fn first_byte(&self) -> Option<u8> {
+        self.first_byte
+    }
+
     /// What is to be sent. The caller takes the bytes out as they are written.
     pub fn output(&mut self) -> &mut BytesMut {
         &mut self.output

@@ -1,7 +1,7 @@
 //! `$cbs`: tokens put on a connection (`spec/amqp.md` §4).
 
 use hub::authenticate::ServiceGrant;
-use hub::decision::Facts;
+use hub::decision::{Facts, cut};
 use hub::hub::{Hub, NotAdmitted};
 use hub::refusal::Refusal;
 use wire::amqp::codec::ValueRef;
@@ -33,7 +33,8 @@ pub(super) async fn decide(hub: &Hub, request: &Message<'_>, facts: &mut Facts) 
         return Verdict::refused(400, "The operation is not put-token.", None);
     }
     if !text("type").eq_ignore_ascii_case("servicebus.windows.net:sastoken") {
-        return Verdict::refused(400, "The token type is not servicebus.windows.net:sastoken.", None);
+        let refusal = Refusal::CbsTokenType { presented: cut(text("type")) };
+        return Verdict::refused(400, "The token type is not servicebus.windows.net:sastoken.", Some(refusal));
     }
     let Body::Value(ValueRef::String(token)) = request.body else {
         return Verdict::refused(400, "The body is not a token text.", None);

@@ -20,7 +20,7 @@ use tokio::io::{AsyncWriteExt as _, ReadBuf};
 use tokio::sync::watch;
 use wire::amqp::codec::{Fields, Symbol, Value};
 use wire::amqp::connection::{
-    AttachAnswer, CloseReason, Connection, CreditPolicy, Event, LinkId, OpenOptions, SendError, SendOptions,
+    AttachAnswer, CloseReason, Connection, CreditPolicy, Event, LinkId, OpenOptions, PeerMisbehaved, SendError, SendOptions,
     SessionId,
 };
 use wire::amqp::message::{Message, MessageWriter};
@@ -31,7 +31,7 @@ use super::address::Address;
 use super::reader::{Progress, Reader};
 use super::{AmqpFront, cbs, filter, management};
 use crate::io::Stream;
-use crate::listen::Visitor;
+use crate::listen::{Visitor, spoken};
 
 /// Bytes read at once; they live on the stack.
 const READ_BYTES: usize = 16 * 1024;
@@ -250,6 +250,7 @@ impl<S: Stream> Conversation<S> {
         }
         if self.token_deadline.is_some_and(|due| due <= now) {
             self.token_deadline = None;
+            self.record(Act::Token, None, Some(Refusal::NoCredential));
             let text = "No token was put in time.";
             let _ = self.machine.close(Some(Error::new(condition::UNAUTHORIZED_ACCESS, text)), now);
         }
@@ -257,24 +258,25 @@ impl<S: Stream> Conversation<S> {
         let before = self.grants.len();
         self.grants.retain(|grant| grant.ends > seconds);
         if self.grants.len() < before {
-            self.end_readers_without_right("The token has expired.");
+            self.end_readers_without_right("The token has expired.", Refusal::TokenEnded { ended: None });
         }
     }
 
     /// Decides all grants again after a change of policies.
     async fn recheck(&mut self) {
         let hub = self.front.hub.clone();
-        let mut kept = Vec::new();
+        let (mut kept, mut because) = (Vec::new(), None);
         for grant in std::mem::take(&mut self.grants) {
-            if !matches!(hub.service_still_holds(&grant).await, Err(NotAdmitted::Refused(_))) {
-                kept.push(grant);
+            match hub.service_still_holds(&grant).await {
+                Err(NotAdmitted::Refused(refusal)) => because = Some(refusal.cause().to_owned()),
+                Ok(()) | Err(NotAdmitted::Unavailable(_)) => kept.push(grant),
             }
         }
         self.grants = kept;
-        self.end_readers_without_right("The policy was changed.");
+        self.end_readers_without_right("The policy was changed.", Refusal::RightEnded { because, change: None });
     }
 
-    fn end_readers_without_right(&mut self, text: &str) {
+    fn end_readers_without_right(&mut self, text: &str, refusal: Refusal) {
         if self.may_read().is_ok() {
             return;
         }
@@ -284,6 +286,9 @@ impl<S: Stream> Conversation<S> {
             .filter(|(_, link)| matches!(link, Link::Reader(_)))
             .map(|(id, _)| *id)
             .collect();
+        if !readers.is_empty() {
+            self.record(Act::Disconnect { reason: text.to_owned() }, None, Some(refusal));
+        }
         for id in readers {
             self.detach(id, Error::new(condition::UNAUTHORIZED_ACCESS, text));
         }
@@ -293,6 +298,8 @@ impl<S: Stream> Conversation<S> {
         let displaced =
             std::mem::take(&mut *self.signals.displaced.lock().unwrap_or_else(PoisonError::into_inner));
         for (id, text) in displaced {
+            let refusal = Refusal::ReaderDisplaced { problem: cut(&text) };
+            self.record(Act::Disconnect { reason: "displaced".to_owned() }, None, Some(refusal));
             self.detach(id, Error::new(STOLEN, text));
         }
     }
@@ -344,7 +351,7 @@ impl<S: Stream> Conversation<S> {
             }
             Event::Closed(reason) => {
                 if let CloseReason::PeerMisbehaved(misbehaved) = reason {
-                    let refusal = Refusal::Protocol { problem: misbehaved.to_string() };
+                    let refusal = misbehaviour(&misbehaved);
                     self.record(
                         Act::Disconnect { reason: "the peer misbehaved".to_owned() },
                         None,
@@ -376,6 +383,8 @@ impl<S: Stream> Conversation<S> {
         let response = init.initial_response.map(|bytes| bytes.0).unwrap_or_default();
         let mut parts = response.split(|byte| *byte == 0).skip(1).map(|part| std::str::from_utf8(part).ok());
         let (Some(Some(name)), Some(Some(password))) = (parts.next(), parts.next()) else {
+            let problem = "the response of SASL PLAIN has no name and password".to_owned();
+            self.record(Act::Token, None, Some(Refusal::Protocol { problem }));
             let _ = self.machine.sasl_outcome(SaslCode::Auth, None, now);
             return;
         };
@@ -422,7 +431,7 @@ impl<S: Stream> Conversation<S> {
                 Ok((Link::CbsAnswers(VecDeque::new()), AttachAnswer::default()))
             }
             (Address::Management, role) => {
-                self.may_read().map_err(|refusal| refused(&refusal)).map(|()| match role {
+                self.may_read().map_err(refused).map(|()| match role {
                     Role::Sender => (Link::ManagementRequests, requests()),
                     Role::Receiver => (Link::ManagementAnswers(VecDeque::new()), AttachAnswer::default()),
                 })
@@ -430,17 +439,21 @@ impl<S: Stream> Conversation<S> {
             (Address::Partition { group, partition }, Role::Receiver) => {
                 self.open_reader(link, &attach, &group, &partition).await
             }
-            (Address::Partition { .. } | Address::EventHub, _) => Err(Error::new(
-                condition::UNAUTHORIZED_ACCESS,
-                "Unauthorized access. 'Send' claim(s) are required.",
+            (Address::Partition { .. } | Address::EventHub, _) => Err(Declined::because(
+                Error::new(condition::UNAUTHORIZED_ACCESS, "Unauthorized access. 'Send' claim(s) are required."),
+                Refusal::SendToEvents { address: cut(&text) },
             )),
-            (Address::Redirect(rest), _) => {
-                self.may_read().map_err(|refusal| refused(&refusal)).and_then(|()| Err(self.redirect(&rest)))
-            }
-            (Address::OtherEntity(name), _) => Err(not_found(&format!("eventhub:{name}"))),
+            (Address::Redirect(rest), _) => self
+                .may_read()
+                .map_err(refused)
+                .and_then(|()| Err(Declined { error: self.redirect(&rest), refusal: None })),
+            (Address::OtherEntity(name), _) => Err(Declined::because(
+                not_found(&format!("eventhub:{name}")),
+                Refusal::UnknownEventHub { presented: cut(&name), name: entity },
+            )),
             (Address::Unknown, _) => {
                 let text = "The link address did not match any of the expected formats.";
-                Err(Error::new(condition::NOT_ALLOWED, text))
+                Err(Error::new(condition::NOT_ALLOWED, text).into())
             }
         };
         match accepted {
@@ -449,9 +462,12 @@ impl<S: Stream> Conversation<S> {
                     self.links.insert(link, kind);
                 }
             }
-            Err(error) => {
+            Err(Declined { error, refusal }) => {
                 if error.condition != REDIRECT {
-                    self.record_link(&text, &error);
+                    let problem = error.description.clone().unwrap_or_else(|| error.condition.to_string());
+                    let refusal =
+                        refusal.unwrap_or_else(|| Refusal::LinkAddress { address: cut(&text), problem });
+                    self.record(Act::Link { address: cut(&text) }, None, Some(refusal));
                 }
                 let _ = self.machine.refuse_attach(link, error);
             }
@@ -466,19 +482,24 @@ impl<S: Stream> Conversation<S> {
         attach: &Attach,
         group: &str,
         partition: &str,
-    ) -> Result<(Link, AttachAnswer), Error> {
-        self.may_read().map_err(|refusal| refused(&refusal))?;
+    ) -> Result<(Link, AttachAnswer), Declined> {
+        self.may_read().map_err(refused)?;
         let hub = self.front.hub.clone();
         let entity = &hub.settings.event_hub_name;
         match hub.has_consumer_group(group).await {
             Ok(true) => {}
-            Ok(false) => return Err(not_found(&format!("eventhub:{entity}~{partition}|{group}"))),
-            Err(error) => return Err(Error::new(condition::INTERNAL_ERROR, error.to_string())),
+            Ok(false) => {
+                let error = not_found(&format!("eventhub:{entity}~{partition}|{group}"));
+                let refusal = Refusal::UnknownConsumerGroup { group: cut(group), groups: Vec::new() };
+                return Err(Declined::because(error, refusal));
+            }
+            Err(error) => return Err(Error::new(condition::INTERNAL_ERROR, error.to_string()).into()),
         }
         let count = hub.partition_count();
         let number = partition.parse::<u16>().ok().filter(|number| *number < count).ok_or_else(|| {
             let text = format!("The specified partition is invalid for an EventHub partition sender or receiver. It should be between 0 and {}.", count - 1);
-            Error::new(ARGUMENT_OUT_OF_RANGE, text)
+            let refusal = Refusal::UnknownPartition { partition: cut(partition), count };
+            Declined::because(Error::new(ARGUMENT_OUT_OF_RANGE, text), refusal)
         })?;
         let nothing = Fields::new();
         let filters = attach.source.as_ref().map_or(&nothing, |source| &source.filter);
@@ -495,8 +516,14 @@ impl<S: Stream> Conversation<S> {
             signals.waker.wake();
         });
         let seat = hub.readers.seat(group, number, name, epoch, displace).map_err(|error| match error {
-            NoSeat::Outranked(text) => Error::new(STOLEN, text),
-            NoSeat::Full(text) => Error::new(condition::RESOURCE_LIMIT_EXCEEDED, text),
+            NoSeat::Outranked(text) => {
+                let refusal = Refusal::ReaderOutranked { problem: cut(&text) };
+                Declined::because(Error::new(STOLEN, text), refusal)
+            }
+            NoSeat::Full(text) => {
+                let refusal = Refusal::ReadersFull { problem: cut(&text) };
+                Declined::because(Error::new(condition::RESOURCE_LIMIT_EXCEEDED, text), refusal)
+            }
         })?;
         let metric = attach.desired_capabilities.iter().any(|capability| *capability == RUNTIME_METRIC);
         let reader = Reader::new(link, hub.log.clone(), number, next, metric, seat);
@@ -613,27 +640,50 @@ impl<S: Stream> Conversation<S> {
         let facts = facts.unwrap_or_else(|| self.facts());
         self.front.hub.record(act, None, self.visitor.origin.clone(), facts, refusal);
     }
-
-    fn record_link(&self, address: &str, error: &Error) {
-        let problem = error.description.clone().unwrap_or_else(|| error.condition.to_string());
-        let refusal = match self.may_read() {
-            Err(refusal) if error.condition == condition::UNAUTHORIZED_ACCESS => refusal,
-            _ => Refusal::LinkAddress { address: cut(address), problem },
-        };
-        self.record(Act::Link { address: cut(address) }, None, Some(refusal));
-    }
 }
 
 fn requests() -> AttachAnswer {
     AttachAnswer { credit: CreditPolicy::TopUp(REQUEST_CREDIT), ..AttachAnswer::default() }
 }
 
-fn refused(refusal: &Refusal) -> Error {
+/// Why a link is not opened: what the client is told, and the cause where it is a known one.
+struct Declined {
+    error: Error,
+    refusal: Option<Refusal>,
+}
+
+impl Declined {
+    fn because(error: Error, refusal: Refusal) -> Self {
+        Self { error, refusal: Some(refusal) }
+    }
+}
+
+impl From<Error> for Declined {
+    fn from(error: Error) -> Self {
+        Self { error, refusal: None }
+    }
+}
+
+/// The cause by which a broken protocol is explained.
+fn misbehaviour(misbehaved: &PeerMisbehaved) -> Refusal {
+    match misbehaved {
+        PeerMisbehaved::UnsupportedHeader(bytes) if !bytes.starts_with(b"AMQP") => match spoken(bytes[0]) {
+            Some(spoken) => Refusal::WrongPort { spoken: spoken.to_owned(), served: "AMQP".to_owned() },
+            None => Refusal::Protocol { problem: misbehaved.to_string() },
+        },
+        PeerMisbehaved::MechanismNotOffered(mechanism) => {
+            Refusal::SaslMechanism { presented: cut(mechanism.as_str()) }
+        }
+        other => Refusal::Protocol { problem: other.to_string() },
+    }
+}
+
+fn refused(refusal: Refusal) -> Declined {
     let text = match refusal {
         Refusal::NoCredential => "Unauthorized access. No token was put for this resource.",
         _ => "Unauthorized access. 'Listen' claim(s) are required to perform this operation.",
     };
-    Error::new(condition::UNAUTHORIZED_ACCESS, text)
+    Declined::because(Error::new(condition::UNAUTHORIZED_ACCESS, text), refusal)
 }
 
 fn not_found(entity: &str) -> Error {

@@ -22,7 +22,7 @@ pub(super) async fn service(
 ) -> Result<By, HubError> {
     let mut facts = facts(asked, visitor);
     let admitted = match asked.header("authorization") {
-        None => Err(Refusal::NoCredential.into()),
+        None => Err(nothing(asked).into()),
         Some(token) => hub.admit_service(token, &asked.path(), &mut facts).await,
     };
     let admitted: Result<ServiceGrant, NotAdmitted> =
@@ -46,7 +46,10 @@ pub(super) async fn device(
         (None, Some(chain)) => Credential::Certificate(chain),
         (None, None) => Credential::Nothing,
     };
-    let admitted = hub.admit(identity, credential, &mut facts).await;
+    let admitted = match credential {
+        Credential::Nothing if has_token_in_query(asked) => Err(Refusal::TokenInQuery.into()),
+        credential => hub.admit(identity, credential, &mut facts).await,
+    };
     let by_policy = facts.token.as_ref().is_some_and(|token| token.skn.is_some());
     // A message that is let in is counted, not recorded.
     if admitted.is_ok() {
@@ -68,6 +71,27 @@ pub(super) async fn device(
         }
         refused => not_admitted(&refused),
     })
+}
+
+/// Records that a request was not served for another reason than who sent it.
+pub(super) fn not_served(hub: &Hub, asked: &Asked, visitor: &Visitor, device: Option<String>, refusal: Refusal) {
+    let act = Act::Operation { name: format!("{} {}", asked.method, cut(&asked.path())) };
+    hub.record(act, device, visitor.origin.clone(), facts(asked, visitor), Some(refusal));
+}
+
+/// Why a request without `Authorization` is refused.
+fn nothing(asked: &Asked) -> Refusal {
+    match has_token_in_query(asked) {
+        true => Refusal::TokenInQuery,
+        false => Refusal::NoCredential,
+    }
+}
+
+fn has_token_in_query(asked: &Asked) -> bool {
+    let has = |name: &str| asked.parameter(name).is_some();
+    let scheme = "SharedAccessSignature";
+    (has("sig") && has("se"))
+        || asked.query.iter().any(|(name, value)| name.starts_with(scheme) || value.starts_with(scheme))
 }
 
 fn facts(asked: &Asked, visitor: &Visitor) -> Facts {

@@ -52,6 +52,11 @@ impl HeaderNames {
             .collect()
     }
 
+    /// The first byte of a head that was not taken, for one that is none.
+    pub(super) fn first_byte(&self) -> Option<u8> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).bytes.first().copied()
+    }
+
     /// Says that the request is served: what comes next is a head.
     pub(super) fn arm(&self) {
         let mut head = self.0.lock().unwrap_or_else(PoisonError::into_inner);

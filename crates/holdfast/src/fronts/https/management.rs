@@ -4,12 +4,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{Method, StatusCode};
 use hub::access::{PolicyName, Rights};
-use hub::decision::{Act, DecisionFilter};
+use hub::decision::{Act, DecisionFilter, Numbered};
 use hub::error::{HubError, HubErrorCode};
 use hub::policies::PolicyView;
 use hub::record::{Authority, Slot};
 use hub::refusal::Refusal;
 use hub::registry::By;
+use hub::why::Explained;
 use hyper::body::Incoming;
 use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
@@ -149,26 +150,15 @@ async fn why(front: &HttpsFront, asked: &Asked) -> Result<Answer, HubError> {
     let filter = DecisionFilter {
         device: asked.parameter("device").map(str::to_owned),
         address,
-        refused_only: true,
         before: asked.parameter("before").and_then(|before| before.parse().ok()),
         limit: std::cmp::min(limit, DECISIONS_MAX),
         ..DecisionFilter::default()
     };
-    let mut entries = Vec::new();
-    for mut numbered in hub.registry.decisions(filter).await? {
-        let claimed = numbered.record.identity.clone().unwrap_or_default();
-        let device = claimed.split('/').next().unwrap_or_default();
-        if let Some(Refusal::UnknownDevice { near }) = &mut numbered.record.refusal {
-            *near = hub.near_devices(device).await?;
-        }
-        if let Some(Refusal::UnknownModule { near }) = &mut numbered.record.refusal {
-            let module = claimed.split_once('/').map_or("", |(_, module)| module);
-            *near = hub.near_modules(device, module).await?;
-        }
-        let Some(explained) = hub::explain::explain(&numbered.record) else { continue };
-        let decision = &numbered.record;
-        entries.push(json!({
-            "number": numbered.number,
+    let entry = |explained: &Explained| {
+        let Numbered { number, record: decision } = &explained.decision;
+        let words = &explained.explanation;
+        json!({
+            "number": number,
             "time": decision.time,
             "count": decision.count,
             "identity": decision.identity,
@@ -176,15 +166,16 @@ async fn why(front: &HttpsFront, asked: &Asked) -> Result<Answer, HubError> {
             "door": decision.origin.door,
             "act": decision.act,
             "code": decision.refusal.as_ref().map(|refusal| refusal.code().number()),
-            "cause": explained.cause,
-            "explanation": explained.explanation,
-            "presented": explained.presented,
-            "expected": explained.expected,
-            "change": explained.change,
-            "fix": explained.fix,
+            "cause": words.cause,
+            "explanation": words.explanation,
+            "presented": words.presented,
+            "expected": words.expected,
+            "change": words.change,
+            "fix": words.fix,
             "facts": decision.facts,
-        }));
-    }
+        })
+    };
+    let entries = hub.why(filter).await?.iter().map(entry).collect();
     Ok(ok(&Value::Array(entries)))
 }
 

@@ -20,7 +20,9 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use hub::decision::Act;
 use hub::hub::Hub;
+use hub::refusal::Refusal;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -31,7 +33,7 @@ use self::case_tap::CaseTap;
 use crate::drain::Drain;
 use crate::fronts::amqp::AmqpFront;
 use crate::guard::Guard;
-use crate::listen::{Front, Visitor};
+use crate::listen::{Front, Visitor, spoken};
 use crate::management::Management;
 use crate::notary::Notary;
 use crate::recorder::QueueRecorder;
@@ -62,6 +64,7 @@ impl Front for HttpsFront {
         let (stream, names) = CaseTap::new(stream);
         let visitor = Arc::new(visitor);
         let (front, drain) = (self.clone(), self.drain.clone());
+        let (heads, client) = (names.clone(), visitor.clone());
         let service = service_fn(move |request| {
             let (front, visitor, names) = (front.clone(), visitor.clone(), names.clone());
             async move {
@@ -86,6 +89,12 @@ impl Front for HttpsFront {
             }
         };
         if let Err(error) = result {
+            if let (true, Some(spoken)) = (error.is_parse(), heads.first_byte().and_then(spoken)) {
+                let served = "HTTPS and WebSockets".to_owned();
+                let refusal = Refusal::WrongPort { spoken: spoken.to_owned(), served };
+                let (origin, facts) = (client.origin.clone(), client.facts.clone());
+                self.hub.record(Act::Handshake, None, origin, facts, Some(refusal));
+            }
             tracing::debug!(%error, "an HTTPS connection ended");
         }
     }

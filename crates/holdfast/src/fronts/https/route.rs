@@ -1,13 +1,16 @@
 //! Which request goes where.
 
 use http::{Method, Request};
+use hub::decision::cut;
 use hub::error::{HubError, HubErrorCode};
+use hub::hub::Hub;
 use hub::identity::{DeviceId, Identity, ModuleId};
+use hub::refusal::Refusal;
 use hyper::body::Incoming;
 
 use super::answer::{self, Answer};
 use super::request::{self, Asked};
-use super::{HttpsFront, management, registry, telemetry, websocket};
+use super::{HttpsFront, authorize, management, registry, telemetry, websocket};
 use crate::listen::Visitor;
 
 /// The first api-version of the service routes (`spec/service-rest.md` §1).
@@ -30,10 +33,29 @@ pub(super) async fn answer(
     let asked = Asked::new(&parts);
     let answer = match dispatch(front, &asked, visitor, header_names, &mut body).await {
         Ok(answer) => answer,
-        Err(error) => answer::error(&error, front.hub.now()),
+        Err(error) => {
+            explain(&front.hub, &asked, visitor, &error);
+            answer::error(&error, front.hub.now())
+        }
     };
     request::drain(&mut body, UNWANTED_BYTES_MAX).await;
     answer
+}
+
+/// Records what is wrong with a request that reached nothing. Who asks for what is recorded where it is decided.
+fn explain(hub: &Hub, asked: &Asked, visitor: &Visitor, error: &HubError) {
+    // Holdfast's own API says what is wrong to the operator who calls it.
+    let is_own = asked.segments.first().is_some_and(|segment| segment.eq_ignore_ascii_case("holdfast"));
+    let refusal = match error.code {
+        HubErrorCode::InvalidProtocolVersion => {
+            Refusal::ApiVersion { presented: asked.parameter("api-version").map(cut) }
+        }
+        HubErrorCode::GenericNotFound | HubErrorCode::GenericMethodNotAllowed if !is_own => {
+            Refusal::UnknownPath { method: asked.method.to_string(), path: cut(&asked.path()) }
+        }
+        _ => return,
+    };
+    authorize::not_served(hub, asked, visitor, None, refusal);
 }
 
 async fn dispatch(

@@ -11,6 +11,7 @@ use hub::error::{HubError, HubErrorCode};
 use hub::hub::{Hub, NotTaken};
 use hub::identity::Identity;
 use hub::ports::event_log::AppendError;
+use hub::refusal::Refusal;
 use hub::telemetry::{MESSAGE_BYTES_MAX, Message, PropertyValue, SystemProperty};
 use hyper::body::Incoming;
 use serde_json::Value;
@@ -37,14 +38,32 @@ pub(super) async fn send(
     incoming: &mut Incoming,
 ) -> Result<Answer, HubError> {
     let grant = authorize::device(hub, asked, visitor, &identity).await?;
+    let sent = take(hub, asked, header_names, &grant, incoming).await;
+    if let Err(HubError { code: HubErrorCode::MessageTooLarge, .. }) = &sent {
+        // A body that is too long is not read to its end, which a chunked one does not tell.
+        let told = asked.header("content-length").and_then(|length| length.parse().ok());
+        let size = told.unwrap_or(MESSAGE_BYTES_MAX + 1);
+        let refusal = Refusal::MessageTooLarge { size, limit: MESSAGE_BYTES_MAX };
+        authorize::not_served(hub, asked, visitor, Some(identity.to_string()), refusal);
+    }
+    sent
+}
+
+async fn take(
+    hub: &Hub,
+    asked: &Asked,
+    header_names: &[String],
+    grant: &Grant,
+    incoming: &mut Incoming,
+) -> Result<Answer, HubError> {
     let content_type = asked.header("content-type").unwrap_or_default();
     let is_batch =
         content_type.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(BATCH_TYPE));
     let messages = match is_batch {
-        true => batch(hub, &grant, &request::json(incoming, BATCH_BYTES_MAX).await?)?,
+        true => batch(hub, grant, &request::json(incoming, BATCH_BYTES_MAX).await?)?,
         false => {
             let body = request::body(incoming, MESSAGE_BYTES_MAX).await?;
-            vec![single(hub, &grant, asked, header_names, body)?]
+            vec![single(hub, grant, asked, header_names, body)?]
         }
     };
     for ticket in hub.take_batch(messages).map_err(|error| not_taken(&error))? {

@@ -34,17 +34,15 @@ pub(super) fn upgrade(front: &HttpsFront, request: &mut Request<Incoming>, visit
     let path = percent_encoding::percent_decode_str(request.uri().path()).decode_utf8_lossy().into_owned();
     let path = path.trim_end_matches('/');
     if !PATHS.iter().any(|known| known.eq_ignore_ascii_case(path)) {
-        let problem = format!("the WebSocket path is {}, it must be {}", cut(path), PATHS.join(" or "));
-        return refuse(front, visitor, StatusCode::NOT_FOUND, problem);
+        return refuse(front, visitor, StatusCode::NOT_FOUND, Refusal::WebsocketPath { path: cut(path) });
     }
     let offered = request.headers().get(header::SEC_WEBSOCKET_PROTOCOL).and_then(|value| value.to_str().ok());
     let offered = offered.unwrap_or_default().to_owned();
     let chosen = offered.split(',').map(str::trim).find_map(|protocol| Some((protocol, door_of(protocol)?)));
     let (Some((protocol, door)), Some(key)) = (chosen, request.headers().get(header::SEC_WEBSOCKET_KEY))
     else {
-        let problem =
-            format!("the WebSocket sub-protocol is `{}`, it must be mqtt or AMQPWSB10", cut(&offered));
-        return refuse(front, visitor, StatusCode::BAD_REQUEST, problem);
+        let refusal = Refusal::WebsocketProtocol { offered: cut(&offered) };
+        return refuse(front, visitor, StatusCode::BAD_REQUEST, refusal);
     };
     let mut response = Response::new(Full::new(Bytes::new()));
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
@@ -91,8 +89,7 @@ fn door_of(protocol: &str) -> Option<Door> {
     }
 }
 
-fn refuse(front: &HttpsFront, visitor: &Visitor, status: StatusCode, problem: String) -> Answer {
-    let refusal = Refusal::Protocol { problem };
+fn refuse(front: &HttpsFront, visitor: &Visitor, status: StatusCode, refusal: Refusal) -> Answer {
     front.hub.record(Act::Handshake, None, visitor.origin.clone(), visitor.facts.clone(), Some(refusal));
     let mut response = Response::new(Full::new(Bytes::new()));
     *response.status_mut() = status;

@@ -20,14 +20,15 @@ use hub::telemetry::{MESSAGE_BYTES_MAX, Message, PropertyValue, Sender};
 use tokio::io::{AsyncWriteExt as _, ReadBuf};
 use tokio::time::Sleep;
 use wire::mqtt::{
-    Connect, ConnectAckReason, Event, LastWill, Limits, PacketId, QoS, Server, SubscribeReturnCode, Violation,
+    Connect, ConnectAckReason, Event, LastWill, Limits, PacketError, PacketId, QoS, Server,
+    SubscribeReturnCode, Violation,
 };
 
 use super::address::{Request, UserName, client_id, events_bag, may_subscribe};
 use super::live::Live;
 use super::properties;
 use crate::io::Stream;
-use crate::listen::Visitor;
+use crate::listen::{Visitor, spoken};
 
 const LIMITS: Limits = Limits {
     // A message of the largest size, its topic, and the headers of both.
@@ -122,7 +123,7 @@ impl<S: Stream> Conversation<S> {
                         }
                     }
                     Ok(None) => break,
-                    Err(violation) => return End::Refused(refusal_of(&violation)),
+                    Err(violation) => return End::Refused(refusal_of(&violation, self.machine.first_byte())),
                 }
             }
             match poll_fn(|cx| self.poll(sleep.as_mut(), cx)).await {
@@ -133,7 +134,7 @@ impl<S: Stream> Conversation<S> {
                         return End::Ended(Ending::TokenEnded);
                     }
                     if let Err(violation) = self.machine.handle_timeout(now) {
-                        return End::Refused(refusal_of(&violation));
+                        return End::Refused(refusal_of(&violation, self.machine.first_byte()));
                     }
                 }
                 Wake::Over(end) => return end,
@@ -416,7 +417,7 @@ impl<S: Stream> Conversation<S> {
         let mut status = Vec::with_capacity(filters.len());
         for (filter, qos) in filters {
             if !may_subscribe(&filter, &identity) {
-                return Err(End::Refused(Refusal::Topic { topic: cut(&filter) }));
+                return Err(End::Refused(Refusal::TopicFilter { filter: cut(&filter) }));
             }
             // QoS 2 is granted as 1.
             let granted = if qos == QoS::AtMostOnce { QoS::AtMostOnce } else { QoS::AtLeastOnce };
@@ -474,7 +475,7 @@ impl<S: Stream> Conversation<S> {
                 End::Refused(refusal) => {
                     (format!("it was refused: {}", refusal.cause()), Some(refusal.clone()))
                 }
-                End::Ended(ending) => (ending.as_str().to_owned(), None),
+                End::Ended(ending) => (ending.as_str().to_owned(), cause_of(*ending, &self.hub, grant).await),
                 End::Failed(how) => {
                     tracing::error!(device.id = %identity, error = how, "a connection could not go on");
                     (how.clone(), None)
@@ -522,6 +523,40 @@ fn until(ends: i64, now: jiff::Timestamp) -> Duration {
     Duration::from_millis(u64::try_from(left).unwrap_or(0).min(100 * 365 * 86_400_000))
 }
 
-fn refusal_of(violation: &Violation) -> Refusal {
-    Refusal::Protocol { problem: violation.to_string() }
+/// The cause by which the end of a connection is explained; a hub that stops explains itself.
+async fn cause_of(ending: Ending, hub: &Hub, grant: &Grant) -> Option<Refusal> {
+    match ending {
+        Ending::TakenOver => Some(Refusal::TakenOver { by: None }),
+        Ending::RightEnded => {
+            let because = match hub.still_holds(grant).await {
+                Err(NotAdmitted::Refused(refusal)) => Some(refusal.cause().to_owned()),
+                Ok(()) | Err(NotAdmitted::Unavailable(_)) => None,
+            };
+            Some(Refusal::RightEnded { because, change: None })
+        }
+        Ending::TokenEnded => {
+            let ended = grant.ends.and_then(|ends| jiff::Timestamp::from_second(ends).ok());
+            Some(Refusal::TokenEnded { ended })
+        }
+        Ending::Draining => None,
+    }
+}
+
+fn refusal_of(violation: &Violation, first_byte: Option<u8>) -> Refusal {
+    match violation {
+        Violation::Packet(PacketError::TooLarge { size, .. }) => {
+            Refusal::MessageTooLarge { size: *size, limit: MESSAGE_BYTES_MAX }
+        }
+        Violation::Packet(PacketError::ProtocolLevel) => Refusal::MqttVersion,
+        Violation::FirstPacketNotConnect => match first_byte.and_then(spoken) {
+            Some(spoken) => Refusal::WrongPort { spoken: spoken.to_owned(), served: "MQTT".to_owned() },
+            None => Refusal::Protocol { problem: violation.to_string() },
+        },
+        Violation::QosTwo => Refusal::QosTwo,
+        Violation::ConnectTimeout => Refusal::ConnectTimeout,
+        Violation::KeepAlive(seconds) => Refusal::KeepAliveMissed { seconds: *seconds },
+        Violation::Packet(PacketError::Malformed(_))
+        | Violation::SecondConnect
+        | Violation::ServersPacket => Refusal::Protocol { problem: violation.to_string() },
+    }
 }

@@ -25,6 +25,8 @@ class RawDevice:
         security_level: int | None = None,
         will: tuple[str, bytes] | None = None,
         clean_session: bool = False,
+        protocol: int = paho.MQTTv311,
+        keep_alive: int = 60,
     ):
         self.connack: int | None = None
         self.session_present: bool | None = None
@@ -33,7 +35,8 @@ class RawDevice:
         self._acknowledged: set[int] = set()
         self._granted: dict[int, tuple] = {}
         self._hub = hub
-        self._client = paho.Client(client_id=client_id, clean_session=clean_session, protocol=paho.MQTTv311)
+        self._keep_alive = keep_alive
+        self._client = paho.Client(client_id=client_id, clean_session=clean_session, protocol=protocol)
         self._client.tls_set_context(client_context(hub, credential, tls, security_level))
         user_name = user_name or f"{hub.hostname}/{client_id}/?api-version=2021-04-12"
         self._client.username_pw_set(user_name, password)
@@ -47,7 +50,7 @@ class RawDevice:
 
     def open(self) -> "RawDevice":
         """Sends CONNECT and waits for the answer, whatever it is."""
-        self._client.connect(self._hub.hostname, self._hub.ports["mqtt"], keepalive=60)
+        self._client.connect(self._hub.hostname, self._hub.ports["mqtt"], keepalive=self._keep_alive)
         self._client.loop_start()
         until(lambda: self.connack is not None or self.closed.is_set(), 10, "CONNACK")
         return self
@@ -91,14 +94,21 @@ class RawDevice:
         self.connack = result
 
 
-def connect_packet(hub: Hub, client_id: str, password: str, keep_alive_seconds: int = 60) -> bytes:
+def connect_packet(
+    hub: Hub,
+    client_id: str,
+    password: str = "",
+    keep_alive_seconds: int = 60,
+    user_name: str | None = None,
+    level: int = 4,
+) -> bytes:
     """A CONNECT as bytes, for tests that want no client between them and the hub."""
 
     def field(text: str) -> bytes:
         return len(text.encode()).to_bytes(2) + text.encode()
 
-    user_name = f"{hub.hostname}/{client_id}/?api-version=2021-04-12"
-    body = field("MQTT") + b"\x04\xc0" + keep_alive_seconds.to_bytes(2)
+    user_name = user_name or f"{hub.hostname}/{client_id}/?api-version=2021-04-12"
+    body = field("MQTT") + bytes([level]) + b"\xc0" + keep_alive_seconds.to_bytes(2)
     body += field(client_id) + field(user_name) + field(password)
     length, digits = len(body), bytearray()
     while length > 127:

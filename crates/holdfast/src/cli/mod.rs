@@ -7,6 +7,7 @@ mod demo;
 mod device;
 mod events;
 mod export;
+mod explain;
 mod hub;
 mod module;
 mod output;
@@ -82,6 +83,8 @@ enum Command {
     /// List the audit log, verify it, prove a record, export a checkpoint.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
+    /// Say what a connection string or token is, and what is wrong with it.
+    Explain(explain::ExplainArgs),
     /// Print the completions of a shell.
     Completions {
         /// The shell.
@@ -117,6 +120,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Export(args) => export::run(args),
         Command::Why(args) => why::run(args),
         Command::Audit(command) => audit::run(command),
+        Command::Explain(args) => explain::run(args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Args::command(), "holdfast", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)

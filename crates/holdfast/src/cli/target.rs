@@ -61,6 +61,14 @@ pub(super) struct Target {
 }
 
 impl TargetArgs {
+    /// Finds the hub, for a command that can do without.
+    pub(super) fn open_if_named(&self) -> anyhow::Result<Option<Target>> {
+        match self.ready_file.is_some() || self.connection_string.is_some() {
+            true => self.open().map(Some),
+            false => Ok(None),
+        }
+    }
+
     /// Finds the hub.
     pub(super) fn open(&self) -> anyhow::Result<Target> {
         let ready = self.ready_file.as_deref().map(read_ready_file).transpose()?;

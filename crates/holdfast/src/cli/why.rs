@@ -75,3 +75,7 @@ fn print(entry: &Value) {
     }
     println!();
 }
+
+#[cfg(test)]
+#[path = "why_tests.rs"]
+mod tests;

@@ -1,6 +1,6 @@
 //! The built-in endpoint, over AMQP.
 
-use super::{Words, quoted};
+use super::{Words, command};
 
 const CONNECTION_STRING: &str = "holdfast events connection-string";
 
@@ -43,7 +43,7 @@ pub(super) fn consumer_group(group: &str, groups: &[String]) -> Words {
             false => groups.join(" or "),
         },
         "Create the consumer group, or read in one that exists.",
-        format!("holdfast events consumer-group create {}", quoted(group)),
+        command("events consumer-group create", &[group], ""),
     )
 }
 

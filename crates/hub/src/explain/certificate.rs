@@ -2,12 +2,12 @@
 
 use jiff::Timestamp;
 
-use super::{About, Words, quoted, span, when};
+use super::{About, Words, command, span, when};
 
 pub(super) fn thumbprint(about: &About<'_>, presented: &str, registered: &[String]) -> Words {
     let fix = match about.module {
         None => {
-            format!("holdfast device update {} --secondary-thumbprint {presented}", quoted(about.device))
+            command("device update", &[about.device], &format!("--secondary-thumbprint {presented}"))
         }
         Some(_) => about.show(),
     };
@@ -44,7 +44,7 @@ pub(super) fn not_verified(authority: &str) -> Words {
         format!("a chain to the authority {authority}"),
         "a chain to a verified certificate authority",
         "Prove possession of the authority's key, or declare it verified.",
-        format!("holdfast certificate verify {} --trust", quoted(authority)),
+        command("certificate verify", &[authority], "--trust"),
     )
 }
 
@@ -73,10 +73,10 @@ pub(super) fn self_signed(about: &About<'_>, subject: &str, authorities: &[Strin
         chain_to(authorities),
         "Issue the certificate under an authority, or register its thumbprint.",
         match about.decision.facts.chain.first() {
-            Some(leaf) if about.module.is_none() => format!(
-                "holdfast device update {} --auth x509_thumbprint --primary-thumbprint {}",
-                quoted(about.device),
-                leaf.thumbprint
+            Some(leaf) if about.module.is_none() => command(
+                "device update",
+                &[about.device],
+                &format!("--auth x509_thumbprint --primary-thumbprint {}", leaf.thumbprint),
             ),
             _ => "holdfast certificate list".into(),
         },
@@ -138,7 +138,7 @@ pub(super) fn name(about: &About<'_>, presented: &str) -> Words {
         "Connect as the device that the certificate names, or issue a certificate with this common name.",
         match presented.is_empty() {
             true => about.show(),
-            false => format!("holdfast device create {} --auth x509_ca", quoted(presented)),
+            false => command("device create", &[presented], "--auth x509_ca"),
         },
     )
 }

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{About, Words, quoted, when, who_and_when};
+use super::{About, Words, command, when, who_and_when};
 use crate::refusal::{ChangeFacts, Newcomer};
 
 pub(super) fn keep_alive(about: &About<'_>, seconds: u64) -> Words {
@@ -39,13 +39,9 @@ pub(super) fn taken_over(about: &About<'_>, by: Option<&Newcomer>) -> Words {
         "one client for each identity",
         "Stop one of the two, or register the other client as a device of its own.",
         match about.module {
-            None => format!("holdfast device create {}", quoted(&format!("{}-2", about.device))),
+            None => command("device create", &[&format!("{}-2", about.device)], ""),
             Some(module) => {
-                format!(
-                    "holdfast module create {} {}",
-                    quoted(about.device),
-                    quoted(&format!("{module}-2"))
-                )
+                command("module create", &[about.device, &format!("{module}-2")], "")
             }
         },
     )
@@ -57,7 +53,6 @@ pub(super) fn right_ended(about: &About<'_>, because: Option<&str>, change: Opti
         None => "a change of the registry".to_owned(),
     };
     let because = because.map(|cause| format!(" It would be refused now for `{cause}`.")).unwrap_or_default();
-    let device = quoted(about.device);
     Words::new(
         format!("What `{}` was admitted for ended: {changed}.{because}", about.id),
         format!("a connection that was admitted before: {changed}"),
@@ -68,9 +63,9 @@ pub(super) fn right_ended(about: &About<'_>, because: Option<&str>, change: Opti
         },
         match because {
             ref because if because.contains("`disabled`") => {
-                format!("holdfast device update {device} --status enabled")
+                command("device update", &[about.device], "--status enabled")
             }
-            ref because if because.contains("`unknown-device`") => format!("holdfast device create {device}"),
+            ref because if because.contains("`unknown-device`") => command("device create", &[about.device], ""),
             _ => about.show(),
         },
     )

@@ -1,6 +1,6 @@
 //! Who somebody claims to be.
 
-use super::{About, Words, quoted, who_and_when};
+use super::{About, Words, command, quoted, who_and_when};
 use crate::refusal::ChangeFacts;
 
 pub(super) fn unknown_host(presented: &str, names: &[String]) -> Words {
@@ -9,7 +9,7 @@ pub(super) fn unknown_host(presented: &str, names: &[String]) -> Words {
         presented,
         names.join(" or "),
         "Use a name of this hub in the connection string, or add the name to the hub.",
-        format!("holdfast serve --hostname {}", quoted(presented)),
+        format!("holdfast serve --hostname={}", quoted(presented)),
     )
 }
 
@@ -30,8 +30,8 @@ pub(super) fn unknown_device(about: &About<'_>, near: &[String]) -> Words {
             None => format!("Register `{device}`."),
         },
         match near.first() {
-            Some(near) => format!("holdfast device show {} --keys", quoted(near)),
-            None => format!("holdfast device create {}", quoted(device)),
+            Some(near) => command("device show", &[near], "--keys"),
+            None => command("device create", &[device], ""),
         },
     )
 }
@@ -43,7 +43,7 @@ pub(super) fn deleted_device(about: &About<'_>, change: &ChangeFacts) -> Words {
         format!("device id {device}"),
         "the id of a registered device",
         format!("Register `{device}` again, which gives it new keys, or take the client out of service."),
-        format!("holdfast device create {}", quoted(device)),
+        command("device create", &[device], ""),
     )
 }
 
@@ -62,7 +62,7 @@ pub(super) fn unknown_module(about: &About<'_>, near: &[String]) -> Words {
             false => near.join(" or "),
         },
         "Register the module, or use the id of one that is.",
-        format!("holdfast module create {} {}", quoted(device), quoted(module)),
+        command("module create", &[device, module], ""),
     )
 }
 
@@ -86,7 +86,7 @@ pub(super) fn disabled(about: &About<'_>, reason: Option<&str>) -> Words {
         "a valid credential of a disabled device",
         "a device whose status is enabled",
         "Enable the device.",
-        format!("holdfast device update {} --status enabled", quoted(device)),
+        command("device update", &[device], "--status enabled"),
     )
 }
 

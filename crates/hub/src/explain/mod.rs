@@ -201,17 +201,15 @@ impl<'a> About<'a> {
     fn show(&self) -> String {
         match self.module {
             _ if !self.named => "holdfast policy list".to_owned(),
-            None => format!("holdfast device show {} --keys", quoted(self.device)),
-            Some(module) => {
-                format!("holdfast module show {} {} --keys", quoted(self.device), quoted(module))
-            }
+            None => command("device show", &[self.device], "--keys"),
+            Some(module) => command("module show", &[self.device, module], "--keys"),
         }
     }
 
     /// The same for whoever holds a key: `device d1`, `module d1/m1` or `policy service`.
     fn show_holder(&self, holder: &str) -> String {
         match holder.split_once(' ') {
-            Some(("policy", policy)) => format!("holdfast policy show {} --keys", quoted(policy)),
+            Some(("policy", policy)) => command("policy show", &[policy], "--keys"),
             _ => self.show(),
         }
     }
@@ -220,8 +218,8 @@ impl<'a> About<'a> {
     fn token(&self) -> String {
         match self.module {
             _ if !self.named => "holdfast policy list".to_owned(),
-            None => format!("holdfast device token {}", quoted(self.device)),
-            Some(module) => format!("holdfast module token {} {}", quoted(self.device), quoted(module)),
+            None => command("device token", &[self.device], ""),
+            Some(module) => command("module token", &[self.device, module], ""),
         }
     }
 
@@ -229,8 +227,8 @@ impl<'a> About<'a> {
     fn send(&self) -> String {
         match self.module {
             _ if !self.named => "holdfast device list".to_owned(),
-            None => format!("holdfast send {} hello", quoted(self.device)),
-            Some(module) => format!("holdfast send {} hello --module {}", quoted(self.device), quoted(module)),
+            None => command("send", &[self.device, "hello"], ""),
+            Some(module) => command("send", &[self.device, "hello"], &format!("--module={}", quoted(module))),
         }
     }
 
@@ -270,11 +268,24 @@ pub fn span(length: SignedDuration) -> String {
     }
 }
 
+/// A command of this program. Names are a client's own choice, so that one which begins with a dash stands where it cannot
+/// be taken for an option.
+fn command(words: &str, names: &[&str], options: &str) -> String {
+    let dashes = names.iter().any(|name| name.starts_with('-'));
+    let names: Vec<String> = names.iter().map(|name| quoted(name)).collect();
+    let names = names.join(" ");
+    match (options, dashes) {
+        ("", false) => format!("holdfast {words} {names}"),
+        ("", true) => format!("holdfast {words} -- {names}"),
+        (options, false) => format!("holdfast {words} {names} {options}"),
+        (options, true) => format!("holdfast {words} {options} -- {names}"),
+    }
+}
+
 /// A word of a shell command.
 pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.:+%@=,".contains(c);
-    // A word that begins with a dash would be taken for an option.
-    match !word.is_empty() && !word.starts_with('-') && word.chars().all(plain) {
+    match !word.is_empty() && word.chars().all(plain) {
         true => word.to_owned(),
         false => format!("'{}'", word.replace('\'', r"'\''")),
     }
@@ -303,5 +314,6 @@ mod tests {
         assert_eq!(quoted("pump-1"), "pump-1");
         assert_eq!(quoted("a;rm -rf ~"), "'a;rm -rf ~'");
         assert_eq!(quoted("it's"), r"'it'\''s'");
+        assert_eq!(command("device show", &["--ready-file=x"], "--keys"), "holdfast device show --keys -- --ready-file=x");
     }
 }

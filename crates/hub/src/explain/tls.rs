@@ -72,7 +72,7 @@ pub(super) fn server_name(presented: Option<&str>, names: &[String], alert: &str
         names.join(" or "),
         "Dial a name of this hub, or add the name to the hub, which then makes a new certificate.",
         match presented {
-            Some(name) => format!("holdfast serve --hostname {}", super::quoted(name)),
+            Some(name) => format!("holdfast serve --hostname={}", super::quoted(name)),
             None => SHOW.into(),
         },
     )

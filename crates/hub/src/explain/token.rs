@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{About, Words, quoted, span, when, who_and_when};
+use super::{About, Words, command, span, when, who_and_when};
 use crate::access::Rights;
 use crate::refusal::ChangeFacts;
 
@@ -208,10 +208,10 @@ pub(super) fn host(about: &About<'_>, presented: &str, names: &[String]) -> Word
 pub(super) fn unknown_policy(policy: &str, near: &[String]) -> Words {
     let (hint, fix) = match near.first() {
         Some(near) => {
-            (format!(" There is one called `{near}`."), format!("holdfast policy show {} --keys", quoted(near)))
+            (format!(" There is one called `{near}`."), command("policy show", &[near], "--keys"))
         }
         None => {
-            (String::new(), format!("holdfast policy create {} --rights ServiceConnect", quoted(policy)))
+            (String::new(), command("policy create", &[policy], "--rights ServiceConnect"))
         }
     };
     Words::new(
@@ -237,10 +237,10 @@ pub(super) fn missing_right(holder: &str, has: Rights, needs: Rights, operation:
         format!("Use a policy that has {missing}, or give it to this one."),
         match holder.strip_prefix("policy ") {
             Some(policy) if has == Rights::NONE => {
-                format!("holdfast policy update {} --rights \"{missing}\"", quoted(policy))
+                command("policy update", &[policy], &format!("--rights \"{missing}\""))
             }
             Some(policy) => {
-                format!("holdfast policy update {} --rights \"{has}, {missing}\"", quoted(policy))
+                command("policy update", &[policy], &format!("--rights \"{has}, {missing}\""))
             }
             None => "holdfast policy list".into(),
         },

@@ -594,7 +594,11 @@ impl<S: Stream> Conversation<S> {
         } else if is_management {
             let created = self.created().await;
             let mut answer = BytesMut::new();
-            management::answer(&self.front.hub, created, &request, &mut MessageWriter::new(&mut answer));
+            let refusal =
+                management::answer(&self.front.hub, created, &request, &mut MessageWriter::new(&mut answer));
+            if let Some(refusal) = refusal {
+                self.record(Act::Link { address: "$management".to_owned() }, None, Some(refusal));
+            }
             self.answer(session, |link| matches!(link, Link::ManagementAnswers(_)), answer);
         }
     }

@@ -1,24 +1,34 @@
 //! `$management` of the event hub: its properties and those of its partitions
 //! (`spec/event-hubs-endpoint.md` §5).
 
+use hub::decision::cut;
 use hub::hub::Hub;
 use hub::ports::event_log::Bounds;
+use hub::refusal::Refusal;
 use wire::amqp::codec::{Array, Value, ValueRef};
 use wire::amqp::message::{Message, MessageWriter, Properties};
 
 use super::event::{as_long, last_offset, last_sequence};
 
-/// Writes the answer to a request.
-pub(super) fn answer(hub: &Hub, created: i64, request: &Message<'_>, w: &mut MessageWriter<'_>) {
+/// Writes the answer to a request. What is returned is why it was refused, where that is worth a record.
+pub(super) fn answer(
+    hub: &Hub,
+    created: i64,
+    request: &Message<'_>,
+    w: &mut MessageWriter<'_>,
+) -> Option<Refusal> {
     let text =
         |name: &str| request.application_properties.get(name).and_then(ValueRef::as_text).unwrap_or_default();
     let (name, kind) = (hub.settings.event_hub_name.as_str(), text("type"));
     if !text("operation").eq_ignore_ascii_case("READ") {
-        return refuse(w, request, 501, "amqp:not-implemented", "The operation is not READ.");
+        refuse(w, request, 501, "amqp:not-implemented", "The operation is not READ.");
+        return None;
     }
-    if !text("name").eq_ignore_ascii_case(name) {
-        let text = format!("The messaging entity '{}' could not be found.", text("name"));
-        return refuse(w, request, 404, "amqp:not-found", &text);
+    let asked = text("name");
+    if !asked.eq_ignore_ascii_case(name) {
+        let text = format!("The messaging entity '{asked}' could not be found.");
+        refuse(w, request, 404, "amqp:not-found", &text);
+        return Some(Refusal::UnknownEventHub { presented: cut(asked), name: name.to_owned() });
     }
     let partitions = hub.partition_count();
     match kind.to_ascii_lowercase().as_str() {
@@ -40,12 +50,15 @@ pub(super) fn answer(hub: &Hub, created: i64, request: &Message<'_>, w: &mut Mes
                 write_partition(w, name, text("partition"), &bounds);
             }
             None => {
-                let text = format!("The partition '{}' could not be found.", text("partition"));
+                let partition = text("partition");
+                let text = format!("The partition '{partition}' could not be found.");
                 refuse(w, request, 404, "amqp:not-found", &text);
+                return Some(Refusal::UnknownPartition { partition: cut(partition), count: partitions });
             }
         },
         _ => refuse(w, request, 400, "com.microsoft:argument-error", "The type is not known."),
     }
+    None
 }
 
 fn partition_bounds(hub: &Hub, partition: &str) -> Option<Bounds> {

@@ -1,0 +1,191 @@
+use clap::Parser as _;
+use hub::access::Rights;
+use hub::decision::{Act, CertificateFacts, Decision};
+use hub::explain::explain;
+use hub::refusal::{ChangeFacts, Newcomer, Refusal};
+use jiff::Timestamp;
+
+use crate::cli::Args;
+
+/// Refusals of each cause.
+fn one_of_each() -> Vec<Refusal> {
+    let (text, names) = (|| "it's x".to_owned(), || vec!["hub.example.net".to_owned()]);
+    let (now, none) = (Timestamp::UNIX_EPOCH, Vec::new);
+    let change = ChangeFacts {
+        what: "delete device".into(),
+        target: "d1".into(),
+        actor: Some("operator".into()),
+        address: None,
+        time: now,
+    };
+    let newcomer = Newcomer { address: None, port: Some(1), sdk: Some("paho".into()), time: now };
+    vec![
+        Refusal::WrongKey { holder: "device d1".into(), change: Some(change.clone()) },
+        Refusal::WrongKey { holder: "policy service".into(), change: None },
+        Refusal::KeyOfAnother { holder: "device d1".into(), owner: "device d2".into() },
+        Refusal::KeyNotDecoded { holder: "device d1".into() },
+        Refusal::HubKeyWithoutSkn { policy: "service".into() },
+        Refusal::TokenSignedOtherSr { presented: text(), signed: text() },
+        Refusal::TokenSignedOtherText { problem: text() },
+        Refusal::TokenExpired { ended: now },
+        Refusal::TokenLifetimeAsEnd { seconds: 3_600 },
+        Refusal::TokenMalformed { problem: text() },
+        Refusal::TokenScope { presented: text(), needed: "h/devices/d1".into() },
+        Refusal::TokenHost { presented: text(), names: names() },
+        Refusal::HubKeyNotAllowed { policy: "device".into() },
+        Refusal::TokenTooLong { ends: now, longest: 3_600 },
+        Refusal::TokenInMilliseconds { end: 1_900_000_000_000 },
+        Refusal::KeyAsPassword,
+        Refusal::ConnectionStringAsPassword,
+        Refusal::EntraToken,
+        Refusal::TokenInQuery,
+        Refusal::UnknownHost { presented: text(), names: names() },
+        Refusal::UnknownDevice { near: names() },
+        Refusal::UnknownDevice { near: none() },
+        Refusal::DeletedDevice { change: change.clone() },
+        Refusal::UnknownModule { near: none() },
+        Refusal::UnknownPolicy { policy: text(), near: none() },
+        Refusal::UnknownPolicy { policy: text(), near: names() },
+        Refusal::IllegalId { problem: text() },
+        Refusal::Disabled { reason: Some(text()) },
+        Refusal::MissingRight {
+            holder: "policy a policy".into(),
+            has: Rights::NONE,
+            needs: Rights::parse("ServiceConnect").expect("a right"),
+            operation: text(),
+        },
+        Refusal::MissingRight {
+            holder: "policy service".into(),
+            has: Rights::parse("ServiceConnect").expect("a right"),
+            needs: Rights::parse("RegistryWrite").expect("a right"),
+            operation: text(),
+        },
+        Refusal::NoCredential,
+        Refusal::CredentialKind { presented: text(), registered: text() },
+        Refusal::ThumbprintMismatch { presented: "AB".repeat(32), registered: names() },
+        Refusal::UntrustedChain { issuer: text(), authorities: none(), unverified: None, problem: text() },
+        Refusal::AuthorityNotVerified { authority: text() },
+        Refusal::IntermediateMissing { issuer: text(), authorities: names() },
+        Refusal::SelfSigned { subject: text(), authorities: names() },
+        Refusal::CertificateExpired { subject: text(), not_before: now, not_after: now },
+        Refusal::CertificateNotYetValid { subject: text(), not_before: now },
+        Refusal::CertificateWeak { problem: text() },
+        Refusal::CertificateRevoked { serial: text() },
+        Refusal::CertificateName { presented: text() },
+        Refusal::CertificatePurpose { subject: text() },
+        Refusal::ClientId { client_id: text(), user_name: text() },
+        Refusal::UserName { problem: text() },
+        Refusal::MqttVersion,
+        Refusal::QosTwo,
+        Refusal::ConnectTimeout,
+        Refusal::Topic { topic: text() },
+        Refusal::TopicFilter { filter: text() },
+        Refusal::MessageTooLarge { size: 300_000, limit: 262_144 },
+        Refusal::Protocol { problem: text() },
+        Refusal::KeepAliveMissed { seconds: 90 },
+        Refusal::TakenOver { by: Some(newcomer) },
+        Refusal::TakenOver { by: None },
+        Refusal::RightEnded { because: Some("disabled".into()), change: Some(change) },
+        Refusal::RightEnded { because: None, change: None },
+        Refusal::TokenEnded { ended: Some(now) },
+        Refusal::PlainText { protocol: text() },
+        Refusal::TlsVersion { offered: "1.0".into() },
+        Refusal::NoCommonCipher { offered: names() },
+        Refusal::TlsParameters { problem: text() },
+        Refusal::TlsServerNotTrusted { alert: text() },
+        Refusal::TlsServerName { presented: Some(text()), names: names(), alert: text() },
+        Refusal::TlsFailed { problem: text() },
+        Refusal::WrongPort { spoken: text(), served: text() },
+        Refusal::LinkAddress { address: text(), problem: text() },
+        Refusal::CbsTokenType { presented: text() },
+        Refusal::SaslMechanism { presented: text() },
+        Refusal::UnknownConsumerGroup { group: text(), groups: names() },
+        Refusal::UnknownPartition { partition: text(), count: 4 },
+        Refusal::UnknownEventHub { presented: text(), name: text() },
+        Refusal::SendToEvents { address: text() },
+        Refusal::ReaderOutranked { problem: text() },
+        Refusal::ReaderDisplaced { problem: text() },
+        Refusal::ReadersFull { problem: text() },
+        Refusal::ApiVersion { presented: None },
+        Refusal::UnknownPath { method: text(), path: text() },
+        Refusal::WebsocketPath { path: text() },
+        Refusal::WebsocketProtocol { offered: String::new() },
+        Refusal::ManagementCredential,
+    ]
+}
+
+/// The causes that the source names, read from it, so that none can be forgotten above.
+fn causes() -> Vec<String> {
+    let source = include_str!("../../../hub/src/refusal.rs");
+    let arm = |line: &str| {
+        let (variant, cause) = line.trim().split_once("=> \"")?;
+        variant.starts_with("Self::").then(|| cause.trim_end_matches("\",").to_owned())
+    };
+    source.lines().filter_map(arm).collect()
+}
+
+#[test]
+fn the_list_holds_every_cause() {
+    let listed: Vec<_> = one_of_each().iter().map(Refusal::cause).collect();
+    let missing: Vec<_> = causes().into_iter().filter(|cause| !listed.contains(&cause.as_str())).collect();
+    assert_eq!(missing, [] as [String; 0]);
+    assert!(causes().len() > 70, "the source is no longer read rightly: {}", causes().len());
+}
+
+#[test]
+fn every_cause_is_in_the_documents() {
+    let documents = include_str!("../../../../docs/why.md");
+    let missing: Vec<_> =
+        causes().into_iter().filter(|cause| !documents.contains(&format!("| `{cause}` |"))).collect();
+    assert_eq!(missing, [] as [String; 0]);
+}
+
+#[test]
+fn every_fix_is_a_command_that_exists() {
+    for identity in [Some("d1"), Some("it's/a module"), Some("-d"), Some(""), None] {
+        for refusal in one_of_each() {
+            let mut decision = Decision::new(Timestamp::UNIX_EPOCH, Act::Connect);
+            decision.identity = identity.map(str::to_owned);
+            decision.facts.chain = vec![CertificateFacts {
+                subject: "CN=d1".into(),
+                issuer: "CN=d1".into(),
+                thumbprint: "AB".repeat(32),
+                not_after: None,
+            }];
+            decision.refusal = Some(refusal);
+            let explained = explain(&decision).expect("a refusal is explained");
+            let words = words_of(&explained.fix);
+            if let Err(error) = Args::try_parse_from(&words) {
+                panic!("{} for {identity:?}: `{}`: {error}", explained.cause, explained.fix);
+            }
+            for text in [&explained.explanation, &explained.presented, &explained.expected, &explained.change] {
+                assert!(!text.is_empty(), "{explained:?}");
+            }
+        }
+    }
+}
+
+/// The words of a command as a shell takes them apart.
+fn words_of(command: &str) -> Vec<String> {
+    let (mut words, mut word, mut quote, mut begun) = (Vec::new(), String::new(), None, false);
+    let mut characters = command.chars();
+    while let Some(character) = characters.next() {
+        match (quote, character) {
+            (Some(open), c) if c == open => quote = None,
+            (Some(_), c) => word.push(c),
+            (None, '\'' | '"') => (quote, begun) = (Some(character), true),
+            (None, '\\') => word.extend(characters.next()),
+            (None, ' ') => {
+                if begun || !word.is_empty() {
+                    words.push(std::mem::take(&mut word));
+                }
+                begun = false;
+            }
+            (None, c) => word.push(c),
+        }
+    }
+    if begun || !word.is_empty() {
+        words.push(word);
+    }
+    words
+}

@@ -74,7 +74,9 @@ impl Hub {
                 let groups = std::iter::once("$Default".to_owned()).chain(groups).collect();
                 Some(Refusal::UnknownConsumerGroup { group: group.clone(), groups })
             }
-            Some(Refusal::UntrustedChain { issuer, authorities, .. }) if record.facts.chain.len() == 1 => {
+            Some(Refusal::UntrustedChain { issuer, authorities, .. })
+                if record.facts.chain.len() == 1 && !authorities.contains(issuer) =>
+            {
                 self.was_sent_by_others(issuer).await?.then(|| Refusal::IntermediateMissing {
                     issuer: issuer.clone(),
                     authorities: authorities.clone(),

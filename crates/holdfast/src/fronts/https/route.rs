@@ -53,9 +53,21 @@ fn explain(hub: &Hub, asked: &Asked, visitor: &Visitor, error: &HubError) {
         HubErrorCode::GenericNotFound | HubErrorCode::GenericMethodNotAllowed if !is_own => {
             Refusal::UnknownPath { method: asked.method.to_string(), path: cut(&asked.path()) }
         }
+        HubErrorCode::ArgumentInvalid => match illegal_id(asked) {
+            Some(problem) => Refusal::IllegalId { problem },
+            None => return,
+        },
         _ => return,
     };
-    authorize::not_served(hub, asked, visitor, None, refusal);
+    let device = matches!(refusal, Refusal::IllegalId { .. }).then(|| asked.segments.get(1).map(|id| cut(id)));
+    authorize::not_served(hub, asked, visitor, device.flatten(), refusal);
+}
+
+/// What is wrong with the device id in a path, if anything is.
+fn illegal_id(asked: &Asked) -> Option<String> {
+    let [devices, device, ..] = asked.segments.as_slice() else { return None };
+    let error = DeviceId::parse(device).err().filter(|_| devices.eq_ignore_ascii_case("devices"));
+    error.map(|error| error.to_string())
 }
 
 async fn dispatch(

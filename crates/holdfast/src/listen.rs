@@ -162,8 +162,7 @@ async fn shake(
 ) -> Result<(TlsStream<TcpStream>, Option<String>), Option<Box<Failure>>> {
     let failure = |reason, server_name| Box::new(Failure { reason, server_name });
     let started = LazyConfigAcceptor::new(Acceptor::default(), stream).await;
-    let started =
-        started.map_err(|error| failed(&error, offered).map(|reason| failure(reason, None)))?;
+    let started = started.map_err(|error| failed(&error, offered).map(|reason| failure(reason, None)))?;
     let hello = started.client_hello();
     let server_name = hello.server_name().map(cut);
     let suites = &tls.crypto_provider().cipher_suites;
@@ -210,7 +209,11 @@ fn refusal_of(reason: Reason, server_name: &Option<String>, local: IpAddr, names
     let alert_name = format!("{alert:?}");
     match alert {
         AlertDescription::BadCertificate | AlertDescription::CertificateUnknown if !known => {
-            Refusal::TlsServerName { presented: server_name.clone(), names: names.to_vec(), alert: alert_name }
+            Refusal::TlsServerName {
+                presented: server_name.clone(),
+                names: names.to_vec(),
+                alert: alert_name,
+            }
         }
         _ => Refusal::TlsServerNotTrusted { alert: alert_name },
     }

@@ -6,8 +6,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use rustls_pki_types::{CertificateDer, UnixTime};
-use x509_parser::oid_registry;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
+use x509_parser::oid_registry;
 use x509_parser::prelude::{FromDer, X509Certificate};
 use x509_parser::public_key::PublicKey;
 

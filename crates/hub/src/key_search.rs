@@ -115,6 +115,7 @@ impl KeySearch {
         };
         let stored = self.registry.load(key).await?;
         let texts = stored.map(|stored| self.texts(&stored.record)).unwrap_or_default();
+        let texts = texts.into_iter().map(|(_, text)| text).collect();
         Ok(Keys { holder, texts })
     }
 
@@ -122,15 +123,15 @@ impl KeySearch {
     async fn of_a_policy(&self, clue: &Clue, token: &Token<'_>) -> Result<Option<Refusal>, StoreError> {
         let policies = self.registry.list(Kind::Policy, None, POLICIES_MAX).await?;
         for (_, stored) in policies {
-            let signed = self.texts(&stored.record).iter().any(|text| signed_by_either(token, text));
-            let Record::Policy(policy) = stored.record else { continue };
-            if signed {
+            let slot = self.signer(&stored.record, token);
+            if let (Some(slot), Record::Policy(policy)) = (slot, stored.record) {
                 let policy = policy.name.to_string();
                 return Ok(Some(match &token.skn {
-                    None => Refusal::HubKeyWithoutSkn { policy },
-                    Some(_) => {
-                        Refusal::KeyOfAnother { holder: holder(clue, token), owner: format!("policy {policy}") }
-                    }
+                    None => Refusal::HubKeyWithoutSkn { policy, slot },
+                    Some(_) => Refusal::KeyOfAnother {
+                        holder: holder(clue, token),
+                        owner: format!("policy {policy}"),
+                    },
                 }));
             }
         }
@@ -155,8 +156,8 @@ impl KeySearch {
         if clue.identity.as_ref() == Some(&identity) {
             return None;
         }
-        let signed = self.texts(&record).iter().any(|text| signed_by_either(token, text));
-        signed.then(|| Refusal::KeyOfAnother { holder: holder(clue, token), owner: owner_name(&identity) })
+        self.signer(&record, token)
+            .map(|_| Refusal::KeyOfAnother { holder: holder(clue, token), owner: owner_name(&identity) })
     }
 
     /// The devices that were let in from an address lately.
@@ -178,7 +179,12 @@ impl KeySearch {
         Ok(seen)
     }
 
-    fn texts(&self, record: &Record) -> Vec<Zeroizing<String>> {
+    /// The slot of a record whose key signed.
+    fn signer(&self, record: &Record, token: &Token<'_>) -> Option<Slot> {
+        self.texts(record).into_iter().find_map(|(slot, text)| signed_by_either(token, &text).then_some(slot))
+    }
+
+    fn texts(&self, record: &Record) -> Vec<(Slot, Zeroizing<String>)> {
         let (place, keys): (String, [&SealedKey; 2]) = match record {
             Record::Policy(policy) => (policy_place(&policy.name), [&policy.primary, &policy.secondary]),
             Record::Device(device) => match &device.authentication {
@@ -188,9 +194,10 @@ impl KeySearch {
                 _ => return Vec::new(),
             },
             Record::Module(module) => match &module.authentication {
-                Authentication::Sas { primary, secondary } => {
-                    (key_place(&Identity::module(module.device.clone(), module.id.clone())), [primary, secondary])
-                }
+                Authentication::Sas { primary, secondary } => (
+                    key_place(&Identity::module(module.device.clone(), module.id.clone())),
+                    [primary, secondary],
+                ),
                 _ => return Vec::new(),
             },
             _ => return Vec::new(),
@@ -198,7 +205,7 @@ impl KeySearch {
         let slots = [Slot::Primary, Slot::Secondary];
         keys.into_iter()
             .zip(slots)
-            .filter_map(|(key, slot)| open_key(key, &place, slot, &*self.secrets))
+            .filter_map(|(key, slot)| Some((slot, open_key(key, &place, slot, &*self.secrets)?)))
             .collect()
     }
 }

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::{Operation, Rights};
 use crate::error::HubErrorCode;
+use crate::record::Slot;
 
 /// Why a request was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,7 +20,7 @@ pub enum Refusal {
         holder: String,
         /// The last change that may have replaced the keys; filled in when the refusal is explained.
         #[serde(default)]
-        change: Option<ChangeFacts>,
+        change: Option<Box<ChangeFacts>>,
     },
     /// The token ended before now, skew included.
     TokenExpired {
@@ -231,6 +232,8 @@ pub enum Refusal {
     HubKeyWithoutSkn {
         /// The policy.
         policy: String,
+        /// Which of its keys.
+        slot: Slot,
     },
     /// The signature is that of another spelling of the resource than the one that stands in the token.
     TokenSignedOtherSr {
@@ -267,7 +270,7 @@ pub enum Refusal {
     /// There was such a device, and it was deleted; found when the refusal is explained.
     DeletedDevice {
         /// The deletion.
-        change: ChangeFacts,
+        change: Box<ChangeFacts>,
     },
     /// The chain leads to an authority of this hub that is not verified.
     AuthorityNotVerified {
@@ -341,7 +344,7 @@ pub enum Refusal {
     TakenOver {
         /// The newer connection; filled in when the end is explained.
         #[serde(default)]
-        by: Option<Newcomer>,
+        by: Option<Box<Newcomer>>,
     },
     /// What the connection was admitted for ended.
     RightEnded {
@@ -350,7 +353,7 @@ pub enum Refusal {
         because: Option<String>,
         /// The change that ended it; filled in when the end is explained.
         #[serde(default)]
-        change: Option<ChangeFacts>,
+        change: Option<Box<ChangeFacts>>,
     },
     /// The token of the connection ended.
     TokenEnded {

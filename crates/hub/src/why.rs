@@ -50,7 +50,7 @@ impl Hub {
         let sharper = match &record.refusal {
             Some(Refusal::UnknownDevice { .. }) => {
                 match self.change_of(device, number, |what| what == "delete device").await? {
-                    Some(change) => Some(Refusal::DeletedDevice { change }),
+                    Some(change) => Some(Refusal::DeletedDevice { change: Box::new(change) }),
                     None => Some(Refusal::UnknownDevice { near: self.near_devices(device).await? }),
                 }
             }
@@ -66,7 +66,7 @@ impl Hub {
             Some(Refusal::WrongKey { holder, .. }) => {
                 let replaced = |what: &str| what == "regenerate keys" || what == "update device";
                 let change = self.change_of(device, number, replaced).await?;
-                Some(Refusal::WrongKey { holder: holder.clone(), change })
+                Some(Refusal::WrongKey { holder: holder.clone(), change: change.map(Box::new) })
             }
             Some(Refusal::UnknownConsumerGroup { group, .. }) => {
                 let groups = self.registry.list(Kind::ConsumerGroup, None, 20).await?;
@@ -83,11 +83,11 @@ impl Hub {
                 })
             }
             Some(Refusal::TakenOver { .. }) => {
-                Some(Refusal::TakenOver { by: self.newcomer(decision, device).await? })
+                Some(Refusal::TakenOver { by: self.newcomer(decision, device).await?.map(Box::new) })
             }
             Some(Refusal::RightEnded { because, .. }) => {
                 let change = self.change_before(device, number).await?;
-                Some(Refusal::RightEnded { because: because.clone(), change })
+                Some(Refusal::RightEnded { because: because.clone(), change: change.map(Box::new) })
             }
             _ => None,
         };
@@ -115,8 +115,9 @@ impl Hub {
     /// depend on.
     async fn change_before(&self, device: &str, before: u64) -> Result<Option<ChangeFacts>, StoreError> {
         let own = self.changes(Some(device), before).await?.into_iter().next();
-        let concerns_many =
-            |change: &ChangeFacts| ["policy", "certificate", "settings"].iter().any(|word| change.what.contains(word));
+        let concerns_many = |change: &ChangeFacts| {
+            ["policy", "certificate", "settings"].iter().any(|word| change.what.contains(word))
+        };
         let shared = self.changes(None, before).await?.into_iter().find(concerns_many);
         Ok([own, shared].into_iter().flatten().max_by_key(|change| change.time))
     }

@@ -108,7 +108,11 @@ impl Events {
             (Act::Handshake, Some(Refusal::TlsParameters { problem })) => {
                 self.legacy(decision, problem.clone());
             }
+            (Act::Handshake, Some(Refusal::NoCommonCipher { offered })) => {
+                self.legacy(decision, offered.join(", "));
+            }
             (Act::Connect | Act::Token | Act::Operation { .. }, Some(refusal)) if is_failure(refusal) => {
+                self.leak(decision, refusal);
                 if let Some(address) = address {
                     push(&mut self.failures_from, address, time);
                 }
@@ -129,6 +133,24 @@ impl Events {
         if self.admitted.len() < WATCHED_MAX || self.admitted.contains_key(&identity) {
             self.admitted.insert(identity, (time, address));
         }
+    }
+
+    fn leak(&mut self, decision: &Decision, refusal: &Refusal) {
+        let (Refusal::HubKeyWithoutSkn { policy, slot }, Some(identity)) = (refusal, &decision.identity)
+        else {
+            return;
+        };
+        if self.leaks.len() >= WATCHED_MAX && !self.leaks.contains_key(identity) {
+            return;
+        }
+        let leak = Leak {
+            time: decision.time,
+            address: decision.origin.address,
+            sdk: decision.facts.sdk.clone(),
+            policy: policy.clone(),
+            slot: *slot,
+        };
+        self.leaks.insert(identity.clone(), leak);
     }
 
     fn legacy(&mut self, decision: &Decision, offered: String) {
@@ -207,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_success_after_many_failures_is_a_guess() {
-        let wrong = || Some(Refusal::WrongKey { holder: "device d1".to_owned() });
+        let wrong = || Some(hub::refusal::wrong_key("device d1"));
         let mut events = Events::default();
         (0..4).for_each(|n| events.observe(&decision(n, Act::Connect, wrong())));
         events.observe(&decision(4, Act::Connect, None));
@@ -217,6 +239,16 @@ mod tests {
         assert_eq!(events.guessed["d1"].failures, 5);
         events.prune(Timestamp::from_second(700).expect("a time"));
         assert!(events.guessed.is_empty() && events.failures_of.is_empty());
+    }
+
+    #[test]
+    fn a_policys_key_in_the_field_is_a_leak_and_a_failure() {
+        let mut events = Events::default();
+        let refusal = Refusal::HubKeyWithoutSkn { policy: "device".to_owned(), slot: Slot::Secondary };
+        events.observe(&decision(1, Act::Connect, Some(refusal)));
+        let leak = &events.leaks["d1"];
+        assert_eq!((leak.policy.as_str(), leak.slot), ("device", Slot::Secondary));
+        assert_eq!(events.failures_of["d1"].len(), 1);
     }
 
     #[test]
@@ -235,7 +267,7 @@ mod tests {
     fn a_flood_from_many_addresses_is_bounded() {
         let mut events = Events::default();
         for number in 0..20_000_u32 {
-            let mut refused = decision(1, Act::Connect, Some(Refusal::WrongKey { holder: String::new() }));
+            let mut refused = decision(1, Act::Connect, Some(hub::refusal::wrong_key("")));
             refused.origin.address = Some(IpAddr::from(number.to_be_bytes()));
             refused.identity = Some(format!("d{number}"));
             events.observe(&refused);

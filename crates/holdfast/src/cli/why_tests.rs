@@ -1,7 +1,8 @@
 use clap::Parser as _;
 use hub::access::Rights;
-use hub::decision::{Act, CertificateFacts, Decision};
+use hub::decision::{Act, Decision};
 use hub::explain::explain;
+use hub::record::Slot;
 use hub::refusal::{ChangeFacts, Newcomer, Refusal};
 use jiff::Timestamp;
 
@@ -11,20 +12,20 @@ use crate::cli::Args;
 fn one_of_each() -> Vec<Refusal> {
     let (text, names) = (|| "it's x".to_owned(), || vec!["hub.example.net".to_owned()]);
     let (now, none) = (Timestamp::UNIX_EPOCH, Vec::new);
-    let change = ChangeFacts {
+    let change = Box::new(ChangeFacts {
         what: "delete device".into(),
         target: "d1".into(),
         actor: Some("operator".into()),
         address: None,
         time: now,
-    };
-    let newcomer = Newcomer { address: None, port: Some(1), sdk: Some("paho".into()), time: now };
+    });
+    let newcomer = Box::new(Newcomer { address: None, port: Some(1), sdk: Some("paho".into()), time: now });
     vec![
         Refusal::WrongKey { holder: "device d1".into(), change: Some(change.clone()) },
         Refusal::WrongKey { holder: "policy service".into(), change: None },
         Refusal::KeyOfAnother { holder: "device d1".into(), owner: "device d2".into() },
         Refusal::KeyNotDecoded { holder: "device d1".into() },
-        Refusal::HubKeyWithoutSkn { policy: "service".into() },
+        Refusal::HubKeyWithoutSkn { policy: "service".into(), slot: Slot::Primary },
         Refusal::TokenSignedOtherSr { presented: text(), signed: text() },
         Refusal::TokenSignedOtherText { problem: text() },
         Refusal::TokenExpired { ended: now },
@@ -146,19 +147,17 @@ fn every_fix_is_a_command_that_exists() {
         for refusal in one_of_each() {
             let mut decision = Decision::new(Timestamp::UNIX_EPOCH, Act::Connect);
             decision.identity = identity.map(str::to_owned);
-            decision.facts.chain = vec![CertificateFacts {
-                subject: "CN=d1".into(),
-                issuer: "CN=d1".into(),
-                thumbprint: "AB".repeat(32),
-                not_after: None,
-            }];
+            let leaf =
+                serde_json::json!({ "subject": "CN=d1", "issuer": "CN=d1", "thumbprint": "AB".repeat(32) });
+            decision.facts.chain = vec![serde_json::from_value(leaf).expect("old records are read")];
             decision.refusal = Some(refusal);
             let explained = explain(&decision).expect("a refusal is explained");
             let words = words_of(&explained.fix);
             if let Err(error) = Args::try_parse_from(&words) {
                 panic!("{} for {identity:?}: `{}`: {error}", explained.cause, explained.fix);
             }
-            for text in [&explained.explanation, &explained.presented, &explained.expected, &explained.change] {
+            for text in [&explained.explanation, &explained.presented, &explained.expected, &explained.change]
+            {
                 assert!(!text.is_empty(), "{explained:?}");
             }
         }

@@ -59,7 +59,9 @@ pub(super) fn partition(partition: &str, count: u16) -> Words {
 
 pub(super) fn event_hub(presented: &str, name: &str) -> Words {
     Words::new(
-        format!("There is no event hub `{presented}` here: the EntityPath of the connection string is another."),
+        format!(
+            "There is no event hub `{presented}` here: the EntityPath of the connection string is another."
+        ),
         format!("EntityPath={presented}"),
         format!("EntityPath={name}"),
         "Use the Event Hubs connection string of this hub.",

@@ -6,9 +6,7 @@ use super::{About, Words, command, span, when};
 
 pub(super) fn thumbprint(about: &About<'_>, presented: &str, registered: &[String]) -> Words {
     let fix = match about.module {
-        None => {
-            command("device update", &[about.device], &format!("--secondary-thumbprint {presented}"))
-        }
+        None => command("device update", &[about.device], &format!("--secondary-thumbprint {presented}")),
         Some(_) => about.show(),
     };
     Words::new(
@@ -83,7 +81,12 @@ pub(super) fn self_signed(about: &About<'_>, subject: &str, authorities: &[Strin
     )
 }
 
-pub(super) fn expired(about: &About<'_>, subject: &str, not_before: Timestamp, not_after: Timestamp) -> Words {
+pub(super) fn expired(
+    about: &About<'_>,
+    subject: &str,
+    not_before: Timestamp,
+    not_after: Timestamp,
+) -> Words {
     Words::new(
         format!(
             "The certificate {subject} expired {} ago.",

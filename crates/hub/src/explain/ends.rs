@@ -40,9 +40,7 @@ pub(super) fn taken_over(about: &About<'_>, by: Option<&Newcomer>) -> Words {
         "Stop one of the two, or register the other client as a device of its own.",
         match about.module {
             None => command("device create", &[&format!("{}-2", about.device)], ""),
-            Some(module) => {
-                command("module create", &[about.device, &format!("{module}-2")], "")
-            }
+            Some(module) => command("module create", &[about.device, &format!("{module}-2")], ""),
         },
     )
 }
@@ -65,7 +63,9 @@ pub(super) fn right_ended(about: &About<'_>, because: Option<&str>, change: Opti
             ref because if because.contains("`disabled`") => {
                 command("device update", &[about.device], "--status enabled")
             }
-            ref because if because.contains("`unknown-device`") => command("device create", &[about.device], ""),
+            ref because if because.contains("`unknown-device`") => {
+                command("device create", &[about.device], "")
+            }
             _ => about.show(),
         },
     )

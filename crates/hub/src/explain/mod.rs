@@ -52,10 +52,10 @@ pub fn explain(decision: &Decision) -> Option<Explanation> {
 /// The words of each cause; what they are about stands in the files of this module.
 fn words(refusal: &Refusal, about: &About<'_>) -> Words {
     match refusal {
-        Refusal::WrongKey { holder, change } => token::wrong_key(about, holder, change.as_ref()),
+        Refusal::WrongKey { holder, change } => token::wrong_key(about, holder, change.as_deref()),
         Refusal::KeyOfAnother { holder, owner } => token::key_of_another(about, holder, owner),
         Refusal::KeyNotDecoded { holder } => token::key_not_decoded(about, holder),
-        Refusal::HubKeyWithoutSkn { policy } => token::hub_key_without_skn(about, policy),
+        Refusal::HubKeyWithoutSkn { policy, .. } => token::hub_key_without_skn(about, policy),
         Refusal::TokenSignedOtherSr { presented, signed } => token::signed_other_sr(about, presented, signed),
         Refusal::TokenSignedOtherText { problem } => token::signed_other_text(about, problem),
         Refusal::TokenExpired { ended } => token::expired(about, *ended),
@@ -95,9 +95,7 @@ fn words(refusal: &Refusal, about: &About<'_>) -> Words {
         Refusal::IntermediateMissing { issuer, authorities } => {
             certificate::intermediate_missing(issuer, authorities)
         }
-        Refusal::SelfSigned { subject, authorities } => {
-            certificate::self_signed(about, subject, authorities)
-        }
+        Refusal::SelfSigned { subject, authorities } => certificate::self_signed(about, subject, authorities),
         Refusal::CertificateExpired { subject, not_before, not_after } => {
             certificate::expired(about, subject, *not_before, *not_after)
         }
@@ -128,9 +126,9 @@ fn words(refusal: &Refusal, about: &About<'_>) -> Words {
         Refusal::MessageTooLarge { size, limit } => mqtt::message_too_large(about, *size, *limit),
         Refusal::Protocol { problem } => mqtt::protocol(problem),
         Refusal::KeepAliveMissed { seconds } => ends::keep_alive(about, *seconds),
-        Refusal::TakenOver { by } => ends::taken_over(about, by.as_ref()),
+        Refusal::TakenOver { by } => ends::taken_over(about, by.as_deref()),
         Refusal::RightEnded { because, change } => {
-            ends::right_ended(about, because.as_deref(), change.as_ref())
+            ends::right_ended(about, because.as_deref(), change.as_deref())
         }
         Refusal::TokenEnded { ended } => ends::token_ended(about, *ended),
         Refusal::CbsTokenType { presented } => amqp::token_type(presented),
@@ -192,7 +190,8 @@ impl<'a> About<'a> {
     fn new(decision: &'a Decision) -> Self {
         let named = decision.identity.as_deref().filter(|id| !id.is_empty());
         let id = named.unwrap_or("the client");
-        let (device, module) = id.split_once('/').map_or((id, None), |(device, module)| (device, Some(module)));
+        let (device, module) =
+            id.split_once('/').map_or((id, None), |(device, module)| (device, Some(module)));
         Self { decision, id, device, module, named: named.is_some() }
     }
 
@@ -314,6 +313,9 @@ mod tests {
         assert_eq!(quoted("pump-1"), "pump-1");
         assert_eq!(quoted("a;rm -rf ~"), "'a;rm -rf ~'");
         assert_eq!(quoted("it's"), r"'it'\''s'");
-        assert_eq!(command("device show", &["--ready-file=x"], "--keys"), "holdfast device show --keys -- --ready-file=x");
+        assert_eq!(
+            command("device show", &["--ready-file=x"], "--keys"),
+            "holdfast device show --keys -- --ready-file=x"
+        );
     }
 }

@@ -14,7 +14,11 @@ pub(super) fn wrong_key(about: &About<'_>, holder: &str, change: Option<&ChangeF
             "regenerate keys" => "got new keys",
             _ => "was changed",
         };
-        format!(" `{}` {what} {}: the client may still have the old key.", change.target, who_and_when(change))
+        format!(
+            " `{}` {what} {}: the client may still have the old key.",
+            change.target,
+            who_and_when(change)
+        )
     });
     Words::new(
         format!(
@@ -207,12 +211,8 @@ pub(super) fn host(about: &About<'_>, presented: &str, names: &[String]) -> Word
 
 pub(super) fn unknown_policy(policy: &str, near: &[String]) -> Words {
     let (hint, fix) = match near.first() {
-        Some(near) => {
-            (format!(" There is one called `{near}`."), command("policy show", &[near], "--keys"))
-        }
-        None => {
-            (String::new(), command("policy create", &[policy], "--rights ServiceConnect"))
-        }
+        Some(near) => (format!(" There is one called `{near}`."), command("policy show", &[near], "--keys")),
+        None => (String::new(), command("policy create", &[policy], "--rights ServiceConnect")),
     };
     Words::new(
         format!("There is no shared access policy `{policy}`.{hint}"),
@@ -239,9 +239,7 @@ pub(super) fn missing_right(holder: &str, has: Rights, needs: Rights, operation:
             Some(policy) if has == Rights::NONE => {
                 command("policy update", &[policy], &format!("--rights \"{missing}\""))
             }
-            Some(policy) => {
-                command("policy update", &[policy], &format!("--rights \"{has}, {missing}\""))
-            }
+            Some(policy) => command("policy update", &[policy], &format!("--rights \"{has}, {missing}\"")),
             None => "holdfast policy list".into(),
         },
     )

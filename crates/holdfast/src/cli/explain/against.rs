@@ -11,7 +11,8 @@ use super::reading::{Kind, Reading};
 /// Adds what is wrong with it at this hub. The error says why the hub could not be asked.
 pub(super) fn check(reading: &mut Reading, target: &Target) -> anyhow::Result<()> {
     let known = target.management(Request::new("GET", "/holdfast/v1/hub"))?;
-    let hosts: Vec<&str> = known["hosts"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let hosts: Vec<&str> =
+        known["hosts"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     if let Some(host) = reading.fields.host.clone()
         && !hosts.iter().any(|name| name.eq_ignore_ascii_case(host_without_port(&host)))
     {
@@ -125,12 +126,12 @@ fn matches(reading: &Reading, keys: &[&Value; 2]) -> bool {
     let token = reading.fields.token.as_deref().and_then(|text| Token::parse(text).ok());
     keys.iter().filter_map(|key| key.as_str()).any(|text| {
         let bytes = STANDARD.decode(text).unwrap_or_default();
-        let is_it = reading.fields.key.as_deref().is_some_and(|key| STANDARD.decode(key).is_ok_and(|k| k == bytes));
+        let is_it =
+            reading.fields.key.as_deref().is_some_and(|key| STANDARD.decode(key).is_ok_and(|k| k == bytes));
         // Event Hubs SDKs sign with the text of a policy's key.
         let by_text = reading.fields.policy.is_some();
-        let signed = |token: &Token<'_>| {
-            token.signed_with(&bytes) || (by_text && token.signed_with(text.as_bytes()))
-        };
+        let signed =
+            |token: &Token<'_>| token.signed_with(&bytes) || (by_text && token.signed_with(text.as_bytes()));
         is_it || token.as_ref().is_some_and(signed)
     })
 }

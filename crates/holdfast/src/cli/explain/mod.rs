@@ -45,7 +45,10 @@ pub(super) fn run(args: ExplainArgs) -> anyhow::Result<ExitCode> {
     let text = match args.text.as_str() {
         "-" => {
             let mut text = String::new();
-            std::io::stdin().take(TEXT_BYTES_MAX).read_to_string(&mut text).context("could not read the text")?;
+            std::io::stdin()
+                .take(TEXT_BYTES_MAX)
+                .read_to_string(&mut text)
+                .context("could not read the text")?;
             // The line feed that ends a file is not part of what is in it.
             text.strip_suffix('\n').map(str::to_owned).unwrap_or(text)
         }

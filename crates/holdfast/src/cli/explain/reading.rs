@@ -115,7 +115,7 @@ pub(super) fn read(text: &str, now: Timestamp) -> Reading {
     let clean = cleaned(text, &mut reading);
     if clean.get(..SCHEME.len()).is_some_and(|head| head.eq_ignore_ascii_case(SCHEME)) {
         read_token(&clean, now, &mut reading);
-    } else if clean.contains('=') && clean.split(';').any(|part| is_known(part)) {
+    } else if clean.contains('=') && clean.split(';').any(is_known) {
         read_connection_string(&clean, &mut reading, now);
     } else if STANDARD.decode(&clean).is_ok_and(|key| key.len() >= 8) {
         reading.kind = Kind::Key;
@@ -220,7 +220,8 @@ fn read_connection_string(text: &str, reading: &mut Reading, now: Timestamp) {
         Kind::Storage
     } else if has("Endpoint") {
         Kind::EventHubs
-    } else if value("HostName").is_some_and(|host| host.to_lowercase().contains("azure-devices-provisioning")) {
+    } else if value("HostName").is_some_and(|host| host.to_lowercase().contains("azure-devices-provisioning"))
+    {
         Kind::ProvisioningService
     } else if has("ModuleId") {
         Kind::Module
@@ -343,10 +344,14 @@ fn check_service(reading: &mut Reading) {
 fn check_event_hubs(reading: &mut Reading, endpoint: String) {
     match endpoint.strip_prefix("sb://").map(|rest| rest.trim_end_matches('/')) {
         Some(host) if !host.is_empty() && !host.contains('/') => reading.fields.host = Some(host.to_owned()),
-        _ => reading.wrong(format!("The endpoint `{endpoint}` is not one of Event Hubs."), "`Endpoint=sb://{host}/`"),
+        _ => reading
+            .wrong(format!("The endpoint `{endpoint}` is not one of Event Hubs."), "`Endpoint=sb://{host}/`"),
     }
     if reading.parts.iter().any(|(name, _)| name == "HostName") {
-        reading.wrong("It has an `Endpoint` and a `HostName`.", "an `Endpoint` for Event Hubs SDKs, a `HostName` for all others");
+        reading.wrong(
+            "It has an `Endpoint` and a `HostName`.",
+            "an `Endpoint` for Event Hubs SDKs, a `HostName` for all others",
+        );
     }
     if reading.fields.device.is_some() {
         reading.wrong("Event Hubs clients are services: they have no `DeviceId`.", "no `DeviceId`");
@@ -370,11 +375,20 @@ fn check_host(reading: &mut Reading) {
     if host.is_empty() {
         reading.wrong("It names no host.", "`HostName={host}`");
     } else if host.contains("://") || host.contains('/') {
-        reading.wrong(format!("`{host}` is a URL, not a host."), "the name of the host alone, without https:// and path");
+        reading.wrong(
+            format!("`{host}` is a URL, not a host."),
+            "the name of the host alone, without https:// and path",
+        );
     } else if host.contains(char::is_whitespace) {
         reading.wrong("There is a blank in the host.", "the name of the host alone");
-    } else if host.rsplit_once(':').is_some_and(|(name, port)| !name.contains(':') && port.parse::<u16>().is_ok()) {
-        reading.wrong(format!("`{host}` has a port; the SDKs know their ports themselves."), "the name of the host alone");
+    } else if host
+        .rsplit_once(':')
+        .is_some_and(|(name, port)| !name.contains(':') && port.parse::<u16>().is_ok())
+    {
+        reading.wrong(
+            format!("`{host}` has a port; the SDKs know their ports themselves."),
+            "the name of the host alone",
+        );
     }
 }
 
@@ -388,7 +402,10 @@ fn check_key(key: &str, reading: &mut Reading) {
             "16 to 64 bytes in base64; those that a hub makes have 32",
         ),
         Ok(bytes) if bytes.len() > 64 => {
-            reading.wrong(format!("The key has {} bytes, which is too long.", bytes.len()), "16 to 64 bytes in base64");
+            reading.wrong(
+                format!("The key has {} bytes, which is too long.", bytes.len()),
+                "16 to 64 bytes in base64",
+            );
         }
         Ok(_) => {}
         Err(_) if STANDARD_NO_PAD.decode(key).is_ok() => {
@@ -524,11 +541,15 @@ mod tests {
             (format!("HostName=h.net;DeviceId=d;ModuleId=m;SharedAccessKey={KEY}"), Kind::Module),
             (format!("HostName=h.net;SharedAccessKeyName=service;SharedAccessKey={KEY}"), Kind::Service),
             (
-                format!("Endpoint=sb://h.net/;SharedAccessKeyName=service;SharedAccessKey={KEY};EntityPath=e"),
+                format!(
+                    "Endpoint=sb://h.net/;SharedAccessKeyName=service;SharedAccessKey={KEY};EntityPath=e"
+                ),
                 Kind::EventHubs,
             ),
             (
-                format!("HostName=x.azure-devices-provisioning.net;SharedAccessKeyName=o;SharedAccessKey={KEY}"),
+                format!(
+                    "HostName=x.azure-devices-provisioning.net;SharedAccessKeyName=o;SharedAccessKey={KEY}"
+                ),
                 Kind::ProvisioningService,
             ),
             ("SharedAccessSignature sr=h.net%2Fdevices%2Fd&sig=aaaa&se=1900000000".to_owned(), Kind::Token),
@@ -559,13 +580,22 @@ mod tests {
                 format!("HostName=h.net;DeviceId=d;SharedAccessKeyName=device;SharedAccessKey={KEY}"),
                 "names a device and the policy",
             ),
-            (format!("HostName=h.net;SharedAccessKeyName=s;SharedAccessKey={KEY};EntityPath=e"), "`EntityPath`"),
+            (
+                format!("HostName=h.net;SharedAccessKeyName=s;SharedAccessKey={KEY};EntityPath=e"),
+                "`EntityPath`",
+            ),
             (format!("HostName=h.net;SharedAccessKey={KEY}"), "neither a device"),
-            (format!("Endpoint=sb://h.net/;SharedAccessKeyName=s;SharedAccessKey={KEY}"), "does not name the event"),
+            (
+                format!("Endpoint=sb://h.net/;SharedAccessKeyName=s;SharedAccessKey={KEY}"),
+                "does not name the event",
+            ),
             ("DefaultEndpointsProtocol=https;AccountName=a;AccountKey=aaaa".to_owned(), "storage account"),
             (KEY.to_owned(), "key alone"),
             ("SharedAccessSignature sr=h.net%2Fdevices%2Fd&sig=aaaa&se=1700000000".to_owned(), "ended"),
-            ("SharedAccessSignature sr=h.net%2Fdevices%2Fd&sig=aaaa&se=1900000000000".to_owned(), "milliseconds"),
+            (
+                "SharedAccessSignature sr=h.net%2Fdevices%2Fd&sig=aaaa&se=1900000000000".to_owned(),
+                "milliseconds",
+            ),
             ("SharedAccessSignature sr=h.net%2Fdevices%2Fd&sig=aaaa&se=3600".to_owned(), "length of time"),
             ("SharedAccessSignature sr=h.net%252Fdevices%252Fd&sig=aaaa&se=1900000000".to_owned(), "twice"),
             ("SharedAccessSignature sr=h.net&sig=aaaa&se=1900000000".to_owned(), "no policy"),

@@ -34,7 +34,11 @@ pub(super) async fn decide(hub: &Hub, request: &Message<'_>, facts: &mut Facts) 
     }
     if !text("type").eq_ignore_ascii_case("servicebus.windows.net:sastoken") {
         let refusal = Refusal::CbsTokenType { presented: cut(text("type")) };
-        return Verdict::refused(400, "The token type is not servicebus.windows.net:sastoken.", Some(refusal));
+        return Verdict::refused(
+            400,
+            "The token type is not servicebus.windows.net:sastoken.",
+            Some(refusal),
+        );
     }
     let Body::Value(ValueRef::String(token)) = request.body else {
         return Verdict::refused(400, "The body is not a token text.", None);

@@ -20,8 +20,8 @@ use tokio::io::{AsyncWriteExt as _, ReadBuf};
 use tokio::sync::watch;
 use wire::amqp::codec::{Fields, Symbol, Value};
 use wire::amqp::connection::{
-    AttachAnswer, CloseReason, Connection, CreditPolicy, Event, LinkId, OpenOptions, PeerMisbehaved, SendError, SendOptions,
-    SessionId,
+    AttachAnswer, CloseReason, Connection, CreditPolicy, Event, LinkId, OpenOptions, PeerMisbehaved,
+    SendError, SendOptions, SessionId,
 };
 use wire::amqp::message::{Message, MessageWriter};
 use wire::amqp::performative::{Attach, DeliveryState, Error, Role, SndSettleMode, condition};
@@ -273,7 +273,10 @@ impl<S: Stream> Conversation<S> {
             }
         }
         self.grants = kept;
-        self.end_readers_without_right("The policy was changed.", Refusal::RightEnded { because, change: None });
+        self.end_readers_without_right(
+            "The policy was changed.",
+            Refusal::RightEnded { because, change: None },
+        );
     }
 
     fn end_readers_without_right(&mut self, text: &str, refusal: Refusal) {
@@ -430,17 +433,18 @@ impl<S: Stream> Conversation<S> {
             (Address::Cbs, Role::Receiver) => {
                 Ok((Link::CbsAnswers(VecDeque::new()), AttachAnswer::default()))
             }
-            (Address::Management, role) => {
-                self.may_read().map_err(refused).map(|()| match role {
-                    Role::Sender => (Link::ManagementRequests, requests()),
-                    Role::Receiver => (Link::ManagementAnswers(VecDeque::new()), AttachAnswer::default()),
-                })
-            }
+            (Address::Management, role) => self.may_read().map_err(refused).map(|()| match role {
+                Role::Sender => (Link::ManagementRequests, requests()),
+                Role::Receiver => (Link::ManagementAnswers(VecDeque::new()), AttachAnswer::default()),
+            }),
             (Address::Partition { group, partition }, Role::Receiver) => {
                 self.open_reader(link, &attach, &group, &partition).await
             }
             (Address::Partition { .. } | Address::EventHub, _) => Err(Declined::because(
-                Error::new(condition::UNAUTHORIZED_ACCESS, "Unauthorized access. 'Send' claim(s) are required."),
+                Error::new(
+                    condition::UNAUTHORIZED_ACCESS,
+                    "Unauthorized access. 'Send' claim(s) are required.",
+                ),
                 Refusal::SendToEvents { address: cut(&text) },
             )),
             (Address::Redirect(rest), _) => self
@@ -465,8 +469,10 @@ impl<S: Stream> Conversation<S> {
             Err(Declined { error, refusal }) => {
                 if error.condition != REDIRECT {
                     let problem = error.description.clone().unwrap_or_else(|| error.condition.to_string());
-                    let refusal =
-                        refusal.unwrap_or_else(|| Refusal::LinkAddress { address: cut(&text), problem });
+                    let refusal = refusal.map_or_else(
+                        || Refusal::LinkAddress { address: cut(&text), problem },
+                        |refusal| *refusal,
+                    );
                     self.record(Act::Link { address: cut(&text) }, None, Some(refusal));
                 }
                 let _ = self.machine.refuse_attach(link, error);
@@ -653,12 +659,12 @@ fn requests() -> AttachAnswer {
 /// Why a link is not opened: what the client is told, and the cause where it is a known one.
 struct Declined {
     error: Error,
-    refusal: Option<Refusal>,
+    refusal: Option<Box<Refusal>>,
 }
 
 impl Declined {
     fn because(error: Error, refusal: Refusal) -> Self {
-        Self { error, refusal: Some(refusal) }
+        Self { error, refusal: Some(Box::new(refusal)) }
     }
 }
 

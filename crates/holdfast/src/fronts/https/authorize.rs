@@ -74,7 +74,13 @@ pub(super) async fn device(
 }
 
 /// Records that a request was not served for another reason than who sent it.
-pub(super) fn not_served(hub: &Hub, asked: &Asked, visitor: &Visitor, device: Option<String>, refusal: Refusal) {
+pub(super) fn not_served(
+    hub: &Hub,
+    asked: &Asked,
+    visitor: &Visitor,
+    device: Option<String>,
+    refusal: Refusal,
+) {
     let act = Act::Operation { name: format!("{} {}", asked.method, cut(&asked.path())) };
     hub.record(act, device, visitor.origin.clone(), facts(asked, visitor), Some(refusal));
 }

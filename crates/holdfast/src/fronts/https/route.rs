@@ -59,7 +59,8 @@ fn explain(hub: &Hub, asked: &Asked, visitor: &Visitor, error: &HubError) {
         },
         _ => return,
     };
-    let device = matches!(refusal, Refusal::IllegalId { .. }).then(|| asked.segments.get(1).map(|id| cut(id)));
+    let device =
+        matches!(refusal, Refusal::IllegalId { .. }).then(|| asked.segments.get(1).map(|id| cut(id)));
     authorize::not_served(hub, asked, visitor, device.flatten(), refusal);
 }
 

@@ -7,16 +7,8 @@ from harness import devices
 from harness.hub import Hub
 from harness.raw_amqp import to_the_end
 from harness.raw_mqtt import RawDevice, connect_packet, tls_stream
-from harness.wait import until
-from harness.why import Refusals, complete, the_refusal
-
-
-@pytest.fixture(scope="module", autouse=True)
-def silent(hub):
-    """A client that opens a connection and says nothing: what becomes of it shows half a minute later."""
-    stream = tls_stream(hub)
-    yield stream
-    stream.close()
+from harness.rest import Registry
+from harness.why import Refusals, the_refusal
 
 
 def test_another_version_of_mqtt(hub):
@@ -131,8 +123,6 @@ def test_good_byes_and_stops_need_no_explanation(registry, hub, name, tmp_path):
     assert hub.why(name) == []
     other = Hub(data=tmp_path).start()
     try:
-        from harness.rest import Registry
-
         identity = Registry(other).create(name)
         with RawDevice(other, name, identity.token()) as device:
             other.restart()
@@ -142,8 +132,10 @@ def test_good_byes_and_stops_need_no_explanation(registry, hub, name, tmp_path):
         other.stop()
 
 
-def test_no_connect_in_time(hub, silent):
-    silent.settimeout(40)
-    assert silent.recv(10) == b""
-    found = until(lambda: [entry for entry in hub.why("--limit", "50") if entry["cause"] == "connect-timeout"], 5)
-    complete(found[0])
+@pytest.mark.slow
+def test_no_connect_in_time(hub):
+    with Refusals(hub) as refusals:
+        with tls_stream(hub) as stream:
+            stream.settimeout(40)
+            assert stream.recv(10) == b""
+        refusals.of("connect-timeout")

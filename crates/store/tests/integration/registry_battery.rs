@@ -278,6 +278,8 @@ fn the_oldest_decisions_go_but_never_those_about_changes(registry: &dyn Registry
     let act = Act::Retention { first: 1, last: dropped + 1, kept: vec![1] };
     assert_eq!((statement.number, &statement.record.act), (most + 3, &act));
     assert_eq!(left[left.len() - 2].number, dropped + 2);
+    let changes = DecisionFilter { kind: Some("change".to_owned()), ..all_decisions() };
+    assert_eq!(wait(registry.decisions(changes)).unwrap().len(), 1);
 }
 
 fn watchers_are_told_committed_keys_only(registry: &dyn Registry) {

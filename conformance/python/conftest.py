@@ -50,3 +50,12 @@ def pytest_runtest_makereport(item, call):
     if report.failed and isinstance(hub, Hub):
         report.sections.append(("hub stderr", hub.stderr()))
     return report
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Prints what tests measured, whichever worker ran them."""
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            for name, value in getattr(report, "user_properties", []):
+                if name == "figure" and report.when == "call":
+                    terminalreporter.write_line(f"figure: {value}")

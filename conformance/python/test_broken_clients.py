@@ -507,7 +507,7 @@ def _(the):
     the.read(EntityPath="iothub-ehub-plant")
 
 
-def test_sixty_broken_clients(hub, registry, tmp_path):
+def test_sixty_broken_clients(hub, registry, tmp_path, record_property):
     assert len(CLIENTS) == 60
     scene = Scene(hub, registry, tmp_path)
     wrong = []
@@ -520,5 +520,6 @@ def test_sixty_broken_clients(hub, registry, tmp_path):
             named = f"nothing ({error!r:.200})"
         if named != cause:
             wrong.append(f"{what}: {named}, not {cause}")
-    print(f"figure: broken clients: {len(CLIENTS) - len(wrong)} of {len(CLIENTS)} named right")
+    named = len(CLIENTS) - len(wrong)
+    record_property("figure", f"broken clients: {named} of {len(CLIENTS)} named right")
     assert len(wrong) <= 0.05 * len(CLIENTS), "\n".join(wrong)

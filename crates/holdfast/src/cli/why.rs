@@ -55,11 +55,12 @@ pub(super) fn run(args: WhyArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn print(entry: &Value) {
-    let text = |name: &str| entry[name].as_str().unwrap_or_default();
+    let text = |name: &str| shown(entry[name].as_str().unwrap_or_default());
     let count = entry["count"].as_u64().unwrap_or(1);
     let times = if count > 1 { format!(", {count} times") } else { String::new() };
     // The day and the second are enough for people; the whole time is in the JSON.
-    let time = text("time").split('.').next().unwrap_or_default();
+    let time = text("time");
+    let time = time.split('.').next().unwrap_or_default();
     println!(
         "{}Z  {}  {}  from {}{times}",
         time.trim_end_matches('Z'),
@@ -74,6 +75,18 @@ fn print(entry: &Value) {
         println!("  {heading:<9}  {}", text(name));
     }
     println!();
+}
+
+/// A text for a terminal: much of it is a client's own choice, and control characters in it would be obeyed.
+fn shown(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character.is_control() {
+            true => shown.extend(character.escape_default()),
+            false => shown.push(character),
+        }
+    }
+    shown
 }
 
 #[cfg(test)]

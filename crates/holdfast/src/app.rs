@@ -16,7 +16,7 @@ use hub::ports::secrets::Secrets;
 use hub::record::Key;
 use hub::registry::By;
 use jiff::Timestamp;
-use store::{Journal, JournalConfig, MemoryBus, SqliteConfig, SqliteRegistry};
+use store::{Journal, JournalConfig, MemoryBus, OnCommit, SqliteConfig, SqliteRegistry};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
@@ -27,8 +27,9 @@ use crate::fronts::amqp::{self, AmqpFront};
 use crate::fronts::https::HttpsFront;
 use crate::fronts::mqtt::MqttFront;
 use crate::guard::{Guard, Place};
-use crate::listen::accept;
+use crate::listen::{Seen, accept};
 use crate::management::Management;
+use crate::metrics::Metrics;
 use crate::notary::Notary;
 use crate::recorder::QueueRecorder;
 use crate::secrets::{KeyRing, SystemRandom};
@@ -45,6 +46,8 @@ pub(crate) struct App {
     pub(crate) hub: Arc<Hub>,
     /// The posture engine.
     pub(crate) guard: Arc<Guard>,
+    /// The figures.
+    metrics: Arc<Metrics>,
     /// The file of the authority that clients must trust.
     pub(crate) authority_file: PathBuf,
     /// The file of the management credential.
@@ -96,11 +99,16 @@ impl App {
             &config.data.join("registry.db"),
             &SqliteConfig { decisions_max: config.decisions_kept, ..SqliteConfig::default() },
         )?);
+        let metrics = Metrics::new(hosts.first().map_or("", String::as_str));
         let journal = Arc::new(Journal::open(
             &config.data.join("journal"),
             JournalConfig {
                 partitions: config.partitions + SECURITY_PARTITIONS,
                 retention: config.retention(),
+                on_commit: Some(OnCommit({
+                    let syncs = metrics.syncs.clone();
+                    Arc::new(move |length| syncs.observe(length))
+                })),
                 ..JournalConfig::default()
             },
         )?);
@@ -129,7 +137,11 @@ impl App {
         let guard = Guard::new(hub.clone(), Place::new(&config.data), certificate.clone(), config.secrets());
         recorder.observe_with({
             let guard = guard.clone();
-            Arc::new(move |decision| guard.observe(decision))
+            let metrics = metrics.clone();
+            Arc::new(move |decision| {
+                metrics.observe(decision);
+                guard.observe(decision);
+            })
         });
         let policy_changes = recheck_on_change(&hub, &*registry, &guard);
         prune_now_and_then(&journal);
@@ -138,6 +150,7 @@ impl App {
         let mut app = Self {
             hub,
             guard,
+            metrics,
             authority_file: certificate.authority.clone(),
             credential_file: management.file.clone(),
             ports: Ports::default(),
@@ -163,6 +176,7 @@ impl App {
         policy_changes: watch::Receiver<u64>,
     ) -> anyhow::Result<()> {
         let (hub, drain) = (self.hub.clone(), self.drain.clone());
+        let seen = Seen { hub: hub.clone(), metrics: self.metrics.clone() };
         let amqp = Arc::new(AmqpFront {
             hub: hub.clone(),
             config: amqp::config(),
@@ -175,23 +189,24 @@ impl App {
                 management,
                 recorder: self.recorder.clone(),
                 guard: self.guard.clone(),
+                metrics: self.metrics.clone(),
                 notary: self.notary.clone(),
                 amqp: amqp.clone(),
                 drain: drain.clone(),
             };
             let tls = server_config(certificate, &[b"http/1.1"])?;
-            tokio::spawn(accept(listener, Door::Https, tls, hub.clone(), Arc::new(front), drain.clone()));
+            tokio::spawn(accept(listener, Door::Https, tls, seen.clone(), Arc::new(front), drain.clone()));
             self.ports.https = Some(port);
         }
         if let Some((listener, port)) = self.bind(Door::Mqtt, config, config.mqtt_port).await {
-            let front = MqttFront { hub: hub.clone() };
+            let front = MqttFront { hub: hub.clone(), metrics: self.metrics.clone() };
             let tls = server_config(certificate, &[b"mqtt"])?;
-            tokio::spawn(accept(listener, Door::Mqtt, tls, hub.clone(), Arc::new(front), drain.clone()));
+            tokio::spawn(accept(listener, Door::Mqtt, tls, seen.clone(), Arc::new(front), drain.clone()));
             self.ports.mqtt = Some(port);
         }
         if let Some((listener, port)) = self.bind(Door::Amqp, config, config.amqp_port).await {
             let tls = server_config(certificate, &[b"amqp"])?;
-            tokio::spawn(accept(listener, Door::Amqp, tls, hub.clone(), amqp, drain.clone()));
+            tokio::spawn(accept(listener, Door::Amqp, tls, seen, amqp, drain.clone()));
             self.ports.amqp = Some(port);
         }
         if self.ports.https.is_none() && self.ports.mqtt.is_none() && self.ports.amqp.is_none() {

@@ -18,6 +18,7 @@ use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use crate::drain::Drain;
+use crate::metrics::Metrics;
 
 /// How long a client may take over its handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -45,12 +46,21 @@ pub(crate) trait Front: Send + Sync + 'static {
     ) -> impl Future<Output = ()> + Send + 'static;
 }
 
+/// Who is told of handshakes.
+#[derive(Clone)]
+pub(crate) struct Seen {
+    /// Records those that fail.
+    pub(crate) hub: Arc<Hub>,
+    /// Counts all.
+    pub(crate) metrics: Arc<Metrics>,
+}
+
 /// Accepts connections until the drain begins, each served by its own task.
 pub(crate) async fn accept<F: Front>(
     listener: TcpListener,
     door: Door,
     tls: Arc<ServerConfig>,
-    hub: Arc<Hub>,
+    seen: Seen,
     front: Arc<F>,
     drain: Drain,
 ) {
@@ -68,7 +78,7 @@ pub(crate) async fn accept<F: Front>(
                 continue;
             }
         };
-        let (tls, hub, front, guard) = (tls.clone(), hub.clone(), front.clone(), drain.guard());
+        let (tls, seen, front, guard) = (tls.clone(), seen.clone(), front.clone(), drain.guard());
         let handshake_drain = drain.clone();
         tokio::spawn(async move {
             let origin = Origin { address: Some(peer.ip()), port: Some(peer.port()), door: Some(door) };
@@ -79,13 +89,18 @@ pub(crate) async fn accept<F: Front>(
             };
             match shaken {
                 Ok((stream, facts, chain)) => {
+                    let suite = stream.get_ref().1.negotiated_cipher_suite();
+                    let version = if facts.tls_version.as_deref() == Some("1.3") { "1.3" } else { "1.2" };
+                    seen.metrics
+                        .handshake(version, suite.and_then(|suite| suite.suite().as_str()).unwrap_or(""));
+                    drop(seen);
                     front.serve(stream, Visitor { origin, facts, chain }).await;
                 }
                 Err(Some(failure)) => {
                     let Failure { reason, server_name } = *failure;
-                    let refusal = refusal_of(reason, &server_name, local, &hub.settings.hosts);
+                    let refusal = refusal_of(reason, &server_name, local, &seen.hub.settings.hosts);
                     let facts = Facts { server_name, ..Facts::default() };
-                    hub.record(Act::Handshake, None, origin, facts, Some(refusal));
+                    seen.hub.record(Act::Handshake, None, origin, facts, Some(refusal));
                 }
                 Err(None) => {}
             }

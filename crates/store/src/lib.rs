@@ -9,5 +9,5 @@ pub mod memory;
 pub mod sqlite;
 
 pub use bus::MemoryBus;
-pub use journal::{Journal, JournalConfig};
+pub use journal::{Journal, JournalConfig, OnCommit};
 pub use sqlite::{SqliteAudit, SqliteConfig, SqliteRegistry};

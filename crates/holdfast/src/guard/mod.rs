@@ -145,8 +145,18 @@ impl Guard {
         }
     }
 
+    /// The data directory.
+    pub(crate) fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// What is known of the hub's own certificate.
+    pub(crate) fn server_certificate(&self) -> posture::facts::ServerCertificateFacts {
+        self.certificate.facts()
+    }
+
     /// The last look, if there was one.
-    fn latest(&self) -> Option<Arc<Report>> {
+    pub(crate) fn latest(&self) -> Option<Arc<Report>> {
         self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 

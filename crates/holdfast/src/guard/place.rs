@@ -49,6 +49,17 @@ impl Place {
         FILES.iter().filter_map(facts).collect()
     }
 
+    /// How many bytes lie in one of [`FILES`], or in all files whose names begin with it.
+    pub(crate) fn bytes(&self, name: &str) -> u64 {
+        let path = self.path(name);
+        let size = |entry: fs::DirEntry| entry.metadata().map_or(0, |metadata| metadata.len());
+        if path.is_dir() {
+            return fs::read_dir(path).map_or(0, |entries| entries.flatten().map(size).sum());
+        }
+        let begins = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().starts_with(name);
+        fs::read_dir(&self.0).map_or(0, |entries| entries.flatten().filter(begins).map(size).sum())
+    }
+
     /// Takes the rights of others off one of [`FILES`].
     pub(super) fn restrict(&self, name: &str) -> io::Result<ChangedFile> {
         let mode_before = self.mode(name)?;

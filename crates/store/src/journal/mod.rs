@@ -85,6 +85,18 @@ pub struct JournalConfig {
     pub gather_max: Duration,
     /// How long a disk that failed is left alone before it is tried again. Default 200 ms.
     pub retry_after: Duration,
+    /// Is told how long each batch took to become durable; must return at once. Default: nobody.
+    pub on_commit: Option<OnCommit>,
+}
+
+/// Is told how long a batch took to become durable.
+#[derive(Clone)]
+pub struct OnCommit(pub Arc<dyn Fn(Duration) + Send + Sync>);
+
+impl std::fmt::Debug for OnCommit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OnCommit")
+    }
 }
 
 impl Default for JournalConfig {
@@ -98,6 +110,7 @@ impl Default for JournalConfig {
             bytes_max: None,
             gather_max: Duration::from_millis(1),
             retry_after: writer::RETRY_AFTER,
+            on_commit: None,
         }
     }
 }

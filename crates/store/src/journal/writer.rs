@@ -15,7 +15,7 @@ use super::index::Index;
 use super::queue::{Gather, Pending, Work};
 use super::segment::{self, Header};
 use super::segments::{Opened, Segment, save_index};
-use super::{Shared, lock};
+use super::{OnCommit, Shared, lock};
 
 /// The state of the writing thread.
 pub(super) struct Writer {
@@ -79,6 +79,9 @@ impl Writer {
 
     /// Tells the producers, and learns how many of them come back together.
     fn committed(&mut self, batch: Pending, time: Duration) {
+        if let Some(OnCommit(told)) = &self.shared.config.on_commit {
+            told(time);
+        }
         let position = batch.position;
         // Room first: who is woken may append at once.
         let meanwhile = self.shared.queue.committed(batch);

@@ -2,7 +2,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::{Method, StatusCode};
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method, StatusCode};
+use http_body_util::Full;
 use hub::access::{PolicyName, Rights};
 use hub::decision::{Act, DecisionFilter, Numbered};
 use hub::error::{HubError, HubErrorCode};
@@ -20,6 +22,7 @@ use super::answer::{Answer, json_body, no_content};
 use super::posture;
 use super::request::{self, Asked};
 use crate::listen::Visitor;
+use crate::metrics::{MEDIA_TYPE, scrape};
 
 const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// Records that one answer holds.
@@ -134,6 +137,25 @@ pub(super) async fn dispatch(
             )),
         },
     }
+}
+
+/// `GET /metrics`: for whoever asks from this machine, and for others with the management credential.
+pub(super) async fn metrics(
+    front: &HttpsFront,
+    asked: &Asked,
+    visitor: &Visitor,
+) -> Result<Answer, HubError> {
+    let is_local = visitor.origin.address.is_some_and(|address| address.is_loopback());
+    if !is_local && !front.management.admits(asked.header("authorization")) {
+        let act = Act::Operation { name: "read the metrics".to_owned() };
+        let refusal = Some(Refusal::ManagementCredential);
+        front.hub.record(act, None, visitor.origin.clone(), visitor.facts.clone(), refusal);
+        return Err(HubError::new(HubErrorCode::IotHubUnauthorizedAccess, "Unauthorized"));
+    }
+    let text = scrape(&front.metrics, &front.hub, &front.guard).await?;
+    let mut answer = Answer::new(Full::new(text.into()));
+    answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+    Ok(answer)
 }
 
 /// Refusals, newest first, each explained.

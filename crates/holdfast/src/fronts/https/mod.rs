@@ -35,6 +35,7 @@ use crate::fronts::amqp::AmqpFront;
 use crate::guard::Guard;
 use crate::listen::{Front, Visitor, spoken};
 use crate::management::Management;
+use crate::metrics::Metrics;
 use crate::notary::Notary;
 use crate::recorder::QueueRecorder;
 
@@ -51,6 +52,8 @@ pub(crate) struct HttpsFront {
     pub(crate) recorder: Arc<QueueRecorder>,
     /// The posture engine.
     pub(crate) guard: Arc<Guard>,
+    /// The figures.
+    pub(crate) metrics: Arc<Metrics>,
     /// Signs checkpoints of the audit log.
     pub(crate) notary: Arc<Notary>,
     /// AMQP, for its WebSockets.

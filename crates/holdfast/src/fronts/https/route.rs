@@ -85,17 +85,20 @@ async fn dispatch(
     if word(0, "holdfast") {
         return management::dispatch(front, asked, visitor, &segments[1..], body).await;
     }
+    if segments == ["metrics"] {
+        return management::metrics(front, asked, visitor).await;
+    }
     let method = &asked.method;
     match segments.as_slice() {
         [_, device, _, _] if word(0, "devices") && word(2, "messages") && word(3, "events") => {
             only(method, &[Method::POST])?;
-            telemetry::send(hub, asked, visitor, header_names, identity(device, None)?, body).await
+            telemetry::send(front, asked, visitor, header_names, identity(device, None)?, body).await
         }
         [_, device, _, module, _, _]
             if word(0, "devices") && word(2, "modules") && word(4, "messages") && word(5, "events") =>
         {
             only(method, &[Method::POST])?;
-            telemetry::send(hub, asked, visitor, header_names, identity(device, Some(module))?, body).await
+            telemetry::send(front, asked, visitor, header_names, identity(device, Some(module))?, body).await
         }
         [_] if word(0, "devices") => {
             only(method, &[Method::GET, Method::POST])?;

@@ -1,12 +1,14 @@
 //! Telemetry over HTTPS: one message, or a batch (`spec/device-https.md` §3).
 
 use std::future::poll_fn;
+use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use bytestring::ByteString;
 use hub::authenticate::Grant;
+use hub::decision::Door;
 use hub::error::{HubError, HubErrorCode};
 use hub::hub::{Hub, NotTaken};
 use hub::identity::Identity;
@@ -17,9 +19,10 @@ use hyper::body::Incoming;
 use serde_json::Value;
 
 use super::answer::{Answer, no_content};
-use super::authorize;
 use super::request::{self, Asked};
+use super::{HttpsFront, authorize};
 use crate::listen::Visitor;
+use crate::metrics::DoorMetrics;
 
 const BATCH_TYPE: &str = "application/vnd.microsoft.iothub.json";
 const APPLICATION_PREFIX: &str = "iothub-app-";
@@ -30,16 +33,19 @@ const BATCH_BYTES_MAX: usize = MESSAGE_BYTES_MAX * 2;
 
 /// `POST /devices/{d}[/modules/{m}]/messages/events`.
 pub(super) async fn send(
-    hub: &Hub,
+    front: &HttpsFront,
     asked: &Asked,
     visitor: &Visitor,
     header_names: &[String],
     identity: Identity,
     incoming: &mut Incoming,
 ) -> Result<Answer, HubError> {
+    let hub = &*front.hub;
+    let door = front.metrics.door(Some(Door::Https));
     let grant = authorize::device(hub, asked, visitor, &identity).await?;
-    let sent = take(hub, asked, header_names, &grant, incoming).await;
+    let sent = take(hub, &door, asked, header_names, &grant, incoming).await;
     if let Err(HubError { code: HubErrorCode::MessageTooLarge, .. }) = &sent {
+        door.too_large();
         // A body that is too long is not read to its end, which a chunked one does not tell.
         let told = asked.header("content-length").and_then(|length| length.parse().ok());
         let size = told.unwrap_or(MESSAGE_BYTES_MAX + 1);
@@ -51,6 +57,7 @@ pub(super) async fn send(
 
 async fn take(
     hub: &Hub,
+    door: &DoorMetrics,
     asked: &Asked,
     header_names: &[String],
     grant: &Grant,
@@ -66,11 +73,21 @@ async fn take(
             vec![single(hub, grant, asked, header_names, body)?]
         }
     };
-    for ticket in hub.take_batch(messages).map_err(|error| not_taken(&error))? {
+    let (taken, begun) = (messages.len() as u64, Instant::now());
+    let bytes = messages.iter().map(Message::metered_bytes).sum::<usize>() as u64;
+    let tickets = hub.take_batch(messages).map_err(|error| {
+        if matches!(error, NotTaken::Log(_)) {
+            door.full();
+        }
+        not_taken(&error)
+    })?;
+    for ticket in tickets {
         poll_fn(|cx| hub.log.poll_durable(ticket, cx))
             .await
             .map_err(|error| not_taken(&NotTaken::Log(error)))?;
     }
+    door.accepted(taken, bytes);
+    door.acknowledged.observe(begun.elapsed());
     Ok(no_content())
 }
 

@@ -58,8 +58,8 @@ pub(super) fn upgrade(front: &HttpsFront, request: &mut Request<Incoming>, visit
     }
     let mut visitor = visitor.clone();
     visitor.origin.door = Some(door);
-    let (hub, front, guard, upgrading) =
-        (front.hub.clone(), front.amqp.clone(), front.drain.guard(), hyper::upgrade::on(request));
+    let (hub, metrics) = (front.hub.clone(), front.metrics.clone());
+    let (front, guard, upgrading) = (front.amqp.clone(), front.drain.guard(), hyper::upgrade::on(request));
     tokio::spawn(async move {
         let Ok(upgraded) = upgrading.await else { return };
         let config = WebSocketConfig::default()
@@ -72,7 +72,7 @@ pub(super) fn upgrade(front: &HttpsFront, request: &mut Request<Incoming>, visit
         let stream = WebSocketBytes::new(socket);
         match door {
             Door::AmqpWs | Door::Amqp => amqp::serve(stream, visitor, front).await,
-            Door::MqttWs | Door::Mqtt | Door::Https => mqtt::serve(stream, visitor, hub).await,
+            Door::MqttWs | Door::Mqtt | Door::Https => mqtt::serve(stream, visitor, hub, &metrics).await,
         }
         drop(guard);
     });

@@ -29,6 +29,7 @@ use super::live::Live;
 use super::properties;
 use crate::io::Stream;
 use crate::listen::{Visitor, spoken};
+use crate::metrics::{Connected, DoorMetrics, Metrics};
 
 const LIMITS: Limits = Limits {
     // A message of the largest size, its topic, and the headers of both.
@@ -44,9 +45,11 @@ const READ_BYTES: usize = 16 * 1024;
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Serves one connection to its end.
-pub(crate) async fn serve<S: Stream>(stream: S, visitor: Visitor, hub: Arc<Hub>) {
+pub(crate) async fn serve<S: Stream>(stream: S, visitor: Visitor, hub: Arc<Hub>, metrics: &Metrics) {
     let mut conversation = Conversation {
         stream,
+        door: metrics.door(visitor.origin.door),
+        waiting_since: None,
         visitor: Box::new(visitor),
         hub,
         machine: Server::new(LIMITS, Instant::now()),
@@ -65,6 +68,9 @@ struct Conversation<S> {
     stream: S,
     visitor: Box<Visitor>,
     hub: Arc<Hub>,
+    door: Arc<DoorMetrics>,
+    /// Since when the oldest unacknowledged message that is timed waits.
+    waiting_since: Option<Instant>,
     machine: Server,
     /// What is not acknowledged yet, in the order it came [MQTT-4.6.0-2]: what it waits for on the disk, if for
     /// anything, and its identifier, which is `None` for QoS 0.
@@ -78,6 +84,7 @@ struct Conversation<S> {
 /// What there is once the client is admitted.
 struct Online {
     live: Arc<Live>,
+    _connected: Connected,
     epoch: Epoch,
     /// When the token ends.
     ends: Option<Instant>,
@@ -153,6 +160,9 @@ impl<S: Stream> Conversation<S> {
             match durable {
                 Poll::Ready(Ok(())) => {
                     self.unacknowledged.pop_front();
+                    if let Some(since) = self.waiting_since.take_if(|_| ticket.is_some()) {
+                        self.door.acknowledged.observe(since.elapsed());
+                    }
                     if let Some(packet_id) = packet_id {
                         self.machine.puback(packet_id);
                     }
@@ -274,11 +284,17 @@ impl<S: Stream> Conversation<S> {
 
     fn take(&mut self, message: Message, packet_id: Option<PacketId>) -> Result<(), End> {
         match self.hub.take(std::slice::from_ref(&message)) {
-            Ok(ticket) => self.unacknowledged.push_back((Some(ticket), packet_id)),
+            Ok(ticket) => {
+                self.door.accepted(1, message.metered_bytes() as u64);
+                self.waiting_since.get_or_insert_with(Instant::now);
+                self.unacknowledged.push_back((Some(ticket), packet_id));
+            }
             Err(NotTaken::Log(AppendError::Full { .. })) => {
+                self.door.full();
                 self.stalled = Some(Box::new((message, packet_id)))
             }
             Err(NotTaken::TooLarge { size }) => {
+                self.door.too_large();
                 return Err(End::Refused(Refusal::MessageTooLarge { size, limit: MESSAGE_BYTES_MAX }));
             }
             Err(error) => return Err(End::Failed(error.to_string())),
@@ -344,7 +360,9 @@ impl<S: Stream> Conversation<S> {
         let live = Arc::new(Live::new(grant));
         let epoch = self.hub.bus.claim(live.clone());
         let keeps_session = !connect.clean_session;
-        let mut online = Box::new(Online { live, epoch, ends, session, keeps_session, will: None });
+        let _connected = self.door.connected(&live.grant().basis);
+        let mut online =
+            Box::new(Online { live, _connected, epoch, ends, session, keeps_session, will: None });
         // A change that committed while this was decided found no connection to end, so it is looked at once more.
         let still_holds = self.hub.clone().still_holds(online.live.grant()).await;
         if matches!(still_holds, Err(NotAdmitted::Refused(_))) {

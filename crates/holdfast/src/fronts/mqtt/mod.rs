@@ -13,15 +13,18 @@ use tokio_rustls::server::TlsStream;
 
 pub(crate) use self::conversation::serve;
 use crate::listen::{Front, Visitor};
+use crate::metrics::Metrics;
 
 /// MQTT straight over TLS.
 pub(crate) struct MqttFront {
     /// The hub that decides.
     pub(crate) hub: Arc<Hub>,
+    /// The figures.
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 impl Front for MqttFront {
     async fn serve(self: Arc<Self>, stream: TlsStream<TcpStream>, visitor: Visitor) {
-        serve(stream, visitor, self.hub.clone()).await;
+        serve(stream, visitor, self.hub.clone(), &self.metrics).await;
     }
 }

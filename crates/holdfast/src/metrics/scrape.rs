@@ -1,0 +1,93 @@
+//! One scrape: the counters, and what is true at the moment.
+
+use hub::error::HubError;
+use hub::finding::Severity;
+use hub::hub::Hub;
+use jiff::Timestamp;
+use prometheus_client::encoding::text::{encode_eof, encode_registry};
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::registry::Registry;
+
+use super::{Labels, Metrics, process};
+use crate::guard::Guard;
+
+/// The media type of the text.
+pub(crate) const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+
+/// The text of a scrape (OpenMetrics 1.0).
+pub(crate) async fn scrape(metrics: &Metrics, hub: &Hub, guard: &Guard) -> Result<String, HubError> {
+    let mut text = String::with_capacity(16 * 1024);
+    let now = now(hub, guard).await?;
+    let written = encode_registry(&mut text, &metrics.registry)
+        .and_then(|()| encode_registry(&mut text, &now))
+        .and_then(|()| encode_registry(&mut text, &process::registry()))
+        .and_then(|()| encode_eof(&mut text));
+    // Writing to a string does not fail.
+    debug_assert!(written.is_ok());
+    Ok(text)
+}
+
+async fn now(hub: &Hub, guard: &Guard) -> Result<Registry, HubError> {
+    let host = hub.settings.hosts.first().cloned().unwrap_or_default();
+    let mut registry =
+        Registry::with_prefix_and_labels("holdfast", [("hub".into(), host.into())].into_iter());
+    let build: Family<Labels, Gauge> = Family::default();
+    build.get_or_create(&vec![("version", env!("CARGO_PKG_VERSION"))]).set(1);
+    registry.register("build_info", "The version that runs", build);
+
+    let (total, disabled) = hub.device_counts().await?;
+    let devices: Family<Labels, Gauge> = Family::default();
+    for (state, count) in [("enabled", total.saturating_sub(disabled)), ("disabled", disabled)] {
+        devices.get_or_create(&vec![("state", state)]).set(count as i64);
+    }
+    registry.register("devices", "Registered devices", devices);
+
+    registry.register(
+        "event_log_bytes",
+        "What the event log takes on the disk",
+        ConstGauge::new(guard.place().bytes("journal") as i64),
+    );
+    registry.register(
+        "store_bytes",
+        "What the registry and the audit log take on the disk",
+        ConstGauge::new(guard.place().bytes("registry.db") as i64),
+    );
+
+    let expiry: Family<Labels, Gauge> = Family::default();
+    let server = guard.server_certificate().not_after;
+    expiry.get_or_create(&vec![("kind", "server")]).set(server.as_second());
+    registry.register(
+        "tls_certificate_expiry_timestamp_seconds",
+        "When the hub's certificate ends, in seconds since 1970",
+        expiry,
+    );
+    posture(&mut registry, guard, hub.now());
+    Ok(registry)
+}
+
+/// What the last look found; nothing before the first one.
+fn posture(registry: &mut Registry, guard: &Guard, now: Timestamp) {
+    let Some(report) = guard.latest() else { return };
+    registry.register("posture_score", "0 to 100", ConstGauge::new(report.score.score));
+    registry.register(
+        "posture_coverage_ratio",
+        "The share of what the checks concern of which enough is known",
+        ConstGauge::new(report.score.coverage),
+    );
+    let unknown: Family<Labels, Gauge> = Family::default();
+    let findings: Family<Labels, Gauge> = Family::default();
+    for tally in &report.tallies {
+        unknown.get_or_create(&vec![("check", tally.check)]).set(tally.unknown as i64);
+        let family = tally.check.split('-').next().unwrap_or_default();
+        for severity in [Severity::Critical, Severity::High, Severity::Medium, Severity::Low] {
+            let counts = |f: &&hub::finding::Finding| {
+                f.counts(now) && f.severity == severity && f.check == tally.check
+            };
+            let open = report.findings.iter().filter(counts).count() as i64;
+            findings.get_or_create(&vec![("severity", severity.as_str()), ("family", family)]).inc_by(open);
+        }
+    }
+    registry.register("findings", "Open findings that are not waived", findings);
+    registry.register("check_unknown_resources", "Resources of which a check knows too little", unknown);
+}

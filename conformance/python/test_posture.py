@@ -211,6 +211,19 @@ def test_a_device_with_the_key_of_a_policy(hub, registry, name):
     cleared(hub, "auth-hub-key-on-device", name)
 
 
+def test_a_python_device_that_is_given_the_string_of_a_policy(hub, registry, name):
+    """That SDK leaves the name of the policy out, so the token is one that a hub key signed."""
+    identity = registry.create(name)
+    with RawDevice(hub, name, sas.token(identity.resource, hub.policy_key("registryRead"))) as device:
+        assert device.connack == 5
+    finding = fired(hub, "auth-hub-key-leaked", name)
+    assert (finding["evidence"]["policy"], finding["evidence"]["slot"]) == ("registryRead", "primary")
+    before = hub.cli("export")
+    done = fixed_and_undone(hub, finding, name)
+    assert hub.cli("export") != before
+    assert done["next"] == ["holdfast policy show registryRead --keys"]
+
+
 def test_a_token_that_lives_for_a_year(hub, registry, name):
     identity = registry.create(name)
     with RawDevice(hub, name, identity.token(seconds=365 * DAY)) as live:
@@ -372,15 +385,8 @@ def test_a_secret_in_the_configuration(tmp_path):
 def test_a_file_that_others_may_read(name_of, hub):
     path = Path(hub.data) / name_of
     path.chmod(path.stat().st_mode | 0o044)
-    before = path.stat().st_mode
-    finding = fired(hub, "key-file-perms", name_of)
-    done = hub.cli("posture", "fix", finding["id"])
-    cleared(hub, "key-file-perms", name_of)
-    hub.cli("posture", "undo", done["fix"])
-    assert path.stat().st_mode == before
-    fired(hub, "key-file-perms", name_of)
-    path.chmod(before & ~0o077)
-    cleared(hub, "key-file-perms", name_of)
+    fixed_and_undone(hub, fired(hub, "key-file-perms", name_of), name_of)
+    assert path.stat().st_mode & 0o077 == 0
 
 
 def test_an_old_client(later):

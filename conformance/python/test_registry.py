@@ -8,6 +8,8 @@ from azure.iot.hub.models import ExportImportDevice
 from msrest.exceptions import HttpOperationError
 
 from harness import sas
+from harness.raw_mqtt import RawDevice
+from harness.wait import until
 
 THUMBPRINT = "A" * 40
 OTHER_THUMBPRINT = "0123456789abcdef" * 4
@@ -346,3 +348,21 @@ def test_the_registry_survives_a_restart(hub, manager, name):
     os.environ["REQUESTS_CA_BUNDLE"] = hub.ca_file
     again = IoTHubRegistryManager.from_connection_string(hub.service_connection_string)
     assert again.get_device(name).as_dict() == device.as_dict()
+
+
+def test_the_last_activity_is_that_of_the_device(hub, registry, name):
+    identity = registry.create(name)
+    never = "0001-01-01T00:00:00Z"
+    seen = lambda: registry.rest.expect(200, "GET", f"/devices/{name}")  # noqa: E731
+    assert (seen()["lastActivityTime"], seen()["connectionStateUpdatedTime"]) == (never, never)
+    with RawDevice(hub, name, identity.token()) as device:
+        assert device.connack == 0
+        hub.posture()  # writes down what was seen
+        first = seen()
+        assert first["connectionState"] == "Connected" and first["lastActivityTime"] > "2020"
+    until(lambda: seen()["connectionState"] == "Disconnected", 5)
+    hub.posture()
+    assert seen()["connectionStateUpdatedTime"] > first["connectionStateUpdatedTime"]
+    registry.delete(name)
+    registry.create(name)
+    assert seen()["lastActivityTime"] == never

@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use zeroize::Zeroizing;
 
+use crate::activity::Activity;
 use crate::authenticate::{key_place, open_key, seal_key};
 use crate::decision::{Act, Decision, Origin};
 use crate::error::{HubError, HubErrorCode};
@@ -95,6 +96,8 @@ pub struct DeviceView {
     pub keys: Option<[Zeroizing<String>; 2]>,
     /// Whether it is connected.
     pub connected: bool,
+    /// Its last use, as far as it is written down; `None` when it was never used.
+    pub activity: Option<Activity>,
 }
 
 /// A module with its keys opened and its live state.
@@ -106,25 +109,27 @@ pub struct ModuleView {
     pub keys: Option<[Zeroizing<String>; 2]>,
     /// Whether it is connected.
     pub connected: bool,
+    /// Its last use, as far as it is written down; `None` when it was never used.
+    pub activity: Option<Activity>,
 }
 
 impl Hub {
     /// A device.
     pub async fn device(&self, id: &DeviceId) -> Result<DeviceView, HubError> {
         let stored = self.registry.load(Key::Device(id.clone())).await?;
-        Ok(self.device_view(as_device(stored.as_ref()).ok_or_else(|| unknown_device(id))?.clone()))
+        self.device_view(as_device(stored.as_ref()).ok_or_else(|| unknown_device(id))?.clone()).await
     }
 
     /// The first devices by id after `after`, at most `top` and at most [`LIST_MAX`].
     pub async fn devices(&self, after: Option<DeviceId>, top: usize) -> Result<Vec<DeviceView>, HubError> {
         let stored = self.registry.list(Kind::Device, after.map(Key::Device), top.clamp(1, LIST_MAX)).await?;
-        Ok(stored
-            .into_iter()
-            .filter_map(|(_, stored)| match stored.record {
-                Record::Device(device) => Some(self.device_view(device)),
-                _ => None,
-            })
-            .collect())
+        let mut views = Vec::with_capacity(stored.len());
+        for (_, stored) in stored {
+            if let Record::Device(device) = stored.record {
+                views.push(self.device_view(device).await?);
+            }
+        }
+        Ok(views)
     }
 
     /// Creates a device (`if_match` absent) or replaces its writable part.
@@ -163,7 +168,7 @@ impl Hub {
                 Ok((change(writes, what, id.to_string(), by, now), device))
             })
             .await?;
-        Ok(self.device_view(device))
+        self.device_view(device).await
     }
 
     /// Deletes a device with its modules and sessions.
@@ -195,20 +200,20 @@ impl Hub {
     pub async fn module(&self, device: &DeviceId, id: &ModuleId) -> Result<ModuleView, HubError> {
         self.device(device).await?;
         let stored = self.registry.load(Key::Module(device.clone(), id.clone())).await?;
-        Ok(self.module_view(as_module(stored.as_ref()).ok_or_else(|| unknown_module(device, id))?.clone()))
+        self.module_view(as_module(stored.as_ref()).ok_or_else(|| unknown_module(device, id))?.clone()).await
     }
 
     /// All modules of a device.
     pub async fn modules(&self, device: &DeviceId) -> Result<Vec<ModuleView>, HubError> {
         self.device(device).await?;
         let stored = self.registry.list_of(Kind::Module, device.clone()).await?;
-        Ok(stored
-            .into_iter()
-            .filter_map(|(_, stored)| match stored.record {
-                Record::Module(module) => Some(self.module_view(module)),
-                _ => None,
-            })
-            .collect())
+        let mut views = Vec::with_capacity(stored.len());
+        for (_, stored) in stored {
+            if let Record::Module(module) = stored.record {
+                views.push(self.module_view(module).await?);
+            }
+        }
+        Ok(views)
     }
 
     /// Creates a module (`if_match` absent) or replaces its writable part.
@@ -267,7 +272,7 @@ impl Hub {
                 Ok((change(vec![write], what, format!("{device}/{id}"), by, now), module))
             })
             .await?;
-        Ok(self.module_view(module))
+        self.module_view(module).await
     }
 
     /// Deletes a module with its session.
@@ -387,22 +392,33 @@ impl Hub {
         Ok(crate::explain::near_misses(wanted, ids.iter().map(String::as_str)))
     }
 
-    fn device_view(&self, device: Device) -> DeviceView {
+    async fn device_view(&self, device: Device) -> Result<DeviceView, HubError> {
         let identity = Identity::device(device.id.clone());
-        DeviceView {
+        Ok(DeviceView {
             keys: opened(&device.authentication, &identity, &*self.secrets),
             connected: self.bus.holder(&identity).is_some(),
+            activity: self.activity(identity, device.created).await?,
             device,
-        }
+        })
     }
 
-    fn module_view(&self, module: Module) -> ModuleView {
+    async fn module_view(&self, module: Module) -> Result<ModuleView, HubError> {
         let identity = Identity::module(module.device.clone(), module.id.clone());
-        ModuleView {
+        Ok(ModuleView {
             keys: opened(&module.authentication, &identity, &*self.secrets),
             connected: self.bus.holder(&identity).is_some(),
+            activity: self.activity(identity, module.created).await?,
             module,
-        }
+        })
+    }
+
+    /// The last use of an identity; what an earlier one of the same name did is no use of this one.
+    async fn activity(&self, identity: Identity, created: Timestamp) -> Result<Option<Activity>, HubError> {
+        let stored = self.registry.load(Key::Activity(identity)).await?.map(|stored| stored.record);
+        Ok(match stored {
+            Some(Record::Activity(activity)) if activity.admitted >= created => Some(activity),
+            _ => None,
+        })
     }
 
     fn new_device(

@@ -49,6 +49,12 @@ impl Place {
         FILES.iter().filter_map(facts).collect()
     }
 
+    /// The modes of everything that is there, as an export has them.
+    pub(crate) fn modes(&self) -> serde_json::Value {
+        let files = self.files().into_iter();
+        files.map(|file| (file.name, file.mode.map(|mode| format!("{mode:04o}")))).collect()
+    }
+
     /// How many bytes lie in one of [`FILES`], or in all files whose names begin with it.
     pub(crate) fn bytes(&self, name: &str) -> u64 {
         let path = self.path(name);

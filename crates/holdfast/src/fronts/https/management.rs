@@ -52,7 +52,12 @@ pub(super) async fn dispatch(
             "tls": ["1.2", "1.3"],
         }))),
         (_, ["v1", "posture", rest @ ..]) => posture::dispatch(front, asked, rest, body, &by).await,
-        ("GET", ["v1", "export"]) => Ok(ok(&hub.export().await?)),
+        ("GET", ["v1", "export"]) => {
+            let mut export = hub.export().await?;
+            export["serverCertificate"] = json!(front.guard.server_certificate().thumbprint);
+            export["files"] = front.guard.place().modes();
+            Ok(ok(&export))
+        }
         ("GET", ["v1", "settings"]) => Ok(ok(&json!(hub.hub_settings().await?))),
         ("PUT", ["v1", "settings"]) => {
             let settings = serde_json::from_value(request::json(body, BODY_BYTES_MAX).await?)

@@ -2,6 +2,7 @@
 
 use http::{Method, StatusCode};
 use hub::access::Operation;
+use hub::activity::Activity;
 use hub::error::{HubError, HubErrorCode};
 use hub::hub::Hub;
 use hub::identity::{DeviceId, Identity, ModuleId};
@@ -364,9 +365,9 @@ pub(super) fn device_json(view: &DeviceView) -> Value {
         "connectionState": connection_state(view.connected),
         "status": device.status,
         "statusReason": device.status_reason,
-        "connectionStateUpdatedTime": NEVER,
+        "connectionStateUpdatedTime": last_change(view.activity.as_ref()),
         "statusUpdatedTime": device.status_updated.map_or_else(|| NEVER.to_owned(), time),
-        "lastActivityTime": NEVER,
+        "lastActivityTime": last_change(view.activity.as_ref()),
         "cloudToDeviceMessageCount": 0,
         "capabilities": { "iotEdge": device.edge },
         "authentication": authentication_json(&device.authentication, view.keys.as_ref()),
@@ -390,11 +391,17 @@ pub(super) fn module_json(view: &ModuleView) -> Value {
         "generationId": module.generation,
         "etag": module.etag,
         "connectionState": connection_state(view.connected),
-        "connectionStateUpdatedTime": NEVER,
-        "lastActivityTime": NEVER,
+        "connectionStateUpdatedTime": last_change(view.activity.as_ref()),
+        "lastActivityTime": last_change(view.activity.as_ref()),
         "cloudToDeviceMessageCount": 0,
         "authentication": authentication_json(&module.authentication, view.keys.as_ref()),
     })
+}
+
+/// When an identity was admitted last, or its connection ended, as far as that is written down.
+fn last_change(activity: Option<&Activity>) -> String {
+    let last = activity.map(|activity| activity.ended.unwrap_or(activity.admitted));
+    last.map_or_else(|| NEVER.to_owned(), time)
 }
 
 fn connection_state(connected: bool) -> &'static str {

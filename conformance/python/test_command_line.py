@@ -109,3 +109,10 @@ def test_no_key_and_no_token_is_printed(hub, registry, name):
     printed = (hub.folder / "stderr").read_text() + (hub.folder / "stdout").read_text()
     for secret in (identity.key, token, token.split("sig=")[1].split("&")[0]):
         assert secret not in printed
+
+
+def test_a_reader_that_goes_early_is_no_fault(hub):
+    command = f"{os.environ['HOLDFAST_BIN']} posture checks --ready-file {hub.ready_file} | true"
+    for _ in range(5):
+        done = subprocess.run(["bash", "-c", f"{command}; exit ${{PIPESTATUS[0]}}"], capture_output=True, text=True, timeout=20)
+        assert done.returncode in (0, 141) and done.stderr == "", (done.returncode, done.stderr)

@@ -21,6 +21,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 fn main() -> ExitCode {
+    end_quietly_when_nobody_reads();
     match cli::run(cli::Args::parse()) {
         Ok(code) => code,
         Err(error) => {
@@ -28,4 +29,17 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// `holdfast … | head` ends the reader early, and that is no fault of anybody: the status is that of a program which died
+/// of SIGPIPE, which Rust programs ignore.
+fn end_quietly_when_nobody_reads() {
+    const DIED_OF_SIGPIPE: i32 = 128 + 13;
+    let otherwise = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        if panic.payload_as_str().is_some_and(|text| text.starts_with("failed printing to stdout")) {
+            std::process::exit(DIED_OF_SIGPIPE);
+        }
+        otherwise(panic);
+    }));
 }

@@ -1,5 +1,6 @@
 //! `holdfast posture`.
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -203,8 +204,17 @@ fn overview(common: &Common, all: bool) -> anyhow::Result<ExitCode> {
     Ok(if open == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// Findings of one check that the overview shows: a fleet with more has one fault, and not a thousand.
+const SHOWN_PER_CHECK: usize = 5;
+
 fn print_findings(findings: &[Value]) {
+    let mut shown: BTreeMap<&str, usize> = BTreeMap::new();
     for finding in findings {
+        let count = shown.entry(text(finding, "check")).or_default();
+        *count += 1;
+        if *count > SHOWN_PER_CHECK {
+            continue;
+        }
         let waived = if finding["state"] == "waived" { "  (waived)" } else { "" };
         println!(
             "{:<8}  {}  {}{waived}",
@@ -217,6 +227,9 @@ fn print_findings(findings: &[Value]) {
             Some(command) => println!("          fix: {command} --dry-run"),
             None => println!("          {}", finding["fix"]["advice"].as_str().unwrap_or_default()),
         }
+    }
+    for (check, count) in shown.into_iter().filter(|(_, count)| *count > SHOWN_PER_CHECK) {
+        println!("And {} more of {check}; `-o jsonl` lists all.", count - SHOWN_PER_CHECK);
     }
 }
 

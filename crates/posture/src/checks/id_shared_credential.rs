@@ -1,6 +1,9 @@
 //! `id-shared-credential`: the same key or certificate on several identities.
 
+use std::collections::hash_map::{DefaultHasher, Entry};
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{Hash as _, Hasher as _};
+use std::net::IpAddr;
 
 use hub::activity::CredentialUse;
 use hub::finding::{Fix, IdentityKey, Resource, Severity};
@@ -34,38 +37,46 @@ const USE_COUNTS: SignedDuration = SignedDuration::from_hours(31 * 24);
 
 #[derive(Default)]
 pub(super) struct SharedCredential {
-    /// The first holder of each credential.
-    first: HashMap<String, Holder>,
+    /// Identities that hold something. A fleet is large and the memory of a look is not given back at once, so that each
+    /// is kept once, and each credential as a number.
+    holders: Vec<Holder>,
+    /// The first holder of each credential, by the credential's digest.
+    first: HashMap<u64, Held>,
     /// All holders of those that have several.
-    shared: BTreeMap<String, Vec<Holder>>,
-    /// Identities that hold something.
-    holding: u64,
+    shared: BTreeMap<String, Vec<Held>>,
 }
 
-#[derive(Clone)]
+/// An identity.
 struct Holder {
-    identity: Box<str>,
-    slot: Option<Slot>,
+    name: Box<str>,
     last: Option<Timestamp>,
-    address: String,
+    address: Option<IpAddr>,
+}
+
+/// That an identity holds a credential.
+#[derive(Clone, Copy)]
+struct Held {
+    /// Its place among the holders.
+    holder: u32,
+    slot: Option<Slot>,
 }
 
 impl SharedCredential {
-    fn hold(&mut self, credential: String, subject: &Subject<'_>, slot: Option<Slot>) {
-        let used = subject.used();
-        let holder = Holder {
-            identity: subject.name.into(),
-            slot,
-            last: used.map(|used| used.admitted),
-            address: text_of(used.and_then(|used| used.address)),
-        };
-        let Some(first) = self.first.get(&credential) else {
-            self.first.insert(credential, holder);
-            return;
-        };
-        // The same key in both slots of one identity is another matter.
-        if first.identity != holder.identity {
-            self.shared.entry(credential).or_insert_with(|| vec![first.clone()]).push(holder);
+    /// The identity that was added last holds this, too.
+    fn hold(&mut self, credential: &str, slot: Option<Slot>) {
+        let holder = u32::try_from(self.holders.len()).unwrap_or(u32::MAX).saturating_sub(1);
+        let held = Held { holder, slot };
+        // Fingerprints are digests themselves: their first 64 bits tell millions apart.
+        let mut hasher = DefaultHasher::new();
+        credential.hash(&mut hasher);
+        match self.first.entry(hasher.finish()) {
+            Entry::Vacant(place) => drop(place.insert(held)),
+            // The same key in both slots of one identity is another matter.
+            Entry::Occupied(first) if first.get().holder == holder => {}
+            Entry::Occupied(first) => {
+                let first = *first.get();
+                self.shared.entry(credential.to_owned()).or_insert_with(|| vec![first]).push(held);
+            }
         }
     }
 }
@@ -76,65 +87,82 @@ impl Check for SharedCredential {
     }
 
     fn identity(&mut self, subject: &Subject<'_>, context: &Context, verdicts: &mut Verdicts) {
+        if matches!(subject.credential, Credential::None) {
+            verdicts.not_applicable += 1;
+            return;
+        }
+        let used = subject.used();
+        self.holders.push(Holder {
+            name: subject.name.into(),
+            last: used.map(|used| used.admitted),
+            address: used.and_then(|used| used.address),
+        });
         match &subject.credential {
             Credential::Keys(keys) => {
                 for (key, slot) in keys.iter().zip(SLOTS) {
-                    self.hold(format!("key {}", key.fingerprint.0), subject, Some(slot));
+                    self.hold(&format!("key {}", key.fingerprint.0), Some(slot));
                 }
             }
             Credential::Thumbprints(thumbprints) => {
                 for (thumbprint, slot) in thumbprints.iter().zip(SLOTS) {
                     let Some(thumbprint) = thumbprint else { continue };
-                    self.hold(format!("certificate {}", thumbprint.as_str()), subject, Some(slot));
+                    self.hold(&format!("certificate {}", thumbprint.as_str()), Some(slot));
                 }
             }
-            Credential::Authority => {}
-            Credential::None => {
-                verdicts.not_applicable += 1;
-                return;
-            }
+            Credential::Authority | Credential::None => {}
         }
-        if let Some(used) = subject.used()
+        if let Some(used) = used
             && let CredentialUse::Certificate { public_key, .. } = &used.credential
             && context.now.duration_since(used.admitted) <= USE_COUNTS
         {
-            self.hold(format!("certificate key {public_key}"), subject, None);
+            self.hold(&format!("certificate key {public_key}"), None);
         }
-        self.holding += 1;
     }
 
     fn hub(&mut self, _facts: &HubFacts<'_>, _context: &Context, verdicts: &mut Verdicts) {
         // Identities that share both keys have one fault, not two.
-        let mut groups: BTreeMap<Vec<Box<str>>, Vec<(&str, &Holder)>> = BTreeMap::new();
-        for (credential, holders) in &self.shared {
-            let mut names: Vec<Box<str>> = holders.iter().map(|holder| holder.identity.clone()).collect();
+        let mut groups: BTreeMap<Vec<&str>, Vec<Holding<'_>>> = BTreeMap::new();
+        for (credential, held) in &self.shared {
+            let holdings = held.iter().map(|held| Holding {
+                credential,
+                holder: &self.holders[held.holder as usize],
+                slot: held.slot,
+            });
+            let holdings: Vec<_> = holdings.collect();
+            let mut names: Vec<&str> = holdings.iter().map(|holding| &*holding.holder.name).collect();
             names.sort_unstable();
             names.dedup();
-            let group = groups.entry(names).or_default();
-            group.extend(holders.iter().map(|holder| (credential.as_str(), holder)));
+            groups.entry(names).or_default().extend(holdings);
         }
         for (names, holdings) in &groups {
             verdicts.unhealthy(found(names, holdings));
         }
-        verdicts.healthy = self.holding.saturating_sub(verdicts.unhealthy);
+        verdicts.healthy = (self.holders.len() as u64).saturating_sub(verdicts.unhealthy);
     }
 }
 
-fn found(names: &[Box<str>], holdings: &[(&str, &Holder)]) -> Found {
+/// A credential in the hands of one of its holders.
+struct Holding<'a> {
+    credential: &'a str,
+    holder: &'a Holder,
+    slot: Option<Slot>,
+}
+
+fn found(names: &[&str], holdings: &[Holding<'_>]) -> Found {
     let listed = match names {
         [rest @ .., last] if rest.len() < 5 => format!("{} and {last}", rest.join(", ")),
         _ => format!("{} and {} others", names[..4].join(", "), names.len() - 4),
     };
-    let credential = holdings.first().map_or("", |(credential, _)| credential);
+    let credential = holdings.first().map_or("", |holding| holding.credential);
     let (kind, fingerprint) = credential.rsplit_once(' ').unwrap_or((credential, ""));
     let short = fingerprint.get(..8).unwrap_or(fingerprint);
-    let holding = |(credential, holder): &(&str, &Holder)| {
+    let holding = |Holding { credential, holder, slot }: &Holding<'_>| {
         json!({
-            "identity": holder.identity,
-            "slot": holder.slot,
+            "identity": holder.name,
+            "slot": slot,
             "fingerprint": credential.rsplit_once(' ').map_or("", |(_, fingerprint)| fingerprint),
             "lastAdmitted": holder.last,
-            "lastAddress": holder.address,
+            "lastAddress": text_of(holder.address),
         })
     };
     let evidence = json!({
@@ -144,13 +172,14 @@ fn found(names: &[Box<str>], holdings: &[(&str, &Holder)]) -> Found {
     // The one that keeps its key is the one that was active last; of those that never were, the first by name.
     let keeper = holdings
         .iter()
-        .max_by(|(_, a), (_, b)| a.last.cmp(&b.last).then_with(|| b.identity.cmp(&a.identity)))
-        .map_or("", |(_, holder)| &*holder.identity);
+        .map(|holding| holding.holder)
+        .max_by(|a, b| a.last.cmp(&b.last).then_with(|| b.name.cmp(&a.name)))
+        .map_or("", |holder| &*holder.name);
     let keys: Vec<IdentityKey> = holdings
         .iter()
-        .filter(|(_, holder)| &*holder.identity != keeper)
-        .filter_map(|(_, holder)| {
-            Some(IdentityKey { identity: holder.identity.to_string(), slot: holder.slot? })
+        .filter(|holding| &*holding.holder.name != keeper)
+        .filter_map(|holding| {
+            Some(IdentityKey { identity: holding.holder.name.to_string(), slot: holding.slot? })
         })
         .collect();
     let is_key = kind == "key";

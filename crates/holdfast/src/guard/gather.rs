@@ -6,7 +6,7 @@ use hub::activity::{Activity, PolicyUse};
 use hub::authenticate::{key_place, open_key, policy_place};
 use hub::hub::Hub;
 use hub::identity::Identity;
-use hub::ports::registry::StoreError;
+use hub::ports::registry::{StoreError, Versioned, Write};
 use hub::record::{Authentication, Authority, Device, Key, Kind, Module, Record, SealedKey, Status};
 use hub::sas::key_bytes;
 use hub::settings::HubSettings;
@@ -17,36 +17,51 @@ use posture::key::{published, weakness};
 /// Records that are read at once.
 const PAGE: usize = 500;
 
-/// Shows every identity to the checks.
+/// Shows every identity to the checks. Gives what is left of the use of identities that are gone, to be removed: a
+/// device may be deleted before its use is written down.
 pub(super) async fn identities(
     hub: &Hub,
     settings: &HubSettings,
     sweep: &mut Sweep,
-) -> Result<(), StoreError> {
+) -> Result<Vec<Write>, StoreError> {
     let mut devices = Cursor::new(hub, Kind::Device);
     let mut modules = Cursor::new(hub, Kind::Module);
     let mut uses = Cursor::new(hub, Kind::Activity);
-    while let Some((_, record)) = devices.next().await? {
-        let Record::Device(device) = record else { continue };
+    let mut orphans = Vec::new();
+    while let Some((_, stored)) = devices.next().await? {
+        let Record::Device(device) = stored.record else { continue };
         let identity = Identity::device(device.id.clone());
-        let used = activity_of(&mut uses, &identity).await?;
+        let used = activity_of(&mut uses, &identity, &mut orphans).await?;
         show(hub, settings, sweep, &identity, &Registered::Device(&device), device.status, used.as_ref());
         while let Some((Key::Module(owner, _), _)) = modules.peek().await? {
             if *owner > device.id {
                 break;
             }
-            let Some((_, Record::Module(module))) = modules.next().await? else { continue };
+            let Some((_, stored)) = modules.next().await? else { continue };
+            let Record::Module(module) = stored.record else { continue };
             if module.device != device.id {
                 continue;
             }
             let identity = Identity::module(device.id.clone(), module.id.clone());
-            let used = activity_of(&mut uses, &identity).await?;
+            let used = activity_of(&mut uses, &identity, &mut orphans).await?;
             show(hub, settings, sweep, &identity, &Registered::Module(&module), device.status, used.as_ref());
         }
         // Other work of this thread, which is little, may go first.
         tokio::task::yield_now().await;
     }
-    Ok(())
+    while let Some((key, stored)) = uses.next().await? {
+        orphan(&mut orphans, key, stored.version);
+    }
+    Ok(orphans)
+}
+
+/// Orphans that one look removes.
+const ORPHANS_MAX: usize = 1_000;
+
+fn orphan(orphans: &mut Vec<Write>, key: Key, version: u64) {
+    if orphans.len() < ORPHANS_MAX {
+        orphans.push(Write { key, replaces: Some(version), record: None });
+    }
 }
 
 enum Registered<'a> {
@@ -133,19 +148,22 @@ pub(super) async fn authorities(hub: &Hub) -> Result<Vec<Authority>, StoreError>
         .collect())
 }
 
-/// The use of an identity; those before it, which are of identities that are gone, are passed over.
-async fn activity_of(uses: &mut Cursor<'_>, identity: &Identity) -> Result<Option<Activity>, StoreError> {
+/// The use of an identity; those before it are of identities that are gone.
+async fn activity_of(
+    uses: &mut Cursor<'_>,
+    identity: &Identity,
+    orphans: &mut Vec<Write>,
+) -> Result<Option<Activity>, StoreError> {
     let wanted = Key::Activity(identity.clone()).parts();
     while let Some((key, _)) = uses.peek().await? {
         let parts = key.parts();
         if parts > wanted {
             return Ok(None);
         }
-        let found = parts == wanted;
-        if let Some((_, Record::Activity(activity))) = uses.next().await?
-            && found
-        {
-            return Ok(Some(activity));
+        let Some((key, stored)) = uses.next().await? else { return Ok(None) };
+        match stored.record {
+            Record::Activity(activity) if parts == wanted => return Ok(Some(activity)),
+            _ => orphan(orphans, key, stored.version),
         }
     }
     Ok(None)
@@ -155,7 +173,7 @@ async fn activity_of(uses: &mut Cursor<'_>, identity: &Identity) -> Result<Optio
 struct Cursor<'a> {
     hub: &'a Hub,
     kind: Kind,
-    page: VecDeque<(Key, Record)>,
+    page: VecDeque<(Key, Versioned)>,
     after: Option<Key>,
     ended: bool,
 }
@@ -165,17 +183,17 @@ impl<'a> Cursor<'a> {
         Self { hub, kind, page: VecDeque::new(), after: None, ended: false }
     }
 
-    async fn peek(&mut self) -> Result<Option<&(Key, Record)>, StoreError> {
+    async fn peek(&mut self) -> Result<Option<&(Key, Versioned)>, StoreError> {
         if self.page.is_empty() && !self.ended {
             let page = self.hub.registry.list(self.kind, self.after.take(), PAGE).await?;
             self.ended = page.len() < PAGE;
             self.after = page.last().map(|(key, _)| key.clone());
-            self.page = page.into_iter().map(|(key, stored)| (key, stored.record)).collect();
+            self.page = page.into();
         }
         Ok(self.page.front())
     }
 
-    async fn next(&mut self) -> Result<Option<(Key, Record)>, StoreError> {
+    async fn next(&mut self) -> Result<Option<(Key, Versioned)>, StoreError> {
         self.peek().await?;
         Ok(self.page.pop_front())
     }

@@ -7,7 +7,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 use hub::finding::Finding;
 use hub::findings::Turn;
-use hub::ports::registry::StoreError;
+use hub::ports::registry::{Change, StoreError};
 use posture::events::Events;
 use posture::facts::HubFacts;
 use posture::ledger::{Entry, entries};
@@ -64,7 +64,12 @@ impl Guard {
     async fn judge(&self, known: &[Finding]) -> Result<Outcome, StoreError> {
         let settings = self.hub.hub_settings().await?;
         let mut sweep = Sweep::new(self.hub.now(), known);
-        gather::identities(&self.hub, &settings, &mut sweep).await?;
+        let orphans = gather::identities(&self.hub, &settings, &mut sweep).await?;
+        if !orphans.is_empty() {
+            let removed = self.hub.registry.commit(Change { writes: orphans, decision: None }).await;
+            // One of them was used again; the next look sees.
+            tracing::debug!(?removed, "the use of identities that are gone was removed");
+        }
         let (policies, authorities) =
             (gather::policies(&self.hub).await?, gather::authorities(&self.hub).await?);
         let (certificate, files) = (self.certificate.facts(), self.place.files());

@@ -1,77 +1,69 @@
 //! Writes down who was used for what: once for all that happened in a few seconds, and after whoever it was has gone on.
 
+use hub::activity::{Activity, PolicyUse};
 use hub::hub::Hub;
 use hub::identity::Identity;
-use hub::ports::registry::{Change, StoreError, Write};
+use hub::ports::registry::StoreError;
 use hub::record::{Key, Record};
 use posture::usage::{Usage, Used};
 
 /// Records that are written in one transaction.
-const BATCH: usize = 256;
+const BATCH: usize = 512;
 
 /// Writes everything down. What could not be written is given back with the reason.
 pub(super) async fn write(hub: &Hub, usage: Usage) -> Result<(), (Usage, StoreError)> {
     let mut left = usage;
-    while !left.identities.is_empty() || !left.policies.is_empty() {
-        let mut writes = Vec::with_capacity(BATCH);
-        let mut taken = Usage::default();
-        let keys: Vec<Identity> = left.identities.keys().take(BATCH).cloned().collect();
-        for identity in keys {
-            let Some(used) = left.identities.remove(&identity) else { continue };
-            let write = identity_write(hub, &identity, &used).await;
-            taken.identities.insert(identity, used);
-            match write {
-                Ok(write) => writes.extend(write),
-                Err(error) => return Err((together(left, taken), error)),
-            }
+    if let Err(error) = policies(hub, &mut left).await {
+        return Err((left, error));
+    }
+    // In the order in which they lie in the registry.
+    let mut identities: Vec<(Identity, Used)> = left.identities.drain().collect();
+    identities.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+    while !identities.is_empty() {
+        let rest = identities.split_off(identities.len().min(BATCH));
+        if let Err(error) = write_identities(hub, &identities).await {
+            left.identities.extend(identities.into_iter().chain(rest));
+            return Err((left, error));
         }
-        if writes.len() < BATCH {
-            for (policy, used) in left.policies.drain() {
-                let key = Key::PolicyUse(policy.clone());
-                let stored = hub.registry.load(key.clone()).await.ok().flatten();
-                let replaces = stored.as_ref().map(|stored| stored.version);
-                let mut merged = match stored.map(|stored| stored.record) {
-                    Some(Record::PolicyUse(have)) => have,
-                    _ => Default::default(),
-                };
-                merged.merge(used.clone());
-                writes.push(Write { key, replaces, record: Some(Record::PolicyUse(merged)) });
-                taken.policies.insert(policy, used);
-            }
-        }
-        match hub.registry.commit(Change { writes, decision: None }).await {
-            Ok(_) => {}
-            // A device was deleted in between, most likely; what was seen of the others still counts.
-            Err(error) => return Err((together(left, taken), error)),
-        }
+        identities = rest;
     }
     Ok(())
 }
 
-/// What to write of one identity: nothing when it is none of the hub's any more.
-async fn identity_write(hub: &Hub, identity: &Identity, used: &Used) -> Result<Option<Write>, StoreError> {
-    let registered = match &identity.module {
-        None => Key::Device(identity.device.clone()),
-        Some(module) => Key::Module(identity.device.clone(), module.clone()),
-    };
-    if hub.registry.load(registered).await?.is_none() {
-        return Ok(None);
+async fn policies(hub: &Hub, left: &mut Usage) -> Result<(), StoreError> {
+    let mut records = Vec::new();
+    for (policy, used) in &left.policies {
+        let key = Key::PolicyUse(policy.clone());
+        let mut merged = match hub.registry.load(key.clone()).await?.map(|stored| stored.record) {
+            Some(Record::PolicyUse(have)) => have,
+            _ => PolicyUse::default(),
+        };
+        merged.merge(used.clone());
+        records.push((key, Record::PolicyUse(merged)));
     }
-    let key = Key::Activity(identity.clone());
-    let stored = hub.registry.load(key.clone()).await?;
-    let replaces = stored.as_ref().map(|stored| stored.version);
-    let before = stored.and_then(|stored| match stored.record {
-        Record::Activity(activity) => Some(activity),
-        _ => None,
-    });
-    Ok(used.admitted.clone().or(before).map(|mut activity| {
-        activity.ended = used.ended.or(activity.ended);
-        Write { key, replaces, record: Some(Record::Activity(activity)) }
-    }))
+    if !records.is_empty() {
+        hub.registry.note(records).await?;
+    }
+    left.policies.clear();
+    Ok(())
 }
 
-fn together(mut left: Usage, taken: Usage) -> Usage {
-    left.identities.extend(taken.identities);
-    left.policies.extend(taken.policies);
-    left
+async fn write_identities(hub: &Hub, identities: &[(Identity, Used)]) -> Result<(), StoreError> {
+    let mut records = Vec::with_capacity(identities.len());
+    for (identity, used) in identities {
+        let key = Key::Activity(identity.clone());
+        // One that was admitted just now needs nothing of what was known before.
+        let activity: Option<Activity> = match &used.admitted {
+            Some(admitted) => Some(admitted.clone()),
+            None => match hub.registry.load(key.clone()).await?.map(|stored| stored.record) {
+                Some(Record::Activity(activity)) => Some(activity),
+                _ => None,
+            },
+        };
+        records.extend(activity.map(|mut activity| {
+            activity.ended = used.ended.or(activity.ended);
+            (key, Record::Activity(activity))
+        }));
+    }
+    hub.registry.note(records).await
 }

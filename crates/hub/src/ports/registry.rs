@@ -39,6 +39,10 @@ pub trait Registry: AuditLog {
     /// (0 for a removed record).
     fn commit(&self, change: Change) -> BoxFuture<'_, Result<Vec<u64>, StoreError>>;
 
+    /// Notes records that no decision depends on and nobody waits to hear of, such as when an identity was used last:
+    /// durably, all or none, the later one wins. No version has to be named, and no watcher is told.
+    fn note(&self, records: Vec<(Key, Record)>) -> BoxFuture<'_, Result<(), StoreError>>;
+
     /// Appends decisions that change no record, durably and in order. Beyond the number that the adapter was set up to keep
     /// the bodies of the oldest are dropped ([`crate::audit::retention`]).
     fn record(&self, decisions: Vec<Decision>) -> BoxFuture<'_, Result<(), StoreError>>;

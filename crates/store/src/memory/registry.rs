@@ -172,6 +172,15 @@ impl Registry for MemoryRegistry {
         ready(self.commit_now(change))
     }
 
+    fn note(&self, records: Vec<(Key, Record)>) -> BoxFuture<'_, Result<(), StoreError>> {
+        let mut state = lock(&self.state);
+        for (key, record) in records {
+            let version = state.records.get(&key).map_or(0, |found| found.version) + 1;
+            state.records.insert(key, Versioned { version, record });
+        }
+        ready(Ok(()))
+    }
+
     fn record(&self, decisions: Vec<Decision>) -> BoxFuture<'_, Result<(), StoreError>> {
         ready(lock(&self.state).record(decisions, self.decisions_max))
     }

@@ -22,7 +22,7 @@ use hub::identity::DeviceId;
 use hub::ports::BoxFuture;
 use hub::ports::audit::AuditLog;
 use hub::ports::registry::{Change, Registry, StoreError, Versioned, Watcher};
-use hub::record::{Key, Kind};
+use hub::record::{Key, Kind, Record};
 use rusqlite::Connection;
 use tokio::sync::{Semaphore, oneshot};
 
@@ -152,6 +152,10 @@ impl Registry for SqliteRegistry {
 
     fn commit(&self, change: Change) -> BoxFuture<'_, Result<Vec<u64>, StoreError>> {
         Box::pin(self.ask(|reply| Job::Commit(Box::new(change), reply)))
+    }
+
+    fn note(&self, records: Vec<(Key, Record)>) -> BoxFuture<'_, Result<(), StoreError>> {
+        Box::pin(self.ask(|reply| Job::Note(records, reply)))
     }
 
     fn record(&self, decisions: Vec<Decision>) -> BoxFuture<'_, Result<(), StoreError>> {

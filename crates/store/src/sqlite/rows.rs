@@ -3,7 +3,7 @@
 use hub::decision::{Decision, DecisionFilter, Numbered};
 use hub::identity::DeviceId;
 use hub::ports::registry::{Change, StoreError, Versioned, Write};
-use hub::record::{Key, Kind};
+use hub::record::{Key, Kind, Record};
 use rusqlite::types::ToSql;
 use rusqlite::{Connection, OptionalExtension, ffi, params};
 
@@ -168,6 +168,21 @@ pub(super) fn apply(
         ledger.append(connection, decision)?;
     }
     Ok(versions)
+}
+
+/// Writes a record whatever was there.
+pub(super) fn note(connection: &Connection, key: &Key, record: &Record) -> Result<(), StoreError> {
+    let (owner, name) = key.parts();
+    let body = serde_json::to_string(record)
+        .map_err(|error| StoreError::Failed(format!("the record {key:?} cannot be written: {error}")))?;
+    connection
+        .prepare_cached(
+            "INSERT INTO records (kind, owner, name, version, body) VALUES (?1, ?2, ?3, 1, ?4)
+             ON CONFLICT (kind, owner, name) DO UPDATE SET version = version + 1, body = excluded.body",
+        )
+        .and_then(|mut statement| statement.execute(params![key.kind() as u8, owner, name, body]))
+        .map(drop)
+        .map_err(store_error)
 }
 
 fn apply_write(connection: &Connection, write: &Write) -> Result<u64, StoreError> {

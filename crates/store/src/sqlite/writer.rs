@@ -6,7 +6,7 @@ use std::sync::{Arc, mpsc};
 use hub::audit::evidence::Kept;
 use hub::decision::Decision;
 use hub::ports::registry::{Change, StoreError, Watcher};
-use hub::record::Key;
+use hub::record::{Key, Record};
 use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -16,6 +16,7 @@ use super::{Edge, Watchers, rows};
 /// What the thread is asked to do. An answer that nobody waits for any longer is dropped.
 pub(super) enum Job {
     Commit(Box<Change>, oneshot::Sender<Result<Vec<u64>, StoreError>>),
+    Note(Vec<(Key, Record)>, oneshot::Sender<Result<(), StoreError>>),
     Record(Vec<Decision>, oneshot::Sender<Result<(), StoreError>>),
     Keep(Box<Kept>, oneshot::Sender<Result<(), StoreError>>),
     /// Nothing comes after this.
@@ -123,7 +124,7 @@ impl Writer {
                     let keys = change.writes.into_iter().map(|write| write.key).collect();
                     outcomes.push(Outcome::Committed(keys, result, reply));
                 }
-                Job::Record(_, reply) | Job::Keep(_, reply) => {
+                Job::Note(_, reply) | Job::Record(_, reply) | Job::Keep(_, reply) => {
                     outcomes.push(Outcome::Recorded(result.map(drop), reply));
                 }
                 Job::Close => {}
@@ -144,6 +145,10 @@ impl Writer {
         let result = match job {
             // A stale change writes no decision, so that the ledger needs no savepoint.
             Job::Commit(change, _) => rows::apply(connection, ledger, change),
+            Job::Note(records, _) => records
+                .iter()
+                .try_for_each(|(key, record)| rows::note(connection, key, record))
+                .map(|()| Vec::new()),
             Job::Record(decisions, _) => decisions
                 .iter()
                 .try_for_each(|decision| ledger.append(connection, decision))

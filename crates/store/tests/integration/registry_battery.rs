@@ -31,6 +31,10 @@ macro_rules! registry_battery {
                 check(super::a_record_is_made_replaced_and_removed_by_version);
             }
             #[test]
+            fn a_note_is_written_whatever_was_there_and_tells_nobody() {
+                check(super::a_note_is_written_whatever_was_there_and_tells_nobody);
+            }
+            #[test]
             fn a_stale_write_undoes_the_whole_change() {
                 check(super::a_stale_write_undoes_the_whole_change);
             }
@@ -108,6 +112,22 @@ fn a_record_is_made_replaced_and_removed_by_version(registry: &dyn Registry) {
     assert_eq!(commit(write(key(), Some(2), None)), Ok(vec![0]));
     assert_eq!(wait(registry.load(key())), Ok(None));
     assert_eq!(commit(write(key(), None, group_record("J"))), Ok(vec![1]));
+}
+
+fn a_note_is_written_whatever_was_there_and_tells_nobody(registry: &dyn Registry) {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let seen = told.clone();
+    registry.watch(Arc::new(move |keys: &[Key]| seen.lock().unwrap().extend(keys.to_vec())));
+    let note = |name: &str, text: &str| (group(name), group_record(text).unwrap());
+    wait(registry.note(vec![note("a", "first"), note("b", "other")])).unwrap();
+    wait(registry.note(vec![note("a", "second"), note("a", "third")])).unwrap();
+    let found = wait(registry.load(group("a"))).unwrap().unwrap();
+    assert_eq!((found.version, Some(found.record)), (3, group_record("third")));
+    assert!(told.lock().unwrap().is_empty());
+    assert_eq!(wait(registry.decisions(all_decisions())), Ok(vec![]));
+    // A version that somebody read before is stale.
+    assert_eq!(wait(registry.commit(write(group("a"), Some(1), None))), Err(StoreError::Stale(group("a"))));
+    assert_eq!(wait(registry.commit(write(group("a"), Some(3), None))), Ok(vec![0]));
 }
 
 fn a_stale_write_undoes_the_whole_change(registry: &dyn Registry) {

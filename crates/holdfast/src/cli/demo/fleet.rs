@@ -59,6 +59,8 @@ const LATE: Duration = Duration::from_secs(3 * 3_600);
 const TOKEN_LIFETIME: Duration = Duration::from_secs(3_600);
 /// How long a device waits before it tries again.
 const RETRY: Duration = Duration::from_secs(3);
+/// The same of one that was refused: whoever comes more often than ten times a minute is answered late.
+const RETRY_REFUSED: Duration = Duration::from_secs(8);
 
 /// The year of a token that somebody made once and forgot.
 const YEAR: Duration = Duration::from_secs(365 * 86_400);
@@ -192,12 +194,13 @@ pub(super) async fn live(
             Err(error) => Some(error),
         };
         let Some(error) = ended else { return };
-        board.lock().row(place).state = match error {
-            SimError::Refused(code) => State::Refused(code as u8),
-            other => State::Lost(other.to_string()),
+        let (state, pause) = match error {
+            SimError::Refused(code) => (State::Refused(code as u8), RETRY_REFUSED),
+            other => (State::Lost(other.to_string()), RETRY),
         };
+        board.lock().row(place).state = state;
         tokio::select! {
-            () = tokio::time::sleep(RETRY) => {}
+            () = tokio::time::sleep(pause) => {}
             _ = stop.changed() => return,
         }
     }

@@ -38,12 +38,14 @@ class Hub:
         hostnames: tuple[str, ...] = (),
         config: Path | None = None,
         moves_clock: bool = False,
+        slows_down: bool = False,
     ):
         self.address = fresh_address()
         self.data = data
         self.hostnames = hostnames
         self.config = config
         self.clock = Clock() if moves_clock else None
+        self.slows_down = slows_down
         self.folder = Path(tempfile.mkdtemp(prefix="holdfast-conformance-"))
         self.ready: dict = {}
         self._process: subprocess.Popen | None = None
@@ -111,7 +113,9 @@ class Hub:
         return self.cli("posture", accepted=(0, 1))
 
     def _environment(self) -> dict[str, str]:
-        return {**os.environ, **(self.clock.environment() if self.clock else {})}
+        environment = {**os.environ, **(self.clock.environment() if self.clock else {})}
+        # Tests are refused more often in a minute than anybody should be.
+        return environment if self.slows_down else {**environment, "HOLDFAST_REFUSALS_PER_MINUTE": "0"}
 
     def stderr(self, lines: int = 80) -> str:
         path = self.folder / "stderr"

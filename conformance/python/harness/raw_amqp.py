@@ -40,7 +40,14 @@ def sign_in(hub: Hub, mechanism: str, response: bytes | None = None) -> bytes:
         return to_the_end(stream)
 
 
-def put_token(hub: Hub, token: str, kind: str = "servicebus.windows.net:sastoken", name: str = "x") -> bytes:
+def put_token(
+    hub: Hub,
+    token: str,
+    kind: str = "servicebus.windows.net:sastoken",
+    name: str = "x",
+    origin: str = "",
+    seconds: float = 10,
+) -> bytes:
     """The bytes of the answer to a token that is put, from the disposition on."""
     source, target = described(0x28, text("$cbs")), described(0x29, text("$cbs"))
     private = [described(0x28, text("client")), described(0x29, text("client"))]
@@ -54,8 +61,8 @@ def put_token(hub: Hub, token: str, kind: str = "servicebus.windows.net:sastoken
     size = (len(properties) + 4).to_bytes(4) + (2 * len(pairs)).to_bytes(4)
     message = described(0x73, text("1")) + b"\x00\x53\x74\xd1" + size + properties + b"\x00\x53\x77" + text(token)
     transfer = described(0x14, number(0), number(0), b"\xa0\x01\x00", number(0), FALSE) + message
-    with tls_stream(hub, "amqp") as stream:
-        stream.settimeout(10)
+    with tls_stream(hub, "amqp", origin) as stream:
+        stream.settimeout(seconds)
         stream.sendall(AMQP_HEADER + frame(described(0x10, text("client"), text(hub.hostname))))
         stream.sendall(frame(described(0x11, NULL, number(0), number(100), number(100))))
         for performative in [*attach, flow]:

@@ -117,9 +117,9 @@ def connect_packet(
     return b"\x10" + bytes(digits) + bytes([length]) + body
 
 
-def tls_stream(hub: Hub, port: str = "mqtt", **options) -> ssl.SSLSocket:
-    """A bare TLS connection to one of the hub's ports."""
-    plain = socket.create_connection((hub.address, hub.ports[port]), 5)
+def tls_stream(hub: Hub, port: str = "mqtt", source: str = "", **options) -> ssl.SSLSocket:
+    """A bare TLS connection to one of the hub's ports, from an address of this machine where one is named."""
+    plain = socket.create_connection((hub.address, hub.ports[port]), 5, (source, 0) if source else None)
     try:
         return client_context(hub, **options).wrap_socket(plain, server_hostname=hub.hostname)
     except BaseException:

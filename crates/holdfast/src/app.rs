@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use hub::backoff::Backoff;
 use hub::decision::{Door, Origin};
 use hub::hub::{Hub, SECURITY_PARTITIONS, Settings};
 use hub::ports::bus::Ending;
@@ -125,6 +126,7 @@ impl App {
             random: Arc::new(SystemRandom),
             recorder: recorder.clone(),
             readers: Arc::default(),
+            backoff: Arc::new(Backoff::new(config.refusals_per_minute)),
             settings: Settings {
                 hosts,
                 event_hub_name: config.event_hub_name(),
@@ -199,7 +201,7 @@ impl App {
             self.ports.https = Some(port);
         }
         if let Some((listener, port)) = self.bind(Door::Mqtt, config, config.mqtt_port).await {
-            let front = MqttFront { hub: hub.clone(), metrics: self.metrics.clone() };
+            let front = MqttFront { hub: hub.clone(), metrics: self.metrics.clone(), drain: drain.clone() };
             let tls = server_config(certificate, &[b"mqtt"])?;
             tokio::spawn(accept(listener, Door::Mqtt, tls, seen.clone(), Arc::new(front), drain.clone()));
             self.ports.mqtt = Some(port);

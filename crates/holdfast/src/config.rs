@@ -37,6 +37,9 @@ pub(crate) struct Config {
     pub(crate) retention_hours: u32,
     /// Modules that a device may have. Default: 50.
     pub(crate) modules_per_device: usize,
+    /// Refusals in a minute that are answered at once, of each address and in each name; those beyond wait. 0 slows nobody
+    /// down. Default: 10.
+    pub(crate) refusals_per_minute: u32,
     /// How many records of connections and refusals are kept. Default: 1,000,000.
     pub(crate) decisions_kept: u64,
     /// How long stopping may take, in seconds. Default: 5.
@@ -63,6 +66,7 @@ impl Default for Config {
             security_messages_in_events: false,
             retention_hours: 24,
             modules_per_device: 50,
+            refusals_per_minute: hub::backoff::AT_ONCE,
             decisions_kept: 1_000_000,
             drain_seconds: 5,
             master_key: None,

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::access::PolicyName;
+use crate::backoff::Slowed;
 use crate::key_search::Clue;
 use crate::record::Slot;
 use crate::refusal::Refusal;
@@ -202,6 +203,9 @@ pub struct Facts {
     /// The certificates offered, leaf first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub chain: Vec<CertificateFacts>,
+    /// How the answer was slowed down, where there had been too many refusals.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slowed: Option<Slowed>,
     /// What a search for the mistake behind a wrong signature needs. It is taken out before anything is stored.
     #[serde(skip)]
     pub clue: Option<Box<Clue>>,

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use crate::access::{Operation, Policy, PolicyName};
 use crate::authenticate::{self, Basis, Grant, Known, Presented, ServiceGrant};
+use crate::backoff::Backoff;
 use crate::certificate::Chain;
 use crate::decision::{Act, Decision, Facts, Origin};
 use crate::error::HubError;
@@ -48,6 +49,8 @@ pub struct Hub {
     pub recorder: Arc<dyn Recorder>,
     /// Who reads the built-in endpoint through this node.
     pub readers: Arc<Readers>,
+    /// Slows down those who are refused again and again.
+    pub backoff: Arc<Backoff>,
     /// What the operator set.
     pub settings: Settings,
 }

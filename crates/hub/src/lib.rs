@@ -11,6 +11,7 @@ pub mod activity;
 pub mod audit;
 pub mod authenticate;
 pub mod authorities;
+pub mod backoff;
 pub mod certificate;
 pub mod consumer_groups;
 pub mod decision;

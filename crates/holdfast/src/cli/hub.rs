@@ -78,6 +78,9 @@ pub(super) struct HubOptions {
     /// Partitions of the event stream, fixed when the data directory is made.
     #[arg(long, value_name = "N", env = "HOLDFAST_PARTITIONS")]
     partitions: Option<u16>,
+    /// Refusals in a minute that are answered at once, of each address and in each name; 0 slows nobody down.
+    #[arg(long, value_name = "N", env = "HOLDFAST_REFUSALS_PER_MINUTE")]
+    refusals_per_minute: Option<u32>,
 }
 
 impl HubOptions {
@@ -93,6 +96,7 @@ impl HubOptions {
         config.mqtt_port = self.mqtt_port.unwrap_or(config.mqtt_port);
         config.amqp_port = self.amqp_port.unwrap_or(config.amqp_port);
         config.partitions = self.partitions.unwrap_or(config.partitions);
+        config.refusals_per_minute = self.refusals_per_minute.unwrap_or(config.refusals_per_minute);
         config
     }
 

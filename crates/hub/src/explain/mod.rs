@@ -8,6 +8,7 @@ mod https;
 mod identity;
 mod mqtt;
 mod near;
+mod pace;
 mod tls;
 mod token;
 
@@ -39,9 +40,10 @@ pub struct Explanation {
 pub fn explain(decision: &Decision) -> Option<Explanation> {
     let refusal = decision.refusal.as_ref()?;
     let words = words(refusal, &About::new(decision));
+    let slowed = decision.facts.slowed.as_ref().map(pace::slowed).unwrap_or_default();
     Some(Explanation {
         cause: refusal.cause().into(),
-        explanation: words.explanation,
+        explanation: words.explanation + &slowed,
         presented: words.presented,
         expected: words.expected,
         change: words.change,

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use futures_util::task::AtomicWaker;
 use hub::authenticate::ServiceGrant;
+use hub::backoff::Pace;
 use hub::decision::{Act, Facts, cut};
 use hub::hub::NotAdmitted;
 use hub::ports::event_log::{ReadError, StartPosition};
@@ -69,6 +70,7 @@ pub(crate) async fn serve<S: Stream>(stream: S, visitor: Visitor, front: Arc<Amq
         token_deadline: Some(now + TOKEN_TIMEOUT),
         unflushed: false,
         client: Facts::default(),
+        held: None,
         front,
     };
     let drain = conversation.front.drain.clone();
@@ -97,6 +99,21 @@ struct Conversation<S> {
     unflushed: bool,
     /// What the client says of itself in its open.
     client: Facts,
+    /// The answer to a refused token that waits. Meanwhile nothing more is read; readers go on.
+    held: Option<Held>,
+}
+
+/// An answer that waits.
+struct Held {
+    until: Instant,
+    pace: Pace,
+    answer: Outcome,
+}
+
+/// What a client whose token was refused is told.
+enum Outcome {
+    Sasl,
+    Cbs(SessionId, BytesMut),
 }
 
 /// What a link is for.
@@ -130,7 +147,9 @@ enum Wake {
 impl<S: Stream> Conversation<S> {
     async fn run(&mut self, policy_changes: &mut watch::Receiver<u64>) {
         loop {
-            while let Some(event) = self.machine.poll_event() {
+            while self.held.is_none()
+                && let Some(event) = self.machine.poll_event()
+            {
                 if !Box::pin(self.on_event(event)).await {
                     return;
                 }
@@ -149,7 +168,11 @@ impl<S: Stream> Conversation<S> {
             })
             .await;
             match wake {
-                Wake::Progress => self.on_time(),
+                Wake::Progress => {
+                    if !self.on_time() {
+                        return;
+                    }
+                }
                 Wake::PoliciesChanged => self.recheck().await,
                 Wake::Over => return,
             }
@@ -167,7 +190,8 @@ impl<S: Stream> Conversation<S> {
         if self.machine.is_closed() && self.machine.pending_output_len() == 0 {
             return Poll::Ready(Wake::Over);
         }
-        if self.machine.wants_input()
+        if self.held.is_none()
+            && self.machine.wants_input()
             && let Poll::Ready(wake) = self.poll_read(cx)
         {
             return Poll::Ready(wake);
@@ -239,16 +263,26 @@ impl<S: Stream> Conversation<S> {
         let grant_ends = self.grants.iter().map(|grant| grant.ends).min();
         let grant_end = grant_ends.and_then(|ends| u64::try_from(ends.saturating_sub(seconds)).ok());
         deadline = deadline.min(now + Duration::from_secs(grant_end.unwrap_or(60).min(60)));
-        [self.machine.next_timeout(), self.token_deadline].into_iter().flatten().fold(deadline, Instant::min)
+        let held = self.held.as_ref().map(|held| held.until);
+        // Who waits for an answer is not closed for having no token yet.
+        let token_deadline = self.token_deadline.filter(|_| held.is_none());
+        [self.machine.next_timeout(), token_deadline, held].into_iter().flatten().fold(deadline, Instant::min)
     }
 
-    /// Does what is due: heartbeats, the end of tokens, and the end of a client that puts none.
-    fn on_time(&mut self) {
+    /// Does what is due: answers that waited, heartbeats, the end of tokens, and the end of a client that puts none.
+    /// False when the connection is over.
+    fn on_time(&mut self) -> bool {
         let now = Instant::now();
+        if let Some(held) = self.held.take_if(|held| held.until <= now) {
+            if held.pace.unanswered {
+                return false;
+            }
+            self.tell(held.answer);
+        }
         if self.machine.next_timeout().is_some_and(|due| due <= now) {
             self.machine.handle_timeout(now);
         }
-        if self.token_deadline.is_some_and(|due| due <= now) {
+        if self.held.is_none() && self.token_deadline.is_some_and(|due| due <= now) {
             self.token_deadline = None;
             self.record(Act::Token, None, Some(Refusal::NoCredential));
             let text = "No token was put in time.";
@@ -259,6 +293,30 @@ impl<S: Stream> Conversation<S> {
         self.grants.retain(|grant| grant.ends > seconds);
         if self.grants.len() < before {
             self.end_readers_without_right("The token has expired.", Refusal::TokenEnded { ended: None });
+        }
+        true
+    }
+
+    /// Records that a token was refused, and tells the client in due time.
+    fn refuse(&mut self, name: Option<&str>, mut facts: Facts, refusal: Refusal, answer: Outcome) {
+        let now = Instant::now();
+        let pace = self.front.hub.backoff.refused(self.visitor.origin.address, name, now);
+        facts.slowed.clone_from(&pace.slowed);
+        self.record(Act::Token, Some(facts), Some(refusal));
+        match pace.slowed {
+            None => self.tell(answer),
+            Some(_) => self.held = Some(Held { until: now + pace.wait, pace, answer }),
+        }
+    }
+
+    fn tell(&mut self, answer: Outcome) {
+        match answer {
+            Outcome::Sasl => {
+                let _ = self.machine.sasl_outcome(SaslCode::Auth, None, Instant::now());
+            }
+            Outcome::Cbs(session, answer) => {
+                self.answer(session, |link| matches!(link, Link::CbsAnswers(_)), answer);
+            }
         }
     }
 
@@ -387,9 +445,8 @@ impl<S: Stream> Conversation<S> {
         let mut parts = response.split(|byte| *byte == 0).skip(1).map(|part| std::str::from_utf8(part).ok());
         let (Some(Some(name)), Some(Some(password))) = (parts.next(), parts.next()) else {
             let problem = "the response of SASL PLAIN has no name and password".to_owned();
-            self.record(Act::Token, None, Some(Refusal::Protocol { problem }));
-            let _ = self.machine.sasl_outcome(SaslCode::Auth, None, now);
-            return;
+            let refusal = Refusal::Protocol { problem };
+            return self.refuse(None, self.facts(), refusal, Outcome::Sasl);
         };
         let policy = name.split_once("@sas.root.").map_or(name, |(policy, _)| policy);
         let mut facts = self.facts();
@@ -405,8 +462,8 @@ impl<S: Stream> Conversation<S> {
                 let _ = self.machine.sasl_outcome(SaslCode::Ok, welcome(), now);
             }
             Err(NotAdmitted::Refused(refusal)) => {
-                self.record(Act::Token, Some(facts), Some(refusal));
-                let _ = self.machine.sasl_outcome(SaslCode::Auth, None, now);
+                let name = format!("policy {policy}");
+                self.refuse(Some(&name), facts, refusal, Outcome::Sasl);
             }
             Err(NotAdmitted::Unavailable(error)) => {
                 tracing::error!(%error, "could not decide on a connection");
@@ -588,15 +645,19 @@ impl<S: Stream> Conversation<S> {
             let mut facts = self.facts();
             let hub = self.front.hub.clone();
             let verdict = cbs::decide(&hub, &request, &mut facts).await;
-            if verdict.grant.is_some() || verdict.refusal.is_some() {
-                self.record(Act::Token, Some(facts), verdict.refusal);
-            }
-            if let Some(grant) = verdict.grant {
-                self.take_grant(grant);
-            }
             let mut answer = BytesMut::new();
             cbs::answer(&mut MessageWriter::new(&mut answer), &request, verdict.status, &verdict.description);
-            self.answer(session, |link| matches!(link, Link::CbsAnswers(_)), answer);
+            let answer = Outcome::Cbs(session, answer);
+            if let Some(refusal) = verdict.refusal {
+                let policy = facts.token.as_ref().and_then(|token| token.skn.as_deref());
+                let name = policy.map(|policy| format!("policy {policy}"));
+                return self.refuse(name.as_deref(), facts, refusal, answer);
+            }
+            if let Some(grant) = verdict.grant {
+                self.record(Act::Token, Some(facts), None);
+                self.take_grant(grant);
+            }
+            self.tell(answer);
         } else if is_management {
             let created = self.created().await;
             let mut answer = BytesMut::new();

@@ -4,7 +4,6 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 use hub::error::{HubError, HubErrorCode};
-use hub::hub::NotAdmitted;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -57,15 +56,6 @@ pub(super) fn error(error: &HubError, now: Timestamp) -> Answer {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
     }
     response
-}
-
-/// What a client is told when it is not admitted: never more than that it is not
-/// (`spec/service-rest.md` §9, `spec/device-https.md` §1).
-pub(super) fn not_admitted(refused: &NotAdmitted) -> HubError {
-    match refused {
-        NotAdmitted::Refused(_) => HubError::new(HubErrorCode::IotHubUnauthorizedAccess, "Unauthorized"),
-        NotAdmitted::Unavailable(error) => error.clone().into(),
-    }
 }
 
 /// A time as the service API writes it: UTC with seven digits after the point (`spec/service-rest.md` §1.2).

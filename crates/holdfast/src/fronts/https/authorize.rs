@@ -1,15 +1,18 @@
 //! Who asks, and whether they may: the hub decides, this only carries the header to it and records the outcome.
 
+use std::time::Instant;
+
 use hub::access::Operation;
 use hub::authenticate::{Grant, ServiceGrant};
 use hub::decision::{Act, Decision, Facts, cut};
-use hub::error::HubError;
+use hub::error::{HubError, HubErrorCode};
 use hub::hub::{Credential, Hub, NotAdmitted};
 use hub::identity::Identity;
+use hub::ports::registry::StoreError;
 use hub::refusal::Refusal;
 use hub::registry::By;
 
-use super::answer::not_admitted;
+use super::HttpsFront;
 use super::request::Asked;
 use crate::listen::Visitor;
 
@@ -28,8 +31,16 @@ pub(super) async fn service(
     let admitted: Result<ServiceGrant, NotAdmitted> =
         admitted.and_then(|grant| grant.may(operation).map(|()| grant).map_err(Into::into));
     let act = Act::Operation { name: operation.as_str().to_owned() };
-    record(hub, visitor, act, None, facts, &admitted);
-    let grant = admitted.map_err(|refused| not_admitted(&refused))?;
+    let grant = match admitted {
+        Ok(grant) => {
+            hub.record(act, None, visitor.origin.clone(), facts, None);
+            grant
+        }
+        Err(NotAdmitted::Refused(refusal)) => {
+            return Err(refused(hub, asked, visitor, act, None, facts, refusal));
+        }
+        Err(NotAdmitted::Unavailable(error)) => return Err(unavailable(error)),
+    };
     Ok(By { actor: format!("policy {}", grant.policy), origin: visitor.origin.clone() })
 }
 
@@ -51,26 +62,45 @@ pub(super) async fn device(
         credential => hub.admit(identity, credential, &mut facts).await,
     };
     let by_policy = facts.token.as_ref().is_some_and(|token| token.skn.is_some());
-    // A message that is let in is counted, not recorded.
-    if admitted.is_ok() {
-        let mut seen = Decision::new(hub.now(), Act::Operation { name: "send telemetry".to_owned() });
-        seen.identity = Some(identity.to_string());
-        seen.origin = visitor.origin.clone();
-        seen.facts = facts;
-        hub.recorder.observe(seen);
-    } else {
-        let act = Act::Operation { name: "send telemetry".to_owned() };
-        record(hub, visitor, act, Some(identity.to_string()), facts, &admitted);
-    }
-    admitted.map_err(|refused| match refused {
-        // Only who proved a policy's key may learn which devices there are.
-        NotAdmitted::Refused(refusal @ (Refusal::UnknownDevice { .. } | Refusal::UnknownModule { .. }))
-            if by_policy =>
-        {
-            HubError::new(refusal.code(), format!("'{identity}' is not registered"))
+    let act = Act::Operation { name: "send telemetry".to_owned() };
+    match admitted {
+        // A message that is let in is counted, not recorded.
+        Ok(grant) => {
+            let mut seen = Decision::new(hub.now(), act);
+            seen.identity = Some(identity.to_string());
+            seen.origin = visitor.origin.clone();
+            seen.facts = facts;
+            hub.recorder.observe(seen);
+            Ok(grant)
         }
-        refused => not_admitted(&refused),
-    })
+        // Only who proved a policy's key may learn which devices there are.
+        Err(NotAdmitted::Refused(
+            refusal @ (Refusal::UnknownDevice { .. } | Refusal::UnknownModule { .. }),
+        )) if by_policy => {
+            let error = HubError::new(refusal.code(), format!("'{identity}' is not registered"));
+            hub.record(act, Some(identity.to_string()), visitor.origin.clone(), facts, Some(refusal));
+            Err(error)
+        }
+        Err(NotAdmitted::Refused(refusal)) => {
+            Err(refused(hub, asked, visitor, act, Some(identity.to_string()), facts, refusal))
+        }
+        Err(NotAdmitted::Unavailable(error)) => Err(unavailable(error)),
+    }
+}
+
+/// Admits the operator to Holdfast's own API, or says 401.
+pub(super) fn operator(
+    front: &HttpsFront,
+    asked: &Asked,
+    visitor: &Visitor,
+    operation: &str,
+) -> Result<(), HubError> {
+    if front.management.admits(asked.header("authorization")) {
+        return Ok(());
+    }
+    let act = Act::Operation { name: operation.to_owned() };
+    let refusal = Refusal::ManagementCredential;
+    Err(refused(&front.hub, asked, visitor, act, None, visitor.facts.clone(), refusal))
 }
 
 /// Records that a request was not served for another reason than who sent it.
@@ -108,19 +138,27 @@ fn facts(asked: &Asked, visitor: &Visitor) -> Facts {
     }
 }
 
-fn record<T>(
+/// Records a refusal, decides how long its answer waits, and gives the answer: the same whatever the cause.
+fn refused(
     hub: &Hub,
+    asked: &Asked,
     visitor: &Visitor,
     act: Act,
     identity: Option<String>,
-    facts: Facts,
-    admitted: &Result<T, NotAdmitted>,
-) {
-    match admitted {
-        Ok(_) => hub.record(act, identity, visitor.origin.clone(), facts, None),
-        Err(NotAdmitted::Refused(refusal)) => {
-            hub.record(act, identity, visitor.origin.clone(), facts, Some(refusal.clone()));
-        }
-        Err(NotAdmitted::Unavailable(error)) => tracing::error!(%error, "could not decide on a request"),
-    }
+    mut facts: Facts,
+    refusal: Refusal,
+) -> HubError {
+    let policy = facts.token.as_ref().and_then(|token| token.skn.as_deref());
+    let name = identity.clone().or_else(|| Some(format!("policy {}", policy?)));
+    let pace = hub.backoff.refused(visitor.origin.address, name.as_deref(), Instant::now());
+    facts.slowed.clone_from(&pace.slowed);
+    let _ = asked.pace.set(pace);
+    hub.record(act, identity, visitor.origin.clone(), facts, Some(refusal));
+    // Never more than that it is not admitted (`spec/service-rest.md` §9, `spec/device-https.md` §1).
+    HubError::new(HubErrorCode::IotHubUnauthorizedAccess, "Unauthorized")
+}
+
+fn unavailable(error: StoreError) -> HubError {
+    tracing::error!(%error, "could not decide on a request");
+    error.into()
 }

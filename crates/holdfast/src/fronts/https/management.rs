@@ -6,21 +6,19 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, StatusCode};
 use http_body_util::Full;
 use hub::access::{PolicyName, Rights};
-use hub::decision::{Act, DecisionFilter, Numbered};
+use hub::decision::{DecisionFilter, Numbered};
 use hub::error::{HubError, HubErrorCode};
 use hub::policies::PolicyView;
 use hub::record::{Authority, Slot};
-use hub::refusal::Refusal;
 use hub::registry::By;
 use hub::why::Explained;
 use hyper::body::Incoming;
 use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
 
-use super::HttpsFront;
 use super::answer::{Answer, json_body, no_content};
-use super::posture;
 use super::request::{self, Asked};
+use super::{HttpsFront, authorize, posture};
 use crate::listen::Visitor;
 use crate::metrics::{MEDIA_TYPE, scrape};
 
@@ -36,12 +34,7 @@ pub(super) async fn dispatch(
     segments: &[&str],
     body: &mut Incoming,
 ) -> Result<Answer, HubError> {
-    if !front.management.admits(asked.header("authorization")) {
-        let act = Act::Operation { name: "use Holdfast's own API".to_owned() };
-        let refusal = Some(Refusal::ManagementCredential);
-        front.hub.record(act, None, visitor.origin.clone(), visitor.facts.clone(), refusal);
-        return Err(HubError::new(HubErrorCode::IotHubUnauthorizedAccess, "Unauthorized"));
-    }
+    authorize::operator(front, asked, visitor, "use Holdfast's own API")?;
     let by = By { actor: "operator".to_owned(), origin: visitor.origin.clone() };
     let hub = &*front.hub;
     match (asked.method.as_str(), segments) {
@@ -151,11 +144,8 @@ pub(super) async fn metrics(
     visitor: &Visitor,
 ) -> Result<Answer, HubError> {
     let is_local = visitor.origin.address.is_some_and(|address| address.is_loopback());
-    if !is_local && !front.management.admits(asked.header("authorization")) {
-        let act = Act::Operation { name: "read the metrics".to_owned() };
-        let refusal = Some(Refusal::ManagementCredential);
-        front.hub.record(act, None, visitor.origin.clone(), visitor.facts.clone(), refusal);
-        return Err(HubError::new(HubErrorCode::IotHubUnauthorizedAccess, "Unauthorized"));
+    if !is_local {
+        authorize::operator(front, asked, visitor, "read the metrics")?;
     }
     let text = scrape(&front.metrics, &front.hub, &front.guard).await?;
     let mut answer = Answer::new(Full::new(text.into()));

@@ -16,7 +16,6 @@ mod route;
 mod telemetry;
 mod websocket;
 
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -74,7 +73,7 @@ impl Front for HttpsFront {
                 let header_names = names.take();
                 let response = route::answer(&front, request, &visitor, &header_names).await;
                 names.arm();
-                Ok::<_, Infallible>(response)
+                response
             }
         });
         let connection = http1::Builder::new()

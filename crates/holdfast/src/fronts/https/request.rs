@@ -1,10 +1,12 @@
 //! What a request asks for: decoded path segments, query parameters, headers and a bounded body.
 
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, Method};
 use http_body_util::BodyExt as _;
+use hub::backoff::Pace;
 use hub::error::{HubError, HubErrorCode};
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
@@ -19,6 +21,8 @@ pub(super) struct Asked {
     pub(super) query: Vec<(String, String)>,
     /// The headers.
     pub(super) headers: HeaderMap,
+    /// How the refusal is to be answered, where it was decided that the request is refused for who sent it.
+    pub(super) pace: OnceLock<Pace>,
 }
 
 impl Asked {
@@ -37,7 +41,7 @@ impl Asked {
             .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
             .map(|(name, value)| (decoded(name), decoded(value)))
             .collect();
-        Self { method, segments, query, headers: parts.headers.clone() }
+        Self { method, segments, query, headers: parts.headers.clone(), pace: OnceLock::new() }
     }
 
     /// The value of a query parameter, whose name is compared without case.

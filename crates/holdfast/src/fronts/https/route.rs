@@ -19,18 +19,23 @@ const API_VERSION_MIN: &str = "2018-06-30";
 /// How much of a body that nobody wanted is taken to keep the connection.
 const UNWANTED_BYTES_MAX: usize = 512 * 1024;
 
+/// A request that gets no answer, for its sender was refused too often. The connection is closed.
+#[derive(Debug, thiserror::Error)]
+#[error("refused too often")]
+pub(super) struct Unanswered;
+
 /// Answers one request.
 pub(super) async fn answer(
     front: &HttpsFront,
     mut request: Request<Incoming>,
     visitor: &Visitor,
     header_names: &[String],
-) -> Answer {
+) -> Result<Answer, Unanswered> {
     if websocket::is_upgrade(&request) {
-        return websocket::upgrade(front, &mut request, visitor);
+        return Ok(websocket::upgrade(front, &mut request, visitor));
     }
     let (parts, mut body) = request.into_parts();
-    let asked = Asked::new(&parts);
+    let mut asked = Asked::new(&parts);
     let answer = match dispatch(front, &asked, visitor, header_names, &mut body).await {
         Ok(answer) => answer,
         Err(error) => {
@@ -38,8 +43,17 @@ pub(super) async fn answer(
             answer::error(&error, front.hub.now())
         }
     };
+    if let Some(pace) = asked.pace.take() {
+        tokio::select! {
+            () = tokio::time::sleep(pace.wait) => {}
+            () = front.drain.begun() => {}
+        }
+        if pace.unanswered {
+            return Err(Unanswered);
+        }
+    }
     request::drain(&mut body, UNWANTED_BYTES_MAX).await;
-    answer
+    Ok(answer)
 }
 
 /// Records what is wrong with a request that reached nothing. Who asks for what is recorded where it is decided.

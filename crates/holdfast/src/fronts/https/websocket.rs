@@ -59,7 +59,8 @@ pub(super) fn upgrade(front: &HttpsFront, request: &mut Request<Incoming>, visit
     let mut visitor = visitor.clone();
     visitor.origin.door = Some(door);
     let (hub, metrics) = (front.hub.clone(), front.metrics.clone());
-    let (front, guard, upgrading) = (front.amqp.clone(), front.drain.guard(), hyper::upgrade::on(request));
+    let (drain, guard) = (front.drain.clone(), front.drain.guard());
+    let (front, upgrading) = (front.amqp.clone(), hyper::upgrade::on(request));
     tokio::spawn(async move {
         let Ok(upgraded) = upgrading.await else { return };
         let config = WebSocketConfig::default()
@@ -72,7 +73,9 @@ pub(super) fn upgrade(front: &HttpsFront, request: &mut Request<Incoming>, visit
         let stream = WebSocketBytes::new(socket);
         match door {
             Door::AmqpWs | Door::Amqp => amqp::serve(stream, visitor, front).await,
-            Door::MqttWs | Door::Mqtt | Door::Https => mqtt::serve(stream, visitor, hub, &metrics).await,
+            Door::MqttWs | Door::Mqtt | Door::Https => {
+                mqtt::serve(stream, visitor, hub, &metrics, &drain).await;
+            }
         }
         drop(guard);
     });

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use bytestring::ByteString;
 use hub::authenticate::Grant;
+use hub::backoff::Pace;
 use hub::decision::{Act, cut};
 use hub::hub::{Credential, Hub, NotAdmitted, NotTaken};
 use hub::ports::bus::{Ending, Epoch, Holder as _};
@@ -17,7 +18,7 @@ use hub::ports::event_log::{AppendError, Ticket};
 use hub::record::{Session, Subscription};
 use hub::refusal::Refusal;
 use hub::telemetry::{MESSAGE_BYTES_MAX, Message, PropertyValue, Sender};
-use tokio::io::{AsyncWriteExt as _, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
 use tokio::time::Sleep;
 use wire::mqtt::{
     Connect, ConnectAckReason, Event, LastWill, Limits, PacketError, PacketId, QoS, Server,
@@ -27,6 +28,7 @@ use wire::mqtt::{
 use super::address::{Request, UserName, client_id, events_bag, may_subscribe};
 use super::live::Live;
 use super::properties;
+use crate::drain::Drain;
 use crate::io::Stream;
 use crate::listen::{Visitor, spoken};
 use crate::metrics::{Connected, DoorMetrics, Metrics};
@@ -45,7 +47,13 @@ const READ_BYTES: usize = 16 * 1024;
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Serves one connection to its end.
-pub(crate) async fn serve<S: Stream>(stream: S, visitor: Visitor, hub: Arc<Hub>, metrics: &Metrics) {
+pub(crate) async fn serve<S: Stream>(
+    stream: S,
+    visitor: Visitor,
+    hub: Arc<Hub>,
+    metrics: &Metrics,
+    drain: &Drain,
+) {
     let mut conversation = Conversation {
         stream,
         door: metrics.door(visitor.origin.door),
@@ -61,7 +69,7 @@ pub(crate) async fn serve<S: Stream>(stream: S, visitor: Visitor, hub: Arc<Hub>,
     let mut sleep = Box::pin(tokio::time::sleep_until(conversation.machine.next_timeout().into()));
     let end = conversation.run(sleep.as_mut()).await;
     drop(sleep);
-    Box::pin(conversation.finish(end)).await;
+    Box::pin(conversation.finish(end, drain)).await;
 }
 
 struct Conversation<S> {
@@ -99,8 +107,8 @@ enum End {
     Disconnected,
     /// The socket is gone.
     Lost(String),
-    /// The client was not admitted; the answer is in the output.
-    NotAdmitted,
+    /// The client was not admitted; the answer is in the output, if it gets one.
+    NotAdmitted(Box<Pace>),
     /// The client did what it may not.
     Refused(Refusal),
     /// The hub ends it.
@@ -347,13 +355,21 @@ impl<S: Stream> Conversation<S> {
                 (None, ConnectAckReason::ServiceUnavailable)
             }
         };
+        let claimed = cut(&claimed);
+        let address = self.visitor.origin.address;
+        let pace =
+            refusal.as_ref().map(|_| self.hub.backoff.refused(address, Some(&claimed), Instant::now()));
+        let pace = pace.unwrap_or_default();
         if !matches!(admitted, Err(NotAdmitted::Unavailable(_))) {
-            let (origin, facts) = (self.visitor.origin.clone(), self.visitor.facts.clone());
-            self.hub.record(Act::Connect, Some(cut(&claimed)), origin, facts, refusal);
+            let (origin, mut facts) = (self.visitor.origin.clone(), self.visitor.facts.clone());
+            facts.slowed.clone_from(&pace.slowed);
+            self.hub.record(Act::Connect, Some(claimed), origin, facts, refusal);
         }
         let Ok((grant, session, session_present)) = admitted else {
-            self.machine.refuse(code);
-            return Err(End::NotAdmitted);
+            if !pace.unanswered {
+                self.machine.refuse(code);
+            }
+            return Err(End::NotAdmitted(Box::new(pace)));
         };
         let now = Instant::now();
         let ends = grant.ends.map(|ends| now + until(ends, self.hub.now()));
@@ -478,7 +494,7 @@ impl<S: Stream> Conversation<S> {
     }
 
     /// Gives the identity up, publishes the will where there is one, records the end, and closes the socket.
-    async fn finish(mut self, end: End) {
+    async fn finish(mut self, end: End, drain: &Drain) {
         if let Some(online) = self.online.take() {
             let grant = online.live.grant();
             let identity = grant.identity().clone();
@@ -489,7 +505,7 @@ impl<S: Stream> Conversation<S> {
             let (reason, refusal) = match &end {
                 End::Disconnected => ("the client said good-bye".to_owned(), None),
                 End::Lost(how) => (how.clone(), None),
-                End::NotAdmitted => ("it was not admitted".to_owned(), None),
+                End::NotAdmitted(_) => ("it was not admitted".to_owned(), None),
                 End::Refused(refusal) => {
                     (format!("it was refused: {}", refusal.cause()), Some(refusal.clone()))
                 }
@@ -505,6 +521,13 @@ impl<S: Stream> Conversation<S> {
         } else if let End::Refused(refusal) = end {
             let (origin, facts) = (self.visitor.origin.clone(), std::mem::take(&mut self.visitor.facts));
             self.hub.record(Act::Connect, None, origin, facts, Some(refusal));
+        } else if let End::NotAdmitted(pace) = end {
+            let facts = std::mem::take(&mut self.visitor.facts);
+            drop((facts, self.visitor.chain.take()));
+            tokio::select! {
+                () = linger(&mut self.stream, pace.wait) => {}
+                () = drain.begun() => {}
+            }
         }
         let farewell = async {
             let _ = self.stream.write_all(self.machine.output()).await;
@@ -525,6 +548,20 @@ impl<S: Stream> Conversation<S> {
         if let Err(error) = self.hub.take(&[message]) {
             tracing::warn!(device.id = %identity, %error, "a will was lost");
         }
+    }
+}
+
+/// Keeps a connection open without a word, unless the client goes first.
+async fn linger(stream: &mut (impl AsyncRead + Unpin), wait: Duration) {
+    if wait.is_zero() {
+        return;
+    }
+    let mut byte = [0];
+    let mut over = std::pin::pin!(tokio::time::sleep(wait));
+    tokio::select! {
+        () = over.as_mut() => {}
+        // Nobody wants what it sends; it only has to wait like the others.
+        read = stream.read(&mut byte) => if matches!(read, Ok(1..)) { over.await },
     }
 }
 

@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::server::TlsStream;
 
 pub(crate) use self::conversation::serve;
+use crate::drain::Drain;
 use crate::listen::{Front, Visitor};
 use crate::metrics::Metrics;
 
@@ -21,10 +22,12 @@ pub(crate) struct MqttFront {
     pub(crate) hub: Arc<Hub>,
     /// The figures.
     pub(crate) metrics: Arc<Metrics>,
+    /// Ends those who wait for an answer when the hub stops.
+    pub(crate) drain: Drain,
 }
 
 impl Front for MqttFront {
     async fn serve(self: Arc<Self>, stream: TlsStream<TcpStream>, visitor: Visitor) {
-        serve(stream, visitor, self.hub.clone(), &self.metrics).await;
+        serve(stream, visitor, self.hub.clone(), &self.metrics, &self.drain).await;
     }
 }

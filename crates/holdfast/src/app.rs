@@ -242,7 +242,7 @@ impl App {
         if !self.drain.finish(self.drain_deadline).await {
             tracing::warn!(seconds = self.drain_deadline.as_secs(), "connections did not end in time");
         }
-        self.recorder.settle().await;
+        self.recorder.finish().await;
         self.guard.stop().await;
         if let Err(error) = self.notary.checkpoint_if_grown().await {
             tracing::error!(%error, "the last checkpoint of the audit log could not be signed");

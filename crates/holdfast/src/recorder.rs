@@ -36,6 +36,8 @@ enum Item {
     Observation(Box<Decision>),
     /// Asks to be told when everything before it is written.
     Settle(oneshot::Sender<()>),
+    /// The same, and what was folded is written too, though its window is not over.
+    Finish(oneshot::Sender<()>),
 }
 
 /// The front end: takes decisions without waiting.
@@ -78,12 +80,21 @@ impl QueueRecorder {
 
     /// Returns once everything that was recorded before is written.
     pub(crate) async fn settle(&self) {
+        self.written(Item::Settle).await;
+    }
+
+    /// The same before the hub stops: what was folded is written too.
+    pub(crate) async fn finish(&self) {
+        self.written(Item::Finish).await;
+    }
+
+    async fn written(&self, ask: impl FnOnce(oneshot::Sender<()>) -> Item) {
         let (done, settled) = oneshot::channel();
         if self.searches.send(Search::Settle(done)).await.is_ok() {
             let _ = settled.await;
         }
         let (done, settled) = oneshot::channel();
-        if self.queue.send(Item::Settle(done)).await.is_ok() {
+        if self.queue.send(ask(done)).await.is_ok() {
             let _ = settled.await;
         }
     }
@@ -186,7 +197,8 @@ async fn write(
             Ok(_) => true,
             Err(_) => false,
         };
-        if received && !batch.iter().any(|item| matches!(item, Item::Settle(_))) && batch.len() < BATCH_MAX {
+        let is_awaited = |item: &Item| matches!(item, Item::Settle(_) | Item::Finish(_));
+        if received && !batch.iter().any(is_awaited) && batch.len() < BATCH_MAX {
             tokio::time::sleep(GATHER).await;
             while let Ok(item) = items.try_recv() {
                 batch.push(item);
@@ -207,6 +219,10 @@ async fn write(
                 Item::Decision(decision) => records.extend(folder.fold(*decision)),
                 Item::Observation(_) => {}
                 Item::Settle(done) => settled.push(done),
+                Item::Finish(done) => {
+                    records.extend(folder.close(Instant::now()));
+                    settled.push(done);
+                }
             }
         }
         let gap = lost.swap(0, Ordering::Relaxed);
@@ -265,9 +281,14 @@ impl Folder {
 
     /// At the end of a window: what was folded, each with its count.
     fn roll(&mut self, now: Instant) -> Vec<Decision> {
-        if now.duration_since(self.begun) < WINDOW {
-            return Vec::new();
+        match now.duration_since(self.begun) < WINDOW {
+            true => Vec::new(),
+            false => self.close(now),
         }
+    }
+
+    /// Ends the window.
+    fn close(&mut self, now: Instant) -> Vec<Decision> {
         self.begun = now;
         let folded = self.seen.drain().filter_map(|(_, seen)| {
             let mut last = seen.last?;

@@ -14,16 +14,29 @@ use crate::{bench, conformance, fuzz};
 struct Extent {
     power_rounds: u32,
     cycles: u32,
+    flood_seconds: u32,
     fuzz_seconds: u64,
     /// Whether tests run that wait for minutes.
     waits: bool,
     bench: &'static [&'static str],
 }
 
-const FULL: Extent =
-    Extent { power_rounds: 200, cycles: 20_000, fuzz_seconds: 1_800, waits: true, bench: &[] };
-const QUICK: Extent =
-    Extent { power_rounds: 10, cycles: 4_000, fuzz_seconds: 10, waits: false, bench: &["--runs", "1"] };
+const FULL: Extent = Extent {
+    power_rounds: 200,
+    cycles: 20_000,
+    flood_seconds: 30,
+    fuzz_seconds: 1_800,
+    waits: true,
+    bench: &[],
+};
+const QUICK: Extent = Extent {
+    power_rounds: 10,
+    cycles: 4_000,
+    flood_seconds: 5,
+    fuzz_seconds: 10,
+    waits: false,
+    bench: &["--runs", "1"],
+};
 
 pub(crate) fn run(workspace: &Workspace, steps: &mut Steps, arguments: &[String]) -> Result<()> {
     let extent = match arguments {
@@ -57,7 +70,9 @@ pub(crate) fn run(workspace: &Workspace, steps: &mut Steps, arguments: &[String]
         tests
             .env("HOLDFAST_BIN", workspace.binary())
             .env("HOLDFAST_POWER_ROUNDS", extent.power_rounds.to_string())
-            .env("HOLDFAST_CYCLES", extent.cycles.to_string());
+            .env("HOLDFAST_CYCLES", extent.cycles.to_string())
+            .env("HOLDFAST_FLOOD_SECONDS", extent.flood_seconds.to_string())
+            .env("HOLDFAST_FLOOD_RATE", "1000");
         figures.extend(steps.measured(&name, tests)?);
     }
     if extent.waits {

@@ -28,9 +28,9 @@ async fn connecting_and_going_leaves_nothing_in_memory() {
     let begun = Instant::now();
     let hub = Arc::new(hub);
     run(&hub, cycles / 2).await;
-    let first = resident(&hub);
+    let first = hub.resident();
     run(&hub, cycles / 2).await;
-    let second = resident(&hub);
+    let second = hub.resident();
     println!(
         "figure: {cycles} connections in {:.1?}; resident: {} KiB after the first half, {} KiB after the second",
         begun.elapsed(),
@@ -67,11 +67,4 @@ async fn run(hub: &Arc<Hub>, cycles: u64) {
 
 fn device(number: u64) -> String {
     format!("visitor-{number}")
-}
-
-/// How much of the hub is in memory.
-fn resident(hub: &Hub) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", hub.pid())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }

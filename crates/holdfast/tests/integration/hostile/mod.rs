@@ -3,6 +3,7 @@
 mod bytes;
 mod cycles;
 mod drips;
+mod flood;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

@@ -5,6 +5,7 @@ use hub::finding::Severity;
 use hub::hub::Hub;
 use jiff::Timestamp;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
+use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
 use prometheus_client::registry::Registry;
@@ -43,6 +44,11 @@ async fn now(hub: &Hub, guard: &Guard) -> Result<Registry, HubError> {
     }
     registry.register("devices", "Registered devices", devices);
 
+    registry.register(
+        "auth_delayed",
+        "Refusals that were answered late, or not at all, because there were too many",
+        ConstCounter::new(hub.backoff.delayed()),
+    );
     registry.register(
         "event_log_bytes",
         "What the event log takes on the disk",

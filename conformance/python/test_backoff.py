@@ -1,6 +1,7 @@
 """Twenty bad tokens in a minute: the later ones wait for their answer or get none; a good one never waits."""
 
 import time
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -28,7 +29,7 @@ class Mqtt:
     """A way in, with names of its own: in one name all doors count together."""
 
     def __init__(self, hub):
-        self.hub, self.device = hub, Registry(hub).create(f"pump-{type(self).__name__}")
+        self.hub, self.device = hub, Registry(hub).create(f"pump-{uuid.uuid4().hex[:8]}")
 
     def good(self) -> str:
         return self.device.token()

@@ -1,16 +1,20 @@
 //! All loads on all servers, several times over.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use crate::load::{
-    self, Churn, ChurnOptions, Idle, IdleOptions, PublishOptions, Published, Read, ReadOptions,
+    self, AMQP_PARTITIONS, AmqpIdle, AmqpIdleOptions, Churn, ChurnOptions, Idle, IdleOptions, PublishOptions,
+    Published, PythonReader, Read, ReadOptions, Storm, StormOptions, Through, ThroughOptions,
 };
-use crate::process::cpu;
 use crate::servers::{Kind, Server};
+
+/// The rate at which latencies are measured.
+const PACED: u32 = 2_000;
+/// NATS keeps five files for each subscriber; with more of them, deleting its store takes longer than all that is measured.
+const NATS_IDLE_MAX: usize = 5_000;
 
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct CompareOptions {
@@ -32,35 +36,51 @@ pub(crate) struct CompareOptions {
     /// Seconds of each measurement.
     #[arg(long, default_value_t = 8)]
     pub(crate) seconds: u64,
-    /// Devices of the idle load.
-    #[arg(long, default_value_t = 5_000)]
-    pub(crate) devices: usize,
+    /// Devices of the storm.
+    #[arg(long, default_value_t = 15_000)]
+    pub(crate) storm: usize,
+    /// Numbers of silent devices, each of which is measured on a fresh server.
+    #[arg(long, value_delimiter = ',', default_value = "1000,5000,10000,15000")]
+    pub(crate) devices: Vec<usize>,
+    /// Silent AMQP connections.
+    #[arg(long, default_value_t = 600)]
+    pub(crate) amqp_connections: usize,
+    /// Write benchmarks.md and its plots into this directory too.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) write: Option<PathBuf>,
 }
 
 impl CompareOptions {
     pub(crate) fn kinds(&self) -> Vec<Kind> {
         let mut kinds = vec![Kind::Holdfast(self.holdfast.clone())];
+        // Directly after it, so that other work on the machine bends both alike.
+        kinds.push(Kind::HoldfastUnwatched(self.holdfast.clone()));
         kinds.extend(self.mosquitto.clone().map(Kind::Mosquitto));
         kinds.extend(self.nats.clone().map(Kind::NatsSynced));
         kinds
     }
 }
 
-/// Everything that was measured on one server in one round.
-#[derive(Debug, Clone, Serialize)]
+/// Everything that was measured on one server in one round. A load that is not for this server has no figure.
+#[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct Round {
+    pub(crate) number: usize,
     pub(crate) server: &'static str,
-    pub(crate) churn: Churn,
-    pub(crate) idle: Idle,
-    pub(crate) window_1: Published,
-    pub(crate) window_10: Published,
+    pub(crate) storm: Option<Storm>,
+    pub(crate) churn: Option<Churn>,
+    /// With ever more devices, each time on a fresh server.
+    pub(crate) idle: Vec<Idle>,
+    pub(crate) window_1: Option<Published>,
+    pub(crate) window_10: Option<Published>,
     /// 2,000 messages a second from 100 devices.
-    pub(crate) paced: Published,
-    /// Only Holdfast has an event stream.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) paced: Option<Published>,
+    pub(crate) amqp_idle: Option<AmqpIdle>,
+    /// 2,000 messages a second, read meanwhile.
+    pub(crate) through: Option<Through>,
+    /// The same, read by the unmodified azure-eventhub for Python.
+    pub(crate) through_by_python: Option<Through>,
     pub(crate) read: Option<Read>,
-    /// The same by the unmodified azure-eventhub for Python.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The same, by the unmodified azure-eventhub for Python.
     pub(crate) read_by_python: Option<Read>,
 }
 
@@ -70,67 +90,133 @@ pub(crate) async fn compare(options: &CompareOptions, below: &Path) -> Result<Ve
     for number in 1..=options.runs {
         for kind in options.kinds() {
             eprintln!("round {number} of {}: {}", options.runs, kind.name());
-            rounds.push(round(&kind, options, below).await.with_context(|| kind.name())?);
+            let bench = Bench { kind: &kind, options, below };
+            rounds.push(bench.round(number).await.with_context(|| kind.name())?);
         }
     }
     Ok(rounds)
 }
 
-async fn round(kind: &Kind, options: &CompareOptions, below: &Path) -> Result<Round> {
-    let seconds = options.seconds;
-    let churn = {
-        let server = Server::start(kind, below)?;
-        let churn = ChurnOptions { concurrency: 32, seconds };
-        server.subject().register(churn.devices())?;
-        load::churn(server.subject(), churn).await?
-    };
-    let idle = {
-        let mut server = Server::start(kind, below)?;
-        server.subject().register(options.devices)?;
-        // What registering took must not hide what the connections take.
-        server.restart()?;
-        let idle = IdleOptions { devices: options.devices, hold: seconds, unsubscribed: false };
-        load::idle(server.subject(), idle).await?
-    };
-    let publish = PublishOptions { devices: 100, qos: 1, window: 1, seconds, warmup: 2, rate: None };
-    let server = Server::start(kind, below)?;
-    server.subject().register(publish.devices)?;
-    if let Kind::NatsSynced(_) = kind {
-        server.subject().keep_messages().await?;
-    }
-    let paced = load::publish(server.subject(), PublishOptions { rate: Some(2_000), ..publish }).await?;
-    let window_1 = load::publish(server.subject(), publish).await?;
-    let mut read = None;
-    let mut read_by_python = None;
-    if let Kind::Holdfast(_) = kind {
-        read = Some(load::read(server.subject(), ReadOptions { seconds, credit: 300 }).await?);
-        if let Some(python) = &options.python {
-            read_by_python = Some(by_python(python, &server, seconds)?);
-        }
-    }
-    let window_10 = load::publish(server.subject(), PublishOptions { window: 10, ..publish }).await?;
-    Ok(Round { server: kind.name(), churn, idle, window_1, window_10, paced, read, read_by_python })
+/// One server in one round.
+struct Bench<'a> {
+    kind: &'a Kind,
+    options: &'a CompareOptions,
+    below: &'a Path,
 }
 
-/// Reads with the unmodified SDK, in a process of its own.
-fn by_python(python: &Path, server: &Server, seconds: u64) -> Result<Read> {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("read_events.py");
-    let cpu_before = cpu(server.subject().pid)?;
-    let output = Command::new(python)
-        .arg(&script)
-        .arg(server.ready_file())
-        .arg(seconds.to_string())
-        .stderr(Stdio::inherit())
-        .output()
-        .context("Python could not be started")?;
-    let cpu_after = cpu(server.subject().pid)?;
-    let text = String::from_utf8_lossy(&output.stdout);
-    let mut numbers = text.split_whitespace().map(str::parse::<f64>);
-    let mut number = || numbers.next().and_then(Result::ok).context("the Python reader gave no count");
-    let (events, taken) = (number()?, number()?);
-    Ok(Read {
-        events: events as u64,
-        events_per_second: events / taken.max(1e-3),
-        server_cpu_us_per_event: (cpu_after - cpu_before).as_secs_f64() * 1e6 / events.max(1.0),
-    })
+impl Bench<'_> {
+    async fn round(&self, number: usize) -> Result<Round> {
+        let mut round = Round { number, server: self.kind.name(), ..Round::default() };
+        round.storm = self.carried("storm", self.storm().await)?;
+        let unwatched = matches!(self.kind, Kind::HoldfastUnwatched(_));
+        if !unwatched {
+            round.churn = self.carried("connects and disconnects", self.churn().await)?;
+            for devices in self.idle_devices() {
+                round.idle.extend(self.carried("silent devices", self.idle(devices).await)?);
+            }
+        }
+        if let Kind::Holdfast(_) = self.kind {
+            round.amqp_idle = Some(self.amqp_idle().await?);
+        }
+        let server = self.publishing().await?;
+        let publish = self.published();
+        let paced = PublishOptions { rate: Some(PACED), ..publish };
+        round.paced = self.carried("2,000 msg/s", load::publish(server.subject(), paced).await)?;
+        round.window_1 = self.carried("window 1", load::publish(server.subject(), publish).await)?;
+        if unwatched {
+            return Ok(round);
+        }
+        if let Kind::Holdfast(_) = self.kind {
+            self.read(&server, &mut round).await?;
+            self.through(&server, &mut round).await?;
+        }
+        let window_10 = PublishOptions { window: 10, ..publish };
+        round.window_10 = self.carried("window 10", load::publish(server.subject(), window_10).await)?;
+        Ok(round)
+    }
+
+    /// A peer that cannot carry a load has no figure, and it is said why; Holdfast has to carry it.
+    fn carried<T>(&self, what: &str, measured: Result<T>) -> Result<Option<T>> {
+        match measured {
+            Err(error) if !self.kind.is_holdfast() => {
+                eprintln!("{} has no figure for {what}: {error:#}", self.kind.name());
+                Ok(None)
+            }
+            measured => measured.map(Some).with_context(|| what.to_owned()),
+        }
+    }
+
+    fn idle_devices(&self) -> impl Iterator<Item = usize> {
+        let most = if let Kind::NatsSynced(_) = self.kind { NATS_IDLE_MAX } else { usize::MAX };
+        self.options.devices.iter().copied().filter(move |devices| *devices <= most)
+    }
+
+    async fn storm(&self) -> Result<Storm> {
+        let server = Server::start(self.kind, self.below)?;
+        let storm = StormOptions { devices: self.options.storm, concurrency: 100 };
+        server.subject().register(storm.devices)?;
+        load::storm(server.subject(), storm).await
+    }
+
+    async fn churn(&self) -> Result<Churn> {
+        let server = Server::start(self.kind, self.below)?;
+        let churn = ChurnOptions { concurrency: 32, seconds: self.options.seconds };
+        server.subject().register(churn.devices())?;
+        load::churn(server.subject(), churn).await
+    }
+
+    async fn idle(&self, devices: usize) -> Result<Idle> {
+        let mut server = Server::start(self.kind, self.below)?;
+        let idle = IdleOptions { devices, hold: self.options.seconds, unsubscribed: false };
+        server.subject().register(idle.devices)?;
+        // What registering took must not hide what the connections take.
+        server.restart()?;
+        load::idle(server.subject(), idle).await
+    }
+
+    async fn amqp_idle(&self) -> Result<AmqpIdle> {
+        let arguments = ["--partitions".to_owned(), AMQP_PARTITIONS.to_string()];
+        let server = Server::start_with(self.kind, self.below, &arguments)?;
+        let connections = self.options.amqp_connections;
+        let idle = AmqpIdleOptions { connections, partitions: AMQP_PARTITIONS, hold: 2 };
+        load::amqp_idle(server.subject(), idle).await
+    }
+
+    fn published(&self) -> PublishOptions {
+        let seconds = self.options.seconds;
+        PublishOptions { devices: 100, qos: 1, window: 1, seconds, warmup: 2, rate: None }
+    }
+
+    /// A server whose devices may publish.
+    async fn publishing(&self) -> Result<Server> {
+        let server = Server::start(self.kind, self.below)?;
+        server.subject().register(self.published().devices)?;
+        if let Kind::NatsSynced(_) = self.kind {
+            server.subject().keep_messages().await?;
+        }
+        Ok(server)
+    }
+
+    fn python(&self, server: &Server) -> Option<PythonReader> {
+        let python = self.options.python.clone()?;
+        Some(PythonReader { python, ready_file: server.ready_file() })
+    }
+
+    async fn through(&self, server: &Server, round: &mut Round) -> Result<()> {
+        let through = ThroughOptions { devices: 100, rate: PACED, seconds: self.options.seconds };
+        round.through = Some(load::through(server.subject(), through).await?);
+        if let Some(python) = self.python(server) {
+            round.through_by_python = Some(load::through_by_python(python, server.subject(), through).await?);
+        }
+        Ok(())
+    }
+
+    async fn read(&self, server: &Server, round: &mut Round) -> Result<()> {
+        let seconds = self.options.seconds;
+        round.read = Some(load::read(server.subject(), ReadOptions { seconds, credit: 300 }).await?);
+        if let Some(python) = self.python(server) {
+            round.read_by_python = Some(load::read_by_python(python, server.subject(), seconds).await?);
+        }
+        Ok(())
+    }
 }

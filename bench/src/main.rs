@@ -1,7 +1,10 @@
 //! The load generator of Holdfast, and its comparison with other servers. See README.md.
 
 mod compare;
+mod document;
 mod load;
+mod machine;
+mod plot;
 mod process;
 mod report;
 mod servers;
@@ -18,7 +21,10 @@ use clap::{Parser, Subcommand, ValueEnum};
 use serde::Serialize;
 
 use crate::compare::CompareOptions;
-use crate::load::{ChurnOptions, IdleOptions, PublishOptions, ReadOptions};
+use crate::load::{
+    AmqpIdleOptions, ChurnOptions, IdleOptions, PublishOptions, ReadOptions, StormOptions, ThroughOptions,
+};
+use crate::machine::Machine;
 use crate::report::Report;
 use crate::servers::Kind;
 use crate::soak::SoakOptions;
@@ -54,6 +60,13 @@ enum Command {
         #[command(flatten)]
         on: On,
     },
+    /// Connect every device once, as fast as the server takes them.
+    Storm {
+        #[command(flatten)]
+        options: StormOptions,
+        #[command(flatten)]
+        on: On,
+    },
     /// Hold silent devices and see what they take.
     Idle {
         #[command(flatten)]
@@ -72,6 +85,20 @@ enum Command {
     Read {
         #[command(flatten)]
         options: ReadOptions,
+        #[command(flatten)]
+        on: On,
+    },
+    /// Publish at an even rate to Holdfast while its event stream is read.
+    Through {
+        #[command(flatten)]
+        options: ThroughOptions,
+        #[command(flatten)]
+        on: On,
+    },
+    /// Hold silent AMQP readers on a Holdfast and see what they take.
+    AmqpIdle {
+        #[command(flatten)]
+        options: AmqpIdleOptions,
         #[command(flatten)]
         on: On,
     },
@@ -136,6 +163,9 @@ async fn run(command: Command, output: Format, below: &Path) -> Result<ExitCode>
         Command::Churn { options, on } => {
             print(&load::churn(&on.subject(options.devices())?, options).await?, output)
         }
+        Command::Storm { options, on } => {
+            print(&load::storm(&on.subject(options.devices)?, options).await?, output)
+        }
         Command::Idle { options, on } => {
             print(&load::idle(&on.subject(options.devices)?, options).await?, output)
         }
@@ -143,13 +173,22 @@ async fn run(command: Command, output: Format, below: &Path) -> Result<ExitCode>
             print(&load::publish(&on.subject(options.devices)?, options).await?, output)
         }
         Command::Read { options, on } => print(&load::read(&on.subject(0)?, options).await?, output),
+        Command::Through { options, on } => {
+            print(&load::through(&on.subject(options.devices)?, options).await?, output)
+        }
+        Command::AmqpIdle { options, on } => print(&load::amqp_idle(&on.subject(0)?, options).await?, output),
         Command::SoakConnect { options, holdfast } => {
             let soak = soak::soak(&Kind::Holdfast(holdfast), below, options).await?;
             print(&soak, output)?;
             return Ok(if soak.holds { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Command::Compare(options) => {
-            let report = Report::new(&options.kinds(), compare::compare(&options, below).await?, below);
+            let machine = Machine::look(below)?;
+            let rounds = compare::compare(&options, below).await?;
+            let report = Report::new(&options, machine, rounds);
+            if let Some(directory) = &options.write {
+                document::write(&report, directory)?;
+            }
             match output {
                 Format::Table => report.print(),
                 Format::Json => print(&report, output)?,

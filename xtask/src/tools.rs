@@ -41,6 +41,11 @@ pub(crate) fn openssl() -> Result<()> {
     debian_package("openssl", Command::new("openssl").arg("version"))
 }
 
+/// What counts the instructions of the message path.
+pub(crate) fn valgrind() -> Result<()> {
+    debian_package("valgrind", Command::new("valgrind").arg("--version"))
+}
+
 /// The library with which tests move the clock of a hub.
 pub(crate) fn faketime() -> Result<()> {
     debian_package("faketime", Command::new("faketime").arg("--version"))

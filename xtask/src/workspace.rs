@@ -66,7 +66,8 @@ impl Workspace {
     }
 }
 
-fn output(command: &mut Command) -> Result<String> {
+/// What a command prints, once it has succeeded.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
     let done = command.output().with_context(|| format!("could not run {command:?}"))?;
     if !done.status.success() {
         bail!("{command:?} ended with {}: {}", done.status, String::from_utf8_lossy(&done.stderr));

@@ -12,6 +12,7 @@ use sim::{Device, DeviceOptions, QoS, SimError, topic_with_properties};
 use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior, interval_at};
 
+use super::latency::{Latency, monotonic_nanoseconds};
 use crate::process::cpu;
 use crate::subject::Subject;
 
@@ -46,8 +47,8 @@ pub(crate) struct Published {
     pub(crate) messages: u64,
     pub(crate) messages_per_second: f64,
     pub(crate) server_cpu_us_per_message: f64,
-    pub(crate) acknowledged_p50_ms: f64,
-    pub(crate) acknowledged_p99_ms: f64,
+    /// From the send to its acknowledgement.
+    pub(crate) acknowledged: Latency,
 }
 
 const WARMING_UP: u8 = 0;
@@ -56,12 +57,25 @@ const OVER: u8 = 2;
 
 /// Sends for a while.
 pub(crate) async fn publish(subject: &Subject, options: PublishOptions) -> Result<Published> {
+    let warm_up = async {
+        tokio::time::sleep(Duration::from_secs(options.warmup)).await;
+        Ok(())
+    };
+    publish_once(subject, options, warm_up).await
+}
+
+/// Sends, and measures for a while once `ready` is over.
+pub(crate) async fn publish_once(
+    subject: &Subject,
+    options: PublishOptions,
+    ready: impl Future<Output = Result<()>>,
+) -> Result<Published> {
     let phase = Arc::new(AtomicU8::new(WARMING_UP));
     let mut senders = JoinSet::new();
     for place in 0..options.devices {
         senders.spawn(send(subject.device(place)?, options, place, phase.clone()));
     }
-    tokio::time::sleep(Duration::from_secs(options.warmup)).await;
+    ready.await?;
     let (begun, cpu_before) = (Instant::now(), cpu(subject.pid)?);
     phase.store(MEASURING, Ordering::Relaxed);
     tokio::time::sleep(Duration::from_secs(options.seconds)).await;
@@ -71,16 +85,25 @@ pub(crate) async fn publish(subject: &Subject, options: PublishOptions) -> Resul
     while let Some(sent) = senders.join_next().await {
         latencies.extend(sent?.context("a device could not go on")?);
     }
-    latencies.sort_unstable();
     let count = latencies.len();
-    let at = |part: f64| latencies.get((count as f64 * part) as usize).map_or(0.0, |us| f64::from(*us) / 1e3);
     Ok(Published {
         messages: count as u64,
         messages_per_second: count as f64 / elapsed.as_secs_f64(),
         server_cpu_us_per_message: (cpu_after - cpu_before).as_secs_f64() * 1e6 / count.max(1) as f64,
-        acknowledged_p50_ms: at(0.5),
-        acknowledged_p99_ms: at(0.99),
+        acknowledged: Latency::of(latencies),
     })
+}
+
+/// When a message was sent, in nanoseconds of the shared clock, as its payload says; `None` of one that is not measured.
+pub(super) fn sent_at(payload: &[u8]) -> Option<u64> {
+    payload.first_chunk().map(|stamp| u64::from_le_bytes(*stamp)).filter(|sent| *sent > 0)
+}
+
+/// A payload that begins with this time, 0 for none.
+fn stamped(nanoseconds: u64) -> Bytes {
+    let mut payload = vec![b'x'; PAYLOAD_BYTES];
+    payload[..8].copy_from_slice(&nanoseconds.to_le_bytes());
+    payload.into()
 }
 
 /// One device; gives the microseconds to each acknowledgement that came while it was measured.
@@ -92,7 +115,7 @@ async fn send(
 ) -> Result<Vec<u32>, SimError> {
     let mut device = Device::connect(&identity).await?;
     let topic = topic_with_properties(&identity.device, &[]);
-    let payload = Bytes::from(vec![b'x'; PAYLOAD_BYTES]);
+    let unstamped = stamped(0);
     let mut pace = options.rate.map(|rate| pace(options.devices, place, rate));
     let (mut under_way, mut latencies) = (VecDeque::with_capacity(options.window), Vec::new());
     loop {
@@ -100,11 +123,16 @@ async fn send(
             break;
         }
         while under_way.len() < options.window {
+            // At full rate a stamp for each would cost the generator more than it tells.
+            let mut payload = unstamped.clone();
             if let Some(pace) = &mut pace {
                 pace.tick().await;
+                if phase.load(Ordering::Relaxed) == MEASURING {
+                    payload = stamped(monotonic_nanoseconds());
+                }
             }
             under_way.push_back(Instant::now());
-            device.enqueue(&topic, payload.clone(), QoS::AtLeastOnce);
+            device.enqueue(&topic, payload, QoS::AtLeastOnce);
         }
         device.next_acknowledged().await?;
         let mut take = |sent: Option<Instant>| {

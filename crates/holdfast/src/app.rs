@@ -32,7 +32,7 @@ use crate::listen::{Seen, accept};
 use crate::management::Management;
 use crate::metrics::Metrics;
 use crate::notary::Notary;
-use crate::recorder::QueueRecorder;
+use crate::recorder::{NoRecorder, QueueRecorder};
 use crate::secrets::{KeyRing, SystemRandom};
 use crate::tls::{ServerCertificate, server_config};
 
@@ -124,7 +124,7 @@ impl App {
             bus: Arc::new(MemoryBus::new()),
             clock,
             random: Arc::new(SystemRandom),
-            recorder: recorder.clone(),
+            recorder: if config.unwatched { Arc::new(NoRecorder) } else { recorder.clone() },
             readers: Arc::default(),
             backoff: Arc::new(Backoff::new(config.refusals_per_minute)),
             settings: Settings {
@@ -147,7 +147,9 @@ impl App {
         });
         let policy_changes = recheck_on_change(&hub, &*registry, &guard);
         prune_now_and_then(&journal);
-        notary.start();
+        if !config.unwatched {
+            notary.start();
+        }
 
         let mut app = Self {
             hub,
@@ -166,7 +168,9 @@ impl App {
             _temporary: temporary,
         };
         app.listen(config, &certificate, management, policy_changes).await?;
-        app.guard.watch();
+        if !config.unwatched {
+            app.guard.watch();
+        }
         Ok(app)
     }
 

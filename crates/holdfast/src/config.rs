@@ -47,6 +47,9 @@ pub(crate) struct Config {
     /// Where the master key is: `env:NAME` or `file:PATH`. Default: the variable HOLDFAST_MASTER_KEY, else the file
     /// `master.key` of the data directory, made on first start. The key itself is refused here by `serve`.
     pub(crate) master_key: Option<SecretReference>,
+    /// Whether decisions are dropped and no posture is judged, which only `dev` can be told, and no file.
+    #[serde(skip)]
+    pub(crate) unwatched: bool,
     /// The file that this was read from.
     #[serde(skip)]
     pub(crate) file: Option<PathBuf>,
@@ -70,6 +73,7 @@ impl Default for Config {
             decisions_kept: 1_000_000,
             drain_seconds: 5,
             master_key: None,
+            unwatched: false,
             file: None,
         }
     }
@@ -204,6 +208,12 @@ mod tests {
         let error =
             toml::from_str::<Config>("listen = \"127.0.0.1\"\nparitions = 4").expect_err("a typing error");
         assert!(error.to_string().contains("paritions"), "{error}");
+    }
+
+    #[test]
+    fn no_file_switches_the_guard_off() {
+        let error = toml::from_str::<Config>("unwatched = true").expect_err("no key of a file");
+        assert!(error.to_string().contains("unwatched"), "{error}");
     }
 
     #[test]

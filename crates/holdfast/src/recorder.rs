@@ -181,6 +181,15 @@ impl Searches {
     }
 }
 
+/// Takes decisions and forgets them, to measure what the guard costs.
+pub(crate) struct NoRecorder;
+
+impl Recorder for NoRecorder {
+    fn record(&self, _: Decision) {}
+
+    fn observe(&self, _: Decision) {}
+}
+
 async fn write(
     mut items: mpsc::Receiver<Item>,
     registry: Arc<dyn Registry>,

@@ -27,6 +27,9 @@ pub(crate) struct DevArgs {
     /// A configuration file (TOML) to try out.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Record nothing and judge nothing, to measure what the guard costs.
+    #[arg(long)]
+    unwatched: bool,
     #[command(flatten)]
     options: HubOptions,
 }
@@ -123,9 +126,15 @@ impl HubOptions {
 /// Runs a hub for development.
 pub(super) fn dev(args: DevArgs) -> anyhow::Result<ExitCode> {
     let begun = Instant::now();
-    let (config, temporary) = args.options.for_development(args.config.as_deref())?;
+    let (mut config, temporary) = args.options.for_development(args.config.as_deref())?;
+    config.unwatched = args.unwatched;
     run_hub(&config, temporary, args.options.ready_file.as_deref(), "info", async |ready, stop| {
         print_ready(ready, begun);
+        if args.unwatched {
+            eprintln!(
+                "holdfast: UNWATCHED: no connection and no refusal is recorded, and nothing is judged."
+            );
+        }
         stop.asked().await;
         Ok(ExitCode::SUCCESS)
     })
@@ -320,4 +329,19 @@ fn start_logs(default: &str) {
         Ok("json") => lines.json().flatten_event(true).try_init(),
         _ => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use crate::cli::Args;
+
+    #[test]
+    fn only_a_hub_for_development_can_be_unwatched() {
+        assert!(Args::try_parse_from(["holdfast", "dev", "--unwatched"]).is_ok());
+        for command in ["serve", "demo"] {
+            assert!(Args::try_parse_from(["holdfast", command, "--unwatched"]).is_err(), "{command}");
+        }
+    }
 }

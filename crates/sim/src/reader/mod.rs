@@ -55,7 +55,7 @@ pub enum Start {
     AfterSequence(i64),
 }
 
-/// A reader of all partitions over one connection.
+/// A reader of all partitions, or of one, over one connection.
 pub struct EventReader {
     amqp: Amqp,
     cbs: Node,
@@ -69,6 +69,21 @@ pub struct EventReader {
 impl EventReader {
     /// Connects, puts a token, asks which partitions there are, and attaches a receiver to each.
     pub async fn connect(options: &ReaderOptions) -> Result<Self, SimError> {
+        let mut reader = Self::open(options).await?;
+        for partition in reader.partition_ids(&options.event_hub).await? {
+            reader.attach(options, partition).await?;
+        }
+        Ok(reader)
+    }
+
+    /// Connects, puts a token, and attaches one receiver to this partition.
+    pub async fn connect_to(options: &ReaderOptions, partition: &str) -> Result<Self, SimError> {
+        let mut reader = Self::open(options).await?;
+        reader.attach(options, partition.to_owned()).await?;
+        Ok(reader)
+    }
+
+    async fn open(options: &ReaderOptions) -> Result<Self, SimError> {
         let mut amqp =
             Amqp::open(options.address, &options.server_name, &options.host, &options.trust).await?;
         let cbs = amqp.node("$cbs").await?;
@@ -82,9 +97,6 @@ impl EventReader {
             events: VecDeque::new(),
         };
         reader.put_token().await?;
-        for partition in reader.partition_ids(&options.event_hub).await? {
-            reader.attach(options, partition).await?;
-        }
         Ok(reader)
     }
 

@@ -22,6 +22,8 @@
 
 mod batch;
 mod codec;
+#[doc(hidden)]
+pub mod counting;
 mod damage;
 mod disk;
 mod ends;

@@ -250,7 +250,7 @@ const PROBE_NAME: &str = "probe";
 /// More than a file system gives from its last free block.
 const PROBE_BYTES: usize = 256 * 1024;
 
-fn encode(batch: &Pending, ends: &[End], salt: u64, position: u64) -> (Head, Bytes) {
+pub(super) fn encode(batch: &Pending, ends: &[End], salt: u64, position: u64) -> (Head, Bytes) {
     let section = |chunk: &super::queue::Chunk| Section {
         partition: chunk.partition,
         events: chunk.events,

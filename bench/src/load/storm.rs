@@ -1,0 +1,67 @@
+//! A storm of connects: all devices come back at once, each once, and stay.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use serde::Serialize;
+use sim::Device;
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::process::cpu;
+use crate::subject::Subject;
+
+/// How long what a server still owes after the last connect, such as its records, counts as theirs.
+const AFTERMATH: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Clone, Copy, clap::Args)]
+pub(crate) struct StormOptions {
+    /// Devices that connect. Both sides need a file descriptor for each.
+    #[arg(long, default_value_t = 15_000)]
+    pub(crate) devices: usize,
+    /// Handshakes under way at a time. More than a hundred, and the queue of mosquitto's listener overflows.
+    #[arg(long, default_value_t = 100)]
+    pub(crate) concurrency: usize,
+}
+
+/// What a storm took.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Storm {
+    pub(crate) devices: usize,
+    pub(crate) seconds: f64,
+    pub(crate) connects_per_second: f64,
+    /// With what the server did in the second after the last connect.
+    pub(crate) server_cpu_ms_per_connect: f64,
+}
+
+/// Connects every device once, as fast as the server takes them.
+pub(crate) async fn storm(subject: &Subject, options: StormOptions) -> Result<Storm> {
+    let identities: Vec<_> =
+        (0..options.devices).map(|place| subject.device(place)).collect::<Result<_>>()?;
+    let places = Arc::new(Semaphore::new(options.concurrency));
+    let (begun, cpu_before) = (Instant::now(), cpu(subject.pid)?);
+    let mut connecting = JoinSet::new();
+    for identity in identities {
+        let places = places.clone();
+        connecting.spawn(async move {
+            let _place = places.acquire().await?;
+            let device = Device::connect(&identity).await;
+            device.with_context(|| format!("{} did not connect", identity.device))
+        });
+    }
+    let mut devices = Vec::with_capacity(options.devices);
+    while let Some(connected) = connecting.join_next().await {
+        devices.push(connected??);
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    tokio::time::sleep(AFTERMATH).await;
+    let spent = cpu(subject.pid)? - cpu_before;
+    let count = options.devices.max(1) as f64;
+    Ok(Storm {
+        devices: options.devices,
+        seconds,
+        connects_per_second: count / seconds,
+        server_cpu_ms_per_connect: spent.as_secs_f64() * 1e3 / count,
+    })
+}

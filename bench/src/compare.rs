@@ -39,6 +39,9 @@ pub(crate) struct CompareOptions {
     /// Devices of the storm.
     #[arg(long, default_value_t = 15_000)]
     pub(crate) storm: usize,
+    /// Handshakes of the storm under way at a time.
+    #[arg(long, default_value_t = 32)]
+    pub(crate) storm_concurrency: usize,
     /// Numbers of silent devices, each of which is measured on a fresh server.
     #[arg(long, value_delimiter = ',', default_value = "1000,5000,10000,15000")]
     pub(crate) devices: Vec<usize>,
@@ -153,7 +156,7 @@ impl Bench<'_> {
 
     async fn storm(&self) -> Result<Storm> {
         let server = Server::start(self.kind, self.below)?;
-        let storm = StormOptions { devices: self.options.storm, concurrency: 100 };
+        let storm = StormOptions { devices: self.options.storm, concurrency: self.options.storm_concurrency };
         server.subject().register(storm.devices)?;
         load::storm(server.subject(), storm).await
     }

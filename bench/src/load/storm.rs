@@ -20,8 +20,8 @@ pub(crate) struct StormOptions {
     /// Devices that connect. Both sides need a file descriptor for each.
     #[arg(long, default_value_t = 15_000)]
     pub(crate) devices: usize,
-    /// Handshakes under way at a time. More than a hundred, and the queue of mosquitto's listener overflows.
-    #[arg(long, default_value_t = 100)]
+    /// Handshakes under way at a time.
+    #[arg(long, default_value_t = 32)]
     pub(crate) concurrency: usize,
 }
 

@@ -108,7 +108,10 @@ impl Recorder for QueueRecorder {
     }
 
     fn observe(&self, decision: Decision) {
-        let _ = self.queue.try_send(Item::Observation(Box::new(decision)));
+        // What goes on record keeps half of the queue for itself.
+        if self.queue.capacity() > QUEUE_MAX / 2 {
+            let _ = self.queue.try_send(Item::Observation(Box::new(decision)));
+        }
     }
 
     fn search(&self, decision: Decision, clue: Box<Clue>) {

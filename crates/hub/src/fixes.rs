@@ -10,7 +10,7 @@ use crate::authenticate::{key_place, policy_place, seal_key};
 use crate::error::{HubError, HubErrorCode};
 use crate::finding::{AppliedFix, ChangedFile, Finding, Fix, Replaced};
 use crate::hub::Hub;
-use crate::identity::{DeviceId, Identity, ModuleId};
+use crate::identity::{DeviceId, Identity};
 use crate::policies::POLICIES_MAX;
 use crate::ports::registry::{StoreError, Versioned, Write};
 use crate::ports::secrets::Fingerprint;
@@ -57,7 +57,9 @@ impl Hub {
         match fix {
             Fix::RotateKeys { keys } => {
                 for key in keys {
-                    self.plan_new_key(&mut plan, &parsed(&key.identity)?, key.slot).await?;
+                    let identity =
+                        Identity::parse(&key.identity).map_err(|error| invalid(error.to_string()))?;
+                    self.plan_new_key(&mut plan, &identity, key.slot).await?;
                 }
             }
             Fix::DisableDevices { devices } => {
@@ -369,17 +371,6 @@ fn new_key_text(slot: Slot, old: &Fingerprint) -> String {
     let slot = if slot == Slot::Primary { "primaryKey" } else { "secondaryKey" };
     let old = old.0.get(..8).unwrap_or(&old.0);
     format!("{slot}: fingerprint {old}… → a new random key of 32 bytes")
-}
-
-fn parsed(identity: &str) -> Result<Identity, HubError> {
-    let (device, module) = identity.split_once('/').map_or((identity, None), |(d, m)| (d, Some(m)));
-    let device = DeviceId::parse(device).map_err(|error| invalid(error.to_string()))?;
-    Ok(match module {
-        None => Identity::device(device),
-        Some(module) => {
-            Identity::module(device, ModuleId::parse(module).map_err(|error| invalid(error.to_string()))?)
-        }
-    })
 }
 
 /// A record for people.

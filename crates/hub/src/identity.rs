@@ -116,6 +116,14 @@ impl Identity {
     pub fn module(device: DeviceId, module: ModuleId) -> Self {
         Self { device, module: Some(module) }
     }
+
+    /// Reads `device` or `device/module`, as an identity is shown.
+    pub fn parse(text: &str) -> Result<Self, IdError> {
+        Ok(match text.split_once('/') {
+            None => Self::device(DeviceId::parse(text)?),
+            Some((device, module)) => Self::module(DeviceId::parse(device)?, ModuleId::parse(module)?),
+        })
+    }
 }
 
 impl fmt::Display for Identity {

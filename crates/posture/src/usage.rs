@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use hub::access::{Operation, PolicyName, Right, Rights};
 use hub::activity::{Activity, CredentialUse, LongToken, PolicyUse, RightUse};
 use hub::decision::{Act, Decision};
-use hub::identity::{DeviceId, Identity, ModuleId};
+use hub::identity::Identity;
 use hub::ports::bus::Ending;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -35,7 +35,7 @@ impl Usage {
         if decision.refusal.is_some() && !matches!(decision.act, Act::Disconnect { .. }) {
             return;
         }
-        match (&decision.act, decision.identity.as_deref().and_then(identity)) {
+        match (&decision.act, decision.identity.as_deref().and_then(|text| Identity::parse(text).ok())) {
             (Act::Connect | Act::Operation { .. }, Some(identity)) => {
                 if let Some(activity) = activity(decision) {
                     self.identities.insert(identity, Used { admitted: Some(activity), ended: None });
@@ -103,14 +103,5 @@ fn activity(decision: &Decision) -> Option<Activity> {
         door: decision.origin.door,
         sdk: facts.sdk.clone(),
         credential,
-    })
-}
-
-fn identity(text: &str) -> Option<Identity> {
-    Some(match text.split_once('/') {
-        None => Identity::device(DeviceId::parse(text).ok()?),
-        Some((device, module)) => {
-            Identity::module(DeviceId::parse(device).ok()?, ModuleId::parse(module).ok()?)
-        }
     })
 }

@@ -14,10 +14,15 @@ use tokio_rustls::server::TlsStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::{Error, Message};
 
+/// TLS over TCP. It has its own place on the heap: a connection's futures hand it on, and each of them would keep room for
+/// all of it.
+pub(crate) type TlsConnection = Box<TlsStream<TcpStream>>;
+
 /// What a front reads and writes.
 pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl Stream for TlsStream<TcpStream> {}
+impl<S: Stream> Stream for Box<S> {}
 impl Stream for WebSocketBytes {}
 
 /// A WebSocket as a stream of bytes: message boundaries mean nothing, both ways

@@ -15,9 +15,9 @@ use rustls::{AlertDescription, CipherSuite, Error, PeerIncompatible, ServerConfi
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
-use tokio_rustls::server::TlsStream;
 
 use crate::drain::Drain;
+use crate::io::TlsConnection;
 use crate::metrics::Metrics;
 
 /// How long a client may take over its handshake.
@@ -41,8 +41,8 @@ pub(crate) trait Front: Send + Sync + 'static {
     /// Serves one connection to its end.
     fn serve(
         self: Arc<Self>,
-        stream: TlsStream<TcpStream>,
-        visitor: Visitor,
+        stream: TlsConnection,
+        visitor: Box<Visitor>,
     ) -> impl Future<Output = ()> + Send + 'static;
 }
 
@@ -84,17 +84,18 @@ pub(crate) async fn accept<F: Front>(
             let origin = Origin { address: Some(peer.ip()), port: Some(peer.port()), door: Some(door) };
             // Boxed: the handshake's state is large, and the connection outlives it.
             let shaken = tokio::select! {
-                shaken = Box::pin(handshake(stream, &tls, peer)) => shaken,
+                shaken = Box::pin(handshake(stream, &tls, peer, origin.clone())) => shaken,
                 () = handshake_drain.begun() => return,
             };
             match shaken {
-                Ok((stream, facts, chain)) => {
+                Ok((stream, visitor)) => {
                     let suite = stream.get_ref().1.negotiated_cipher_suite();
-                    let version = if facts.tls_version.as_deref() == Some("1.3") { "1.3" } else { "1.2" };
+                    let version =
+                        if visitor.facts.tls_version.as_deref() == Some("1.3") { "1.3" } else { "1.2" };
                     seen.metrics
                         .handshake(version, suite.and_then(|suite| suite.suite().as_str()).unwrap_or(""));
                     drop(seen);
-                    front.serve(stream, Visitor { origin, facts, chain }).await;
+                    front.serve(stream, visitor).await;
                 }
                 Err(Some(failure)) => {
                     let Failure { reason, server_name } = *failure;
@@ -109,7 +110,7 @@ pub(crate) async fn accept<F: Front>(
     }
 }
 
-type Handshake = (TlsStream<TcpStream>, Facts, Option<Chain>);
+type Handshake = (TlsConnection, Box<Visitor>);
 
 /// What came in place of a handshake.
 struct Failure {
@@ -136,6 +137,7 @@ async fn handshake(
     stream: TcpStream,
     tls: &Arc<ServerConfig>,
     peer: SocketAddr,
+    origin: Origin,
 ) -> Result<Handshake, Option<Box<Failure>>> {
     let _ = stream.set_nodelay(true);
     let begun = timeout(HANDSHAKE_TIMEOUT, async {
@@ -166,7 +168,7 @@ async fn handshake(
     let chain = connection
         .peer_certificates()
         .and_then(|certificates| Chain::new(certificates.iter().map(|c| c.clone().into_owned()).collect()));
-    Ok((stream, facts, chain))
+    Ok((stream, Box::new(Visitor { origin, facts, chain })))
 }
 
 /// The handshake proper, in two steps: what the client asks for is known even when the second one fails.
@@ -174,7 +176,7 @@ async fn shake(
     stream: TcpStream,
     tls: &Arc<ServerConfig>,
     offered: Option<&'static str>,
-) -> Result<(TlsStream<TcpStream>, Option<String>), Option<Box<Failure>>> {
+) -> Result<(TlsConnection, Option<String>), Option<Box<Failure>>> {
     let failure = |reason, server_name| Box::new(Failure { reason, server_name });
     let started = LazyConfigAcceptor::new(Acceptor::default(), stream).await;
     let started = started.map_err(|error| failed(&error, offered).map(|reason| failure(reason, None)))?;
@@ -188,7 +190,7 @@ async fn shake(
     };
     let shaken = started.into_stream(tls.clone()).await;
     match (shaken, strange) {
-        (Ok(stream), _) => Ok((stream, server_name)),
+        (Ok(stream), _) => Ok((Box::new(stream), server_name)),
         // A client of an old version has none of our suites either, and its version is what is worth naming.
         (Err(error), Some(offered_suites)) if offered.is_none() && is_incompatible(&error) => {
             let refusal = Refusal::NoCommonCipher { offered: offered_suites };

@@ -264,7 +264,8 @@ struct Folder {
 
 struct Seen {
     count: u64,
-    last: Option<Decision>,
+    /// Boxed: most sources have none.
+    last: Option<Box<Decision>>,
 }
 
 impl Folder {
@@ -287,7 +288,7 @@ impl Folder {
         if seen.count <= RECORDS_PER_WINDOW {
             return Some(decision);
         }
-        seen.last = Some(decision);
+        seen.last = Some(Box::new(decision));
         None
     }
 
@@ -305,7 +306,7 @@ impl Folder {
         let folded = self.seen.drain().filter_map(|(_, seen)| {
             let mut last = seen.last?;
             last.count = seen.count - RECORDS_PER_WINDOW;
-            Some(last)
+            Some(*last)
         });
         folded.collect()
     }

@@ -55,7 +55,7 @@ const RECEIVER_NAME: &str = "com.microsoft:receiver-name";
 const RUNTIME_METRIC: &str = "com.microsoft:enable-receiver-runtime-metric";
 
 /// Serves one connection to its end.
-pub(crate) async fn serve<S: Stream>(stream: S, visitor: Visitor, front: Arc<AmqpFront>) {
+pub(crate) async fn serve<S: Stream>(stream: S, visitor: Box<Visitor>, front: Arc<AmqpFront>) {
     let now = Instant::now();
     let machine = Connection::server(front.config.clone(), now);
     let mut policy_changes = front.policy_changes.clone();
@@ -87,7 +87,7 @@ pub(crate) async fn serve<S: Stream>(stream: S, visitor: Visitor, front: Arc<Amq
 
 struct Conversation<S> {
     stream: S,
-    visitor: Visitor,
+    visitor: Box<Visitor>,
     front: Arc<AmqpFront>,
     machine: Connection,
     signals: Arc<Signals>,

@@ -12,14 +12,13 @@ mod reader;
 use std::sync::Arc;
 
 use hub::hub::Hub;
-use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio_rustls::server::TlsStream;
 use wire::amqp::codec::Symbol;
 use wire::amqp::connection::Config;
 
 pub(crate) use self::conversation::serve;
 use crate::drain::Drain;
+use crate::io::TlsConnection;
 use crate::listen::{Front, Visitor};
 
 /// What all AMQP connections share.
@@ -35,7 +34,7 @@ pub(crate) struct AmqpFront {
 }
 
 impl Front for AmqpFront {
-    async fn serve(self: Arc<Self>, stream: TlsStream<TcpStream>, visitor: Visitor) {
+    async fn serve(self: Arc<Self>, stream: TlsConnection, visitor: Box<Visitor>) {
         serve(stream, visitor, self).await;
     }
 }

@@ -25,13 +25,12 @@ use hub::refusal::Refusal;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
 
 use self::case_tap::CaseTap;
 use crate::drain::Drain;
 use crate::fronts::amqp::AmqpFront;
 use crate::guard::Guard;
+use crate::io::TlsConnection;
 use crate::listen::{Front, Visitor, spoken};
 use crate::management::Management;
 use crate::metrics::Metrics;
@@ -62,9 +61,9 @@ pub(crate) struct HttpsFront {
 }
 
 impl Front for HttpsFront {
-    async fn serve(self: Arc<Self>, stream: TlsStream<TcpStream>, visitor: Visitor) {
+    async fn serve(self: Arc<Self>, stream: TlsConnection, visitor: Box<Visitor>) {
         let (stream, names) = CaseTap::new(stream);
-        let visitor = Arc::new(visitor);
+        let visitor = Arc::new(*visitor);
         let (front, drain) = (self.clone(), self.drain.clone());
         let (heads, client) = (names.clone(), visitor.clone());
         let service = service_fn(move |request| {

@@ -56,7 +56,7 @@ pub(super) fn upgrade(front: &HttpsFront, request: &mut Request<Incoming>, visit
     if let Ok(protocol) = HeaderValue::from_str(protocol) {
         headers.insert(header::SEC_WEBSOCKET_PROTOCOL, protocol);
     }
-    let mut visitor = visitor.clone();
+    let mut visitor = Box::new(visitor.clone());
     visitor.origin.door = Some(door);
     let (hub, metrics) = (front.hub.clone(), front.metrics.clone());
     let (drain, guard) = (front.drain.clone(), front.drain.guard());
@@ -70,7 +70,7 @@ pub(super) fn upgrade(front: &HttpsFront, request: &mut Request<Incoming>, visit
             .write_buffer_size(0);
         let socket =
             WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
-        let stream = WebSocketBytes::new(socket);
+        let stream = Box::new(WebSocketBytes::new(socket));
         match door {
             Door::AmqpWs | Door::Amqp => amqp::serve(stream, visitor, front).await,
             Door::MqttWs | Door::Mqtt | Door::Https => {

@@ -49,7 +49,7 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Serves one connection to its end.
 pub(crate) async fn serve<S: Stream>(
     stream: S,
-    visitor: Visitor,
+    visitor: Box<Visitor>,
     hub: Arc<Hub>,
     metrics: &Metrics,
     drain: &Drain,
@@ -58,7 +58,7 @@ pub(crate) async fn serve<S: Stream>(
         stream,
         door: metrics.door(visitor.origin.door),
         waiting_since: None,
-        visitor: Box::new(visitor),
+        visitor,
         hub,
         machine: Server::new(LIMITS, Instant::now()),
         unacknowledged: VecDeque::new(),

@@ -8,11 +8,10 @@ mod properties;
 use std::sync::Arc;
 
 use hub::hub::Hub;
-use tokio::net::TcpStream;
-use tokio_rustls::server::TlsStream;
 
 pub(crate) use self::conversation::serve;
 use crate::drain::Drain;
+use crate::io::TlsConnection;
 use crate::listen::{Front, Visitor};
 use crate::metrics::Metrics;
 
@@ -27,7 +26,7 @@ pub(crate) struct MqttFront {
 }
 
 impl Front for MqttFront {
-    async fn serve(self: Arc<Self>, stream: TlsStream<TcpStream>, visitor: Visitor) {
+    async fn serve(self: Arc<Self>, stream: TlsConnection, visitor: Box<Visitor>) {
         serve(stream, visitor, self.hub.clone(), &self.metrics, &self.drain).await;
     }
 }

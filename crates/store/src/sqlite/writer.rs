@@ -138,24 +138,29 @@ impl Writer {
         Ok(ledger)
     }
 
-    /// Does one job in a savepoint, so that it is done whole or not at all.
+    /// Does one job, whole or not at all.
     fn attempt(&self, job: &Job, ledger: &mut Ledger) -> Result<Vec<u64>, StoreError> {
-        self.execute("SAVEPOINT job")?;
         let connection = &self.connection;
-        let result = match job {
-            // A stale change writes no decision, so that the ledger needs no savepoint.
-            Job::Commit(change, _) => rows::apply(connection, ledger, change),
-            Job::Note(records, _) => records
-                .iter()
-                .try_for_each(|(key, record)| rows::note(connection, key, record))
-                .map(|()| Vec::new()),
-            Job::Record(decisions, _) => decisions
-                .iter()
-                .try_for_each(|decision| ledger.append(connection, decision))
-                .map(|()| Vec::new()),
-            Job::Keep(kept, _) => ledger::keep_checkpoint(connection, kept).map(|()| Vec::new()),
-            Job::Close => Ok(Vec::new()),
+        let done = match job {
+            Job::Commit(change, _) => return self.change(change, ledger),
+            Job::Note(records, _) => {
+                records.iter().try_for_each(|(key, record)| rows::note(connection, key, record))
+            }
+            Job::Record(decisions, _) => {
+                decisions.iter().try_for_each(|decision| ledger.append(connection, decision))
+            }
+            Job::Keep(kept, _) => ledger::keep_checkpoint(connection, kept),
+            Job::Close => Ok(()),
         };
+        done.map(|()| Vec::new())
+    }
+
+    /// Makes a change. It alone needs a savepoint, for it alone may be stale while the transaction goes on; SQLite copies
+    /// every page that is written within one.
+    fn change(&self, change: &Change, ledger: &mut Ledger) -> Result<Vec<u64>, StoreError> {
+        self.execute("SAVEPOINT job")?;
+        // A stale change writes no decision, so that the ledger needs no savepoint.
+        let result = rows::apply(&self.connection, ledger, change);
         match &result {
             Ok(_) => self.execute("RELEASE job")?,
             Err(StoreError::Stale(_)) => self.execute("ROLLBACK TO job; RELEASE job")?,

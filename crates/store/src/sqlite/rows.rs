@@ -33,11 +33,11 @@ pub(super) fn load(connection: &Connection, key: &Key) -> Result<Option<Versione
                 .optional()
         })
         .map_err(store_error)?;
-    row.map(|(version, body)| versioned(version, &body)).transpose()
+    row.map(|(version, body)| versioned(key.kind(), version, &body)).transpose()
 }
 
-fn versioned(version: u64, body: &str) -> Result<Versioned, StoreError> {
-    let record = serde_json::from_str(body).map_err(|error| unreadable("a record", &error))?;
+fn versioned(kind: Kind, version: u64, body: &str) -> Result<Versioned, StoreError> {
+    let record = Record::from_json(kind, body).map_err(|error| unreadable("a record", &error))?;
     Ok(Versioned { version, record })
 }
 
@@ -87,7 +87,7 @@ fn select(
         .map(|(owner, name, version, body)| {
             let key = Key::from_parts(kind, &owner, &name)
                 .ok_or_else(|| StoreError::Failed(format!("`{owner}`, `{name}` is no key of a {kind:?}")))?;
-            Ok((key, versioned(version, &body)?))
+            Ok((key, versioned(kind, version, &body)?))
         })
         .collect()
 }

@@ -26,7 +26,9 @@ pub fn weakness(key: &[u8], name: &str) -> Option<String> {
 
 /// Whether a key is a spelling or a plain digest of a name or a part of it.
 fn derived_from(key: &[u8], name: &str) -> bool {
-    name.split('/').chain([name]).filter(|part| !part.is_empty()).any(|part| {
+    // A device's name is its only part.
+    let whole = name.contains('/').then_some(name);
+    name.split('/').chain(whole).filter(|part| !part.is_empty()).any(|part| {
         let part = part.as_bytes();
         let repeated = key.iter().enumerate().all(|(at, byte)| *byte == part[at % part.len()]);
         let padded =
@@ -40,12 +42,9 @@ fn entropy(bytes: &[u8]) -> f64 {
     let mut counts = [0_u32; 256];
     bytes.iter().for_each(|byte| counts[usize::from(*byte)] += 1);
     let length = bytes.len().max(1) as f64;
-    counts
-        .iter()
-        .filter(|count| **count > 0)
-        .map(|count| f64::from(*count) / length)
-        .map(|share| share * share.recip().log2())
-        .sum()
+    // Most bytes of a good key occur once, and the logarithm of one is nothing: this is done for each key of a fleet.
+    let repeated = counts.into_iter().filter(|count| *count > 1).map(f64::from);
+    length.log2() - repeated.map(|count| count * count.log2()).sum::<f64>() / length
 }
 
 /// Keys that stand in documentation and tools, by the SHA-256 of their bytes in base64.

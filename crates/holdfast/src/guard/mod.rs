@@ -27,7 +27,7 @@ use crate::tls::ServerCertificate;
 pub(crate) use self::place::Place;
 
 /// The shortest time between two looks that nobody asked for.
-const LOOK_EVERY_MIN: Duration = Duration::from_secs(5);
+const LOOK_EVERY_MIN: Duration = Duration::from_secs(10);
 /// The longest: some findings come with time alone.
 const LOOK_EVERY_MAX: Duration = Duration::from_secs(45);
 /// A look that takes longer is made on schedule only.

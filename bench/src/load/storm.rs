@@ -14,6 +14,9 @@ use crate::subject::Subject;
 
 /// How long what a server still owes after the last connect, such as its records, counts as theirs.
 const AFTERMATH: Duration = Duration::from_secs(1);
+/// How long after that Holdfast has written down the use of each device and looked at the whole fleet at least once: it does
+/// both every 10 s while devices come and go.
+const LOOK: Duration = Duration::from_secs(11);
 
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(crate) struct StormOptions {
@@ -33,6 +36,8 @@ pub(crate) struct Storm {
     pub(crate) connects_per_second: f64,
     /// With what the server did in the second after the last connect.
     pub(crate) server_cpu_ms_per_connect: f64,
+    /// With what it did in the 12 s after it, a look at the whole fleet among it.
+    pub(crate) server_cpu_ms_per_connect_with_look: f64,
 }
 
 /// Connects every device once, as fast as the server takes them.
@@ -57,11 +62,14 @@ pub(crate) async fn storm(subject: &Subject, options: StormOptions) -> Result<St
     let seconds = begun.elapsed().as_secs_f64();
     tokio::time::sleep(AFTERMATH).await;
     let spent = cpu(subject.pid)? - cpu_before;
+    tokio::time::sleep(LOOK).await;
+    let spent_with_look = cpu(subject.pid)? - cpu_before;
     let count = options.devices.max(1) as f64;
     Ok(Storm {
         devices: options.devices,
         seconds,
         connects_per_second: count / seconds,
         server_cpu_ms_per_connect: spent.as_secs_f64() * 1e3 / count,
+        server_cpu_ms_per_connect_with_look: spent_with_look.as_secs_f64() * 1e3 / count,
     })
 }

@@ -2,6 +2,7 @@
 //! of a wrong signature make a detour by a search for the mistake, which is bounded too: see [`Searches`].
 
 use std::collections::HashMap;
+use std::mem::{Discriminant, discriminant};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -259,7 +260,28 @@ async fn write(
 /// Folds the decisions of one source and cause beyond a number in a window into one counted record.
 struct Folder {
     begun: Instant,
-    seen: HashMap<String, Seen>,
+    seen: HashMap<Source, Seen>,
+}
+
+/// What decisions fold by.
+#[derive(PartialEq, Eq, Hash)]
+enum Source {
+    /// Refusals by address and cause, for a flood may name a new device each time.
+    Refused(Option<IpAddr>, &'static str),
+    /// What is allowed by who it was allowed to.
+    Allowed(Option<IpAddr>, Option<String>, Discriminant<Act>),
+    /// All beyond [`SOURCES_MAX`].
+    Others,
+}
+
+impl Source {
+    fn of(decision: &Decision) -> Self {
+        let address = decision.origin.address;
+        match &decision.refusal {
+            Some(refusal) => Self::Refused(address, refusal.cause()),
+            None => Self::Allowed(address, decision.identity.clone(), discriminant(&decision.act)),
+        }
+    }
 }
 
 struct Seen {
@@ -279,11 +301,11 @@ impl Folder {
 
     /// The decision itself while its source and cause have not filled their share; nothing after that.
     fn fold(&mut self, decision: Decision) -> Option<Decision> {
-        let mut key = source_and_cause(&decision);
-        if self.seen.len() >= SOURCES_MAX && !self.seen.contains_key(&key) {
-            key = "others".to_owned();
+        let mut source = Source::of(&decision);
+        if self.seen.len() >= SOURCES_MAX && !self.seen.contains_key(&source) {
+            source = Source::Others;
         }
-        let seen = self.seen.entry(key).or_insert(Seen { count: 0, last: None });
+        let seen = self.seen.entry(source).or_insert(Seen { count: 0, last: None });
         seen.count += 1;
         if seen.count <= RECORDS_PER_WINDOW {
             return Some(decision);
@@ -309,19 +331,6 @@ impl Folder {
             Some(*last)
         });
         folded.collect()
-    }
-}
-
-/// Refusals fold by address and cause, for a flood may name a new device each time; what is allowed folds by who
-/// it was allowed to.
-fn source_and_cause(decision: &Decision) -> String {
-    let address = decision.origin.address.map(|address| address.to_string()).unwrap_or_default();
-    match &decision.refusal {
-        Some(refusal) => format!("{address} {}", refusal.cause()),
-        None => {
-            let identity = decision.identity.as_deref().unwrap_or_default();
-            format!("{address} {identity} {:?}", std::mem::discriminant(&decision.act))
-        }
     }
 }
 

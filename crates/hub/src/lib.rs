@@ -28,6 +28,7 @@ pub mod policies;
 pub mod ports;
 pub mod readers;
 pub mod record;
+mod record_reading;
 pub mod refusal;
 pub mod registry;
 pub mod sas;

@@ -9,6 +9,7 @@ use crate::activity::{Activity, PolicyUse};
 use crate::finding::{AppliedFix, Finding};
 use crate::identity::{DeviceId, Identity, ModuleId};
 use crate::ports::secrets::Fingerprint;
+use crate::record_reading::AuthenticationText;
 use crate::settings::HubSettings;
 
 /// The key of a record.
@@ -260,7 +261,7 @@ pub enum Status {
 
 /// How an identity proves who it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "type", rename_all = "camelCase")]
+#[serde(tag = "type", rename_all = "camelCase", try_from = "AuthenticationText")]
 pub enum Authentication {
     /// By a token signed with one of two symmetric keys.
     Sas {

@@ -3,16 +3,16 @@
 use std::collections::VecDeque;
 
 use hub::activity::{Activity, PolicyUse};
-use hub::authenticate::{key_place, open_key, policy_place};
+use hub::authenticate::{key_place, policy_place};
 use hub::hub::Hub;
 use hub::identity::Identity;
 use hub::ports::registry::{StoreError, Versioned, Write};
-use hub::record::{Authentication, Authority, Device, Key, Kind, Module, Record, SealedKey, Status};
-use hub::sas::key_bytes;
+use hub::record::{Authentication, Authority, Device, Key, Kind, Module, Record, Status};
 use hub::settings::HubSettings;
 use posture::Sweep;
-use posture::facts::{Credential, KeyFacts, PolicyFacts, SLOTS, Subject};
-use posture::key::{published, weakness};
+use posture::facts::{Credential, PolicyFacts, Subject};
+
+use super::keys::Judged;
 
 /// Records that are read at once.
 const PAGE: usize = 500;
@@ -22,6 +22,7 @@ const PAGE: usize = 500;
 pub(super) async fn identities(
     hub: &Hub,
     settings: &HubSettings,
+    judged: &mut Judged,
     sweep: &mut Sweep,
 ) -> Result<Vec<Write>, StoreError> {
     let mut devices = Cursor::new(hub, Kind::Device);
@@ -32,7 +33,7 @@ pub(super) async fn identities(
         let Record::Device(device) = stored.record else { continue };
         let identity = Identity::device(device.id.clone());
         let used = activity_of(&mut uses, &identity, &mut orphans).await?;
-        show(hub, settings, sweep, &identity, &Registered::Device(&device), device.status, used.as_ref());
+        show(hub, settings, judged, sweep, &identity, &Registered::Device(&device), used.as_ref());
         while let Some((Key::Module(owner, _), _)) = modules.peek().await? {
             if *owner > device.id {
                 break;
@@ -44,7 +45,15 @@ pub(super) async fn identities(
             }
             let identity = Identity::module(device.id.clone(), module.id.clone());
             let used = activity_of(&mut uses, &identity, &mut orphans).await?;
-            show(hub, settings, sweep, &identity, &Registered::Module(&module), device.status, used.as_ref());
+            show(
+                hub,
+                settings,
+                judged,
+                sweep,
+                &identity,
+                &Registered::Module(&module, device.status),
+                used.as_ref(),
+            );
         }
         // Other work of this thread, which is little, may go first.
         tokio::task::yield_now().await;
@@ -66,26 +75,27 @@ fn orphan(orphans: &mut Vec<Write>, key: Key, version: u64) {
 
 enum Registered<'a> {
     Device(&'a Device),
-    Module(&'a Module),
+    /// With the status of its device.
+    Module(&'a Module, Status),
 }
 
 fn show(
     hub: &Hub,
     settings: &HubSettings,
+    judged: &mut Judged,
     sweep: &mut Sweep,
     identity: &Identity,
     registered: &Registered<'_>,
-    status: Status,
     activity: Option<&Activity>,
 ) {
-    let (created, authentication) = match registered {
-        Registered::Device(device) => (device.created, &device.authentication),
-        Registered::Module(module) => (module.created, &module.authentication),
+    let (created, status, authentication) = match registered {
+        Registered::Device(device) => (device.created, device.status, &device.authentication),
+        Registered::Module(module, status) => (module.created, *status, &module.authentication),
     };
     let name = identity.to_string();
     let credential = match authentication {
         Authentication::Sas { primary, secondary } => {
-            Credential::Keys(key_facts(hub, &key_place(identity), &name, [primary, secondary]))
+            Credential::Keys(judged.facts(hub, &key_place(identity), &name, [primary, secondary]))
         }
         Authentication::SelfSigned { primary, secondary } => {
             Credential::Thumbprints([primary.as_ref(), secondary.as_ref()])
@@ -104,24 +114,8 @@ fn show(
     });
 }
 
-/// What is found out about two keys; the keys themselves are gone when this returns.
-fn key_facts(hub: &Hub, place: &str, name: &str, keys: [&SealedKey; 2]) -> [KeyFacts; 2] {
-    let mut slots = SLOTS.into_iter();
-    keys.map(|key| {
-        let text = slots.next().and_then(|slot| open_key(key, place, slot, &*hub.secrets));
-        let bytes = text.and_then(|text| key_bytes(&text).map(zeroize::Zeroizing::new));
-        KeyFacts {
-            fingerprint: key.fingerprint.clone(),
-            length: bytes.as_ref().map_or(0, |bytes| bytes.len()),
-            weakness: bytes.as_ref().and_then(|bytes| weakness(bytes, name)),
-            published: bytes.as_ref().and_then(|bytes| published(bytes)),
-            set: key.set,
-        }
-    })
-}
-
 /// The policies with their keys and their use.
-pub(super) async fn policies(hub: &Hub) -> Result<Vec<PolicyFacts>, StoreError> {
+pub(super) async fn policies(hub: &Hub, judged: &mut Judged) -> Result<Vec<PolicyFacts>, StoreError> {
     let mut facts = Vec::new();
     for (_, stored) in hub.registry.list(Kind::Policy, None, PAGE).await? {
         let Record::Policy(policy) = stored.record else { continue };
@@ -130,7 +124,7 @@ pub(super) async fn policies(hub: &Hub) -> Result<Vec<PolicyFacts>, StoreError> 
             _ => PolicyUse::default(),
         };
         let place = policy_place(&policy.name);
-        let keys = key_facts(hub, &place, policy.name.as_str(), [&policy.primary, &policy.secondary]);
+        let keys = judged.facts(hub, &place, policy.name.as_str(), [&policy.primary, &policy.secondary]);
         facts.push(PolicyFacts { policy, keys, used });
     }
     Ok(facts)
@@ -154,15 +148,14 @@ async fn activity_of(
     identity: &Identity,
     orphans: &mut Vec<Write>,
 ) -> Result<Option<Activity>, StoreError> {
-    let wanted = Key::Activity(identity.clone()).parts();
-    while let Some((key, _)) = uses.peek().await? {
-        let parts = key.parts();
-        if parts > wanted {
+    while let Some((Key::Activity(of), _)) = uses.peek().await? {
+        let order = of.cmp(identity);
+        if order.is_gt() {
             return Ok(None);
         }
         let Some((key, stored)) = uses.next().await? else { return Ok(None) };
         match stored.record {
-            Record::Activity(activity) if parts == wanted => return Ok(Some(activity)),
+            Record::Activity(activity) if order.is_eq() => return Ok(Some(activity)),
             _ => orphan(orphans, key, stored.version),
         }
     }

@@ -3,6 +3,7 @@
 
 mod fix;
 mod gather;
+mod keys;
 mod look;
 mod place;
 mod usage;
@@ -24,6 +25,7 @@ use tokio::sync::Notify;
 
 use crate::tls::ServerCertificate;
 
+use self::keys::Judged;
 pub(crate) use self::place::Place;
 
 /// The shortest time between two looks that nobody asked for.
@@ -44,7 +46,7 @@ pub(crate) struct Guard {
     observed: Mutex<Observed>,
     latest: Mutex<Option<Arc<Report>>>,
     /// One look at a time.
-    looking: tokio::sync::Mutex<()>,
+    looking: tokio::sync::Mutex<Judged>,
     stopping: Notify,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
 }

@@ -12,7 +12,7 @@ use hub::decision::{Door, Origin};
 use hub::hub::{Hub, SECURITY_PARTITIONS, Settings};
 use hub::ports::bus::Ending;
 use hub::ports::clock::Clock;
-use hub::ports::registry::Registry;
+use hub::ports::registry::{Committed, Registry};
 use hub::ports::secrets::Secrets;
 use hub::record::Key;
 use hub::registry::By;
@@ -269,7 +269,7 @@ fn recheck_on_change(hub: &Arc<Hub>, registry: &dyn Registry, guard: &Arc<Guard>
     let (policies, policy_changes) = watch::channel(0_u64);
     let (changes, mut changed) = mpsc::channel::<Vec<Key>>(CHANGES_MAX);
     let guard = Arc::downgrade(guard);
-    registry.watch(Arc::new(move |keys: &[Key]| {
+    registry.watch(Arc::new(move |Committed { keys, .. }| {
         if keys.iter().any(|key| matches!(key, Key::Policy(_))) {
             policies.send_modify(|count| *count += 1);
         }

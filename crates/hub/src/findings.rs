@@ -76,7 +76,7 @@ impl Hub {
         let by = By { actor: "posture".to_owned(), origin: Origin::default() };
         let change = match what {
             Some(what) => change(writes, what, target, &by, now),
-            None => Change { writes, decision: None },
+            None => Change { writes, decision: None, announces: None },
         };
         self.registry.commit(change).await.map(drop)
     }

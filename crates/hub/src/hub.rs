@@ -286,7 +286,8 @@ impl Hub {
                 return Ok(());
             }
             let write = Write { key: key.clone(), replaces, record };
-            match self.registry.commit(Change { writes: vec![write], decision: None }).await {
+            match self.registry.commit(Change { writes: vec![write], decision: None, announces: None }).await
+            {
                 Err(StoreError::Stale(_)) => continue,
                 other => return other.map(|_| ()),
             }
@@ -337,7 +338,8 @@ impl Hub {
             | Key::Activity(_)
             | Key::PolicyUse(_)
             | Key::Finding(_)
-            | Key::AppliedFix(_) => Vec::new(),
+            | Key::AppliedFix(_)
+            | Key::Twin(_) => Vec::new(),
         }
     }
 

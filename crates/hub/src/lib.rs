@@ -34,4 +34,5 @@ pub mod registry;
 pub mod sas;
 pub mod settings;
 pub mod telemetry;
+pub mod twin;
 pub mod why;

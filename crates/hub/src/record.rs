@@ -11,6 +11,7 @@ use crate::identity::{DeviceId, Identity, ModuleId};
 use crate::ports::secrets::Fingerprint;
 use crate::record_reading::AuthenticationText;
 use crate::settings::HubSettings;
+use crate::twin::Twin;
 
 /// The key of a record.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -37,6 +38,8 @@ pub enum Key {
     Finding(String),
     /// A fix that was made, by its id.
     AppliedFix(String),
+    /// The twin of an identity.
+    Twin(Identity),
 }
 
 impl Key {
@@ -54,6 +57,7 @@ impl Key {
             Self::PolicyUse(_) => Kind::PolicyUse,
             Self::Finding(_) => Kind::Finding,
             Self::AppliedFix(_) => Kind::AppliedFix,
+            Self::Twin(_) => Kind::Twin,
         }
     }
 
@@ -69,7 +73,7 @@ impl Key {
             | Self::Finding(name)
             | Self::AppliedFix(name) => (name.clone(), String::new()),
             Self::Settings => (String::new(), String::new()),
-            Self::Session(identity) | Self::Activity(identity) => (
+            Self::Session(identity) | Self::Activity(identity) | Self::Twin(identity) => (
                 identity.device.to_string(),
                 identity.module.as_ref().map(ToString::to_string).unwrap_or_default(),
             ),
@@ -90,6 +94,7 @@ impl Key {
             Kind::PolicyUse => Self::PolicyUse(PolicyName::parse(owner).ok()?),
             Kind::Finding => Self::Finding(owner.to_owned()),
             Kind::AppliedFix => Self::AppliedFix(owner.to_owned()),
+            Kind::Twin => Self::Twin(identity(owner, name)?),
         })
     }
 }
@@ -128,11 +133,13 @@ pub enum Kind {
     Finding = 10,
     /// Fixes that were made.
     AppliedFix = 11,
+    /// Twins.
+    Twin = 12,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Device,
         Self::Module,
         Self::Policy,
@@ -144,6 +151,7 @@ impl Kind {
         Self::PolicyUse,
         Self::Finding,
         Self::AppliedFix,
+        Self::Twin,
     ];
 }
 
@@ -173,6 +181,8 @@ pub enum Record {
     Finding(Box<Finding>),
     /// A fix that was made.
     AppliedFix(Box<AppliedFix>),
+    /// A twin.
+    Twin(Box<Twin>),
 }
 
 impl Record {
@@ -192,6 +202,7 @@ impl Record {
             Kind::PolicyUse => Self::PolicyUse(serde_json::from_str(text)?),
             Kind::Finding => Self::Finding(serde_json::from_str(text)?),
             Kind::AppliedFix => Self::AppliedFix(serde_json::from_str(text)?),
+            Kind::Twin => Self::Twin(serde_json::from_str(text)?),
         })
     }
 }

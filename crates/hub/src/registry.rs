@@ -14,6 +14,7 @@ use crate::identity::{DeviceId, Identity, ModuleId};
 use crate::ports::registry::{Change, StoreError, Versioned, Write};
 use crate::ports::secrets::{SecretError, Secrets};
 use crate::record::{Authentication, Device, Key, Kind, Module, Record, Slot, Status, Thumbprint};
+use crate::twin::Twin;
 
 /// The longest status reason, in characters.
 pub const STATUS_REASON_CHARS_MAX: usize = 128;
@@ -144,10 +145,10 @@ impl Hub {
         if let Some(scope) = spec.device_scope.as_deref().filter(|scope| !scope.is_empty()) {
             self.check_scope(id, scope).await?;
         }
-        let key = Key::Device(id.clone());
+        let keys = [Key::Device(id.clone()), Key::Twin(Identity::device(id.clone()))];
         let now = self.now();
         let device = self
-            .change(std::slice::from_ref(&key), |loaded| {
+            .change(&keys, |loaded| {
                 let stored = loaded[0].as_ref();
                 let (device, mut writes) = match (as_device(stored), &if_match) {
                     (None, Some(_)) => return Err(unknown_device(id)),
@@ -159,19 +160,23 @@ impl Hub {
                         check_etag(wanted, &device.etag)?;
                         (self.updated_device(device, &spec, now)?, Vec::new())
                     }
-                    (None, None) => self.new_device(id, &spec, now)?,
+                    (None, None) => {
+                        let (device, mut writes) = self.new_device(id, &spec, now)?;
+                        writes.push(first_twin(&keys[1], loaded[1].as_ref(), &device.generation, now));
+                        (device, writes)
+                    }
                 };
                 let what = if stored.is_some() { "update device" } else { "create device" };
                 let version = stored.map(|stored| stored.version);
                 let record = Some(Record::Device(device.clone()));
-                writes.insert(0, Write { key: key.clone(), replaces: version, record });
+                writes.insert(0, Write { key: keys[0].clone(), replaces: version, record });
                 Ok((change(writes, what, id.to_string(), by, now), device))
             })
             .await?;
         self.device_view(device).await
     }
 
-    /// Deletes a device with its modules and sessions.
+    /// Deletes a device with its modules, twins and sessions.
     pub async fn delete_device(
         &self,
         id: &DeviceId,
@@ -182,6 +187,9 @@ impl Hub {
         for kind in [Kind::Module, Kind::Session, Kind::Activity] {
             keys.extend(self.registry.list_of(kind, id.clone()).await?.into_iter().map(|(key, _)| key));
         }
+        // Those of older identities are made when they are asked for, perhaps just now, so that they are not listed.
+        let identities: Vec<_> = keys.iter().filter_map(owner_of_twin).collect();
+        keys.extend(identities.into_iter().map(Key::Twin));
         let now = self.now();
         self.change(&keys, |loaded| {
             let device = as_device(loaded[0].as_ref()).ok_or_else(|| unknown_device(id))?;
@@ -225,13 +233,19 @@ impl Hub {
         if_match: Option<IfMatch>,
         by: &By,
     ) -> Result<ModuleView, HubError> {
-        let keys = [Key::Module(device.clone(), id.clone()), Key::Device(device.clone())];
+        let identity = Identity::module(device.clone(), id.clone());
+        let keys = [
+            Key::Module(device.clone(), id.clone()),
+            Key::Device(device.clone()),
+            Key::Twin(identity.clone()),
+        ];
         let others = self.registry.list_of(Kind::Module, device.clone()).await?.len();
         let now = self.now();
         let module = self
             .change(&keys, |loaded| {
                 as_device(loaded[1].as_ref()).ok_or_else(|| unknown_device(device))?;
                 let stored = loaded[0].as_ref();
+                let mut writes = Vec::with_capacity(2);
                 let module = match (as_module(stored), &if_match) {
                     (None, Some(_)) => return Err(unknown_module(device, id)),
                     (Some(_), None) => {
@@ -241,7 +255,6 @@ impl Hub {
                     }
                     (Some(module), Some(wanted)) => {
                         check_etag(wanted, &module.etag)?;
-                        let identity = Identity::module(device.clone(), id.clone());
                         Module {
                             etag: self.new_etag(),
                             managed_by: spec.managed_by.clone().or_else(|| module.managed_by.clone()),
@@ -263,19 +276,23 @@ impl Hub {
                         let text = format!("The device '{device}' has {others} modules, the limit is {max}.");
                         return Err(HubError::new(HubErrorCode::TooManyModulesOnDevice, text));
                     }
-                    (None, None) => self.new_module(device, id, &spec, now)?,
+                    (None, None) => {
+                        let module = self.new_module(device, id, &spec, now)?;
+                        writes.push(first_twin(&keys[2], loaded[2].as_ref(), &module.generation, now));
+                        module
+                    }
                 };
                 let what = if stored.is_some() { "update module" } else { "create module" };
                 let version = stored.map(|stored| stored.version);
                 let record = Some(Record::Module(module.clone()));
-                let write = Write { key: keys[0].clone(), replaces: version, record };
-                Ok((change(vec![write], what, format!("{device}/{id}"), by, now), module))
+                writes.insert(0, Write { key: keys[0].clone(), replaces: version, record });
+                Ok((change(writes, what, format!("{device}/{id}"), by, now), module))
             })
             .await?;
         self.module_view(module).await
     }
 
-    /// Deletes a module with its session.
+    /// Deletes a module with its twin and session.
     pub async fn delete_module(
         &self,
         device: &DeviceId,
@@ -291,7 +308,8 @@ impl Hub {
         let keys = [
             Key::Module(device.clone(), id.clone()),
             Key::Session(identity.clone()),
-            Key::Activity(identity),
+            Key::Activity(identity.clone()),
+            Key::Twin(identity),
         ];
         let now = self.now();
         self.change(&keys, |loaded| {
@@ -413,7 +431,11 @@ impl Hub {
     }
 
     /// The last use of an identity; what an earlier one of the same name did is no use of this one.
-    async fn activity(&self, identity: Identity, created: Timestamp) -> Result<Option<Activity>, HubError> {
+    pub(crate) async fn activity(
+        &self,
+        identity: Identity,
+        created: Timestamp,
+    ) -> Result<Option<Activity>, HubError> {
         let stored = self.registry.load(Key::Activity(identity)).await?.map(|stored| stored.record);
         Ok(match stored {
             Some(Record::Activity(activity)) if activity.admitted >= created => Some(activity),
@@ -454,7 +476,10 @@ impl Hub {
         let mut writes = Vec::new();
         for name in EDGE_MODULES.iter().filter(|_| spec.edge) {
             let module = ModuleId::parse(name).map_err(|error| invalid(error.to_string()))?;
-            let record = Some(Record::Module(self.new_module(id, &module, &ModuleSpec::default(), now)?));
+            let made = self.new_module(id, &module, &ModuleSpec::default(), now)?;
+            let twin = Key::Twin(Identity::module(id.clone(), module.clone()));
+            writes.push(first_twin(&twin, None, &made.generation, now));
+            let record = Some(Record::Module(made));
             writes.push(Write { key: Key::Module(id.clone(), module), replaces: None, record });
         }
         Ok((device, writes))
@@ -635,12 +660,27 @@ pub fn change(writes: Vec<Write>, what: &str, target: String, by: &By, now: Time
     let mut decision = Decision::new(now, Act::Change { what: what.to_owned(), target: target.clone() });
     let concerns_a_device = matches!(
         writes.first().map(|write| write.key.kind()),
-        Some(Kind::Device | Kind::Module | Kind::Session)
+        Some(Kind::Device | Kind::Module | Kind::Session | Kind::Twin)
     );
     decision.identity = concerns_a_device.then_some(target);
     decision.actor = Some(by.actor.clone());
     decision.origin = by.origin.clone();
-    Change { writes, decision: Some(decision) }
+    Change { writes, decision: Some(decision), announces: None }
+}
+
+/// Gives a new identity its twin, over whatever an earlier one left.
+fn first_twin(key: &Key, stored: Option<&Versioned>, generation: &str, now: Timestamp) -> Write {
+    let record = Some(Record::Twin(Box::new(Twin::new(generation, now))));
+    Write { key: key.clone(), replaces: stored.map(|stored| stored.version), record }
+}
+
+/// The identity that has a twin, for the key of an identity.
+fn owner_of_twin(key: &Key) -> Option<Identity> {
+    match key {
+        Key::Device(device) => Some(Identity::device(device.clone())),
+        Key::Module(device, module) => Some(Identity::module(device.clone(), module.clone())),
+        _ => None,
+    }
 }
 
 fn as_device(stored: Option<&Versioned>) -> Option<&Device> {
@@ -657,11 +697,11 @@ fn as_module(stored: Option<&Versioned>) -> Option<&Module> {
     }
 }
 
-fn unknown_device(id: &DeviceId) -> HubError {
+pub(crate) fn unknown_device(id: &DeviceId) -> HubError {
     HubError::new(HubErrorCode::DeviceNotFound, format!("The device '{id}' is not registered"))
 }
 
-fn unknown_module(device: &DeviceId, id: &ModuleId) -> HubError {
+pub(crate) fn unknown_module(device: &DeviceId, id: &ModuleId) -> HubError {
     let text = format!("The module '{id}' is not registered on device '{device}'");
     HubError::new(HubErrorCode::ModuleNotFound, text)
 }

@@ -7,6 +7,7 @@ use super::audit::AuditLog;
 use crate::decision::{Decision, DecisionFilter, Numbered};
 use crate::identity::DeviceId;
 use crate::record::{Key, Kind, Record};
+use crate::twin::DesiredChange;
 
 /// Versioned records, and the audit record that commits with each change of them.
 pub trait Registry: AuditLog {
@@ -51,13 +52,22 @@ pub trait Registry: AuditLog {
     fn decisions(&self, filter: DecisionFilter)
     -> BoxFuture<'_, Result<Vec<Numbered<Decision>>, StoreError>>;
 
-    /// Asks to be told the keys of every committed change, from now on, on whichever node it was made. The watcher
-    /// is called on the adapter's own thread after the commit and must return at once.
+    /// Asks to be told of every committed change, from now on, on whichever node it was made, in the order of the commits.
+    /// The watcher is called on the adapter's own thread after the commit and must return at once.
     fn watch(&self, watcher: Watcher);
 }
 
-/// Is told the keys of a committed change.
-pub type Watcher = Arc<dyn Fn(&[Key]) + Send + Sync>;
+/// Is told of a committed change.
+pub type Watcher = Arc<dyn Fn(Committed<'_>) + Send + Sync>;
+
+/// What watchers are told of a committed change.
+#[derive(Debug, Clone, Copy)]
+pub struct Committed<'a> {
+    /// The keys that were written.
+    pub keys: &'a [Key],
+    /// What it announced.
+    pub announces: Option<&'a Arc<DesiredChange>>,
+}
 
 /// A record with the version that a write must name to replace it.
 #[derive(Debug, Clone, PartialEq)]
@@ -75,6 +85,8 @@ pub struct Change {
     pub writes: Vec<Write>,
     /// Who did it and what it was; commits with the writes.
     pub decision: Option<Decision>,
+    /// What a live connection is to be told of it.
+    pub announces: Option<Arc<DesiredChange>>,
 }
 
 /// One write of a [`Change`].

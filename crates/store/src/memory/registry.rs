@@ -9,7 +9,7 @@ use hub::decision::{Decision, DecisionFilter, Numbered};
 use hub::identity::DeviceId;
 use hub::ports::BoxFuture;
 use hub::ports::audit::AuditLog;
-use hub::ports::registry::{Change, Registry, StoreError, Versioned, Watcher};
+use hub::ports::registry::{Change, Committed, Registry, StoreError, Versioned, Watcher};
 use hub::record::{Key, Kind, Record, Status};
 
 use super::ledger::Ledger;
@@ -35,6 +35,8 @@ impl MemoryRegistry {
     }
 
     fn commit_now(&self, change: Change) -> Result<Vec<u64>, StoreError> {
+        // Held until the watchers are told, so that they are told in the order of the commits.
+        let watchers = lock(&self.watchers);
         let mut state = lock(&self.state);
         for write in &change.writes {
             if state.records.get(&write.key).map(|found| found.version) != write.replaces {
@@ -60,8 +62,8 @@ impl MemoryRegistry {
         state.record(change.decision, self.decisions_max)?;
         drop(state);
         if !keys.is_empty() {
-            let watchers = lock(&self.watchers).clone();
-            watchers.iter().for_each(|watcher| watcher(&keys));
+            let committed = Committed { keys: &keys, announces: change.announces.as_ref() };
+            watchers.iter().for_each(|watcher| watcher(committed));
         }
         Ok(versions)
     }

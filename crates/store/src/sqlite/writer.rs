@@ -5,8 +5,9 @@ use std::sync::{Arc, mpsc};
 
 use hub::audit::evidence::Kept;
 use hub::decision::Decision;
-use hub::ports::registry::{Change, StoreError, Watcher};
+use hub::ports::registry::{Change, Committed, StoreError, Watcher};
 use hub::record::{Key, Record};
+use hub::twin::DesiredChange;
 use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
@@ -41,8 +42,14 @@ pub(super) struct Writer {
 
 /// What a job came to, to be told after the commit.
 enum Outcome {
-    Committed(Vec<Key>, Result<Vec<u64>, StoreError>, oneshot::Sender<Result<Vec<u64>, StoreError>>),
+    Committed(Told, Result<Vec<u64>, StoreError>, oneshot::Sender<Result<Vec<u64>, StoreError>>),
     Recorded(Result<(), StoreError>, oneshot::Sender<Result<(), StoreError>>),
+}
+
+/// What watchers are told of a change when it is committed.
+struct Told {
+    keys: Vec<Key>,
+    announces: Option<Arc<DesiredChange>>,
 }
 
 impl Writer {
@@ -122,7 +129,8 @@ impl Writer {
             match job {
                 Job::Commit(change, reply) => {
                     let keys = change.writes.into_iter().map(|write| write.key).collect();
-                    outcomes.push(Outcome::Committed(keys, result, reply));
+                    let told = Told { keys, announces: change.announces };
+                    outcomes.push(Outcome::Committed(told, result, reply));
                 }
                 Job::Note(_, reply) | Job::Record(_, reply) | Job::Keep(_, reply) => {
                     outcomes.push(Outcome::Recorded(result.map(drop), reply));
@@ -178,9 +186,9 @@ impl Writer {
 impl Outcome {
     fn tell(self, watchers: &Watchers) {
         match self {
-            Self::Committed(keys, result, reply) => {
-                if result.is_ok() && !keys.is_empty() {
-                    tell_watchers(watchers, &keys);
+            Self::Committed(told, result, reply) => {
+                if result.is_ok() && !told.keys.is_empty() {
+                    tell_watchers(watchers, &told);
                 }
                 let _ = reply.send(result);
             }
@@ -205,11 +213,12 @@ impl Outcome {
     }
 }
 
-fn tell_watchers(watchers: &Watchers, keys: &[Key]) {
+fn tell_watchers(watchers: &Watchers, told: &Told) {
+    let committed = Committed { keys: &told.keys, announces: told.announces.as_ref() };
     let watchers: Vec<Watcher> = super::lock(watchers).clone();
     for watcher in watchers {
         // A watcher that panics must not take the registry with it.
-        if catch_unwind(AssertUnwindSafe(|| watcher(keys))).is_err() {
+        if catch_unwind(AssertUnwindSafe(|| watcher(committed))).is_err() {
             tracing::error!("a watcher of the registry panicked");
         }
     }

@@ -8,7 +8,7 @@ use hub::audit::BLOCK_RECORDS;
 use hub::audit::retention::STEP_RECORDS;
 use hub::decision::{Act, Decision, DecisionFilter};
 use hub::identity::{DeviceId, Identity, ModuleId};
-use hub::ports::registry::{Change, Registry, StoreError, Write};
+use hub::ports::registry::{Change, Committed, Registry, StoreError, Write};
 use hub::record::{Authentication, ConsumerGroup, Device, Key, Kind, Record, Session, Status, Subscription};
 use hub::refusal::Refusal;
 use jiff::Timestamp;
@@ -85,7 +85,7 @@ pub(crate) fn group_record(name: &str) -> Option<Record> {
 }
 
 pub(crate) fn write(key: Key, replaces: Option<u64>, record: Option<Record>) -> Change {
-    Change { writes: vec![Write { key, replaces, record }], decision: None }
+    Change { writes: vec![Write { key, replaces, record }], decision: None, announces: None }
 }
 
 pub(crate) fn changed(what: &str) -> Decision {
@@ -117,7 +117,9 @@ fn a_record_is_made_replaced_and_removed_by_version(registry: &dyn Registry) {
 fn a_note_is_written_whatever_was_there_and_tells_nobody(registry: &dyn Registry) {
     let told = Arc::new(Mutex::new(Vec::new()));
     let seen = told.clone();
-    registry.watch(Arc::new(move |keys: &[Key]| seen.lock().unwrap().extend(keys.to_vec())));
+    registry.watch(Arc::new(move |committed: Committed<'_>| {
+        seen.lock().unwrap().extend(committed.keys.to_vec())
+    }));
     let note = |name: &str, text: &str| (group(name), group_record(text).unwrap());
     wait(registry.note(vec![note("a", "first"), note("b", "other")])).unwrap();
     wait(registry.note(vec![note("a", "second"), note("a", "third")])).unwrap();
@@ -138,6 +140,7 @@ fn a_stale_write_undoes_the_whole_change(registry: &dyn Registry) {
             Write { key: group("there"), replaces: Some(7), record: None },
         ],
         decision: Some(changed("two at once")),
+        announces: None,
     };
     assert_eq!(wait(registry.commit(change.clone())), Err(StoreError::Stale(group("there"))));
     assert_eq!(wait(registry.load(group("new"))), Ok(None));
@@ -170,7 +173,7 @@ fn a_kind_is_listed_in_pages_and_counted(registry: &dyn Registry) {
     ];
     let mut keys: Vec<_> = writes[..5].iter().map(|write| write.key.clone()).collect();
     keys.sort();
-    wait(registry.commit(Change { writes, decision: None })).unwrap();
+    wait(registry.commit(Change { writes, decision: None, announces: None })).unwrap();
     assert_eq!(wait(registry.count(Kind::Session)), Ok(5));
     assert_eq!(wait(registry.count(Kind::Device)), Ok(0));
     let mut listed = Vec::new();
@@ -217,10 +220,10 @@ fn what_belongs_to_a_device_is_listed_and_the_disabled_are_counted(registry: &dy
         session("d1", "a"),
         session("d", "a"),
     ];
-    wait(registry.commit(Change { writes, decision: None })).unwrap();
+    wait(registry.commit(Change { writes, decision: None, announces: None })).unwrap();
     assert_eq!(wait(registry.count_disabled()), Ok(2));
     (disabled.replaces, disabled.record) = (Some(1), device("d2", Status::Enabled).record);
-    wait(registry.commit(Change { writes: vec![disabled], decision: None })).unwrap();
+    wait(registry.commit(Change { writes: vec![disabled], decision: None, announces: None })).unwrap();
     assert_eq!(wait(registry.count_disabled()), Ok(1));
     let listed = wait(registry.list_of(Kind::Session, DeviceId::parse("d").unwrap())).unwrap();
     let keys: Vec<_> = listed.into_iter().map(|(key, _)| key).collect();
@@ -305,7 +308,7 @@ fn the_oldest_decisions_go_but_never_those_about_changes(registry: &dyn Registry
 fn watchers_are_told_committed_keys_only(registry: &dyn Registry) {
     let told = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&told);
-    registry.watch(Arc::new(move |keys| sink.lock().unwrap().extend_from_slice(keys)));
+    registry.watch(Arc::new(move |committed| sink.lock().unwrap().extend_from_slice(committed.keys)));
     wait(registry.commit(write(group("a"), None, group_record("a")))).unwrap();
     wait(registry.commit(write(group("b"), Some(9), group_record("b")))).unwrap_err();
     wait(registry.record(vec![changed("nothing")])).unwrap();

@@ -1,0 +1,246 @@
+//! The twins of a hub: loaded, changed and announced.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use super::{How, Members, Twin, TwinEdit};
+use crate::activity::Activity;
+use crate::error::HubError;
+use crate::hub::Hub;
+use crate::identity::Identity;
+use crate::ports::registry::{Change, Versioned, Write};
+use crate::record::{Authentication, Device, Key, Record};
+use crate::registry::{By, IfMatch, change, unknown_device, unknown_module};
+
+/// What a live connection is told of its desired properties.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DesiredChange {
+    /// Whose they are.
+    pub identity: Identity,
+    /// Their version after the change.
+    pub version: u64,
+    /// What the device gets: the patch, or all of them, as JSON.
+    pub body: Bytes,
+}
+
+/// A twin with what else its document shows.
+#[derive(Clone)]
+pub struct TwinView {
+    /// Whose it is.
+    pub identity: Identity,
+    /// The device, or the one that the module is on.
+    pub device: Device,
+    /// How the identity itself proves who it is.
+    pub authentication: Authentication,
+    /// The etag of the identity.
+    pub identity_etag: String,
+    /// The twin.
+    pub twin: Twin,
+    /// Whether the identity is connected.
+    pub connected: bool,
+    /// Its last use, as far as it is written down; `None` when it was never used.
+    pub activity: Option<Activity>,
+}
+
+impl Hub {
+    /// The twin of an identity, for a service.
+    pub async fn twin(&self, identity: &Identity) -> Result<TwinView, HubError> {
+        let twin = match self.stored_twin(identity).await? {
+            Some(twin) => twin,
+            None => self.make_twin(identity).await?,
+        };
+        self.twin_view(identity, twin).await
+    }
+
+    /// The twin of an identity, for a connection that was admitted in this generation of it.
+    pub async fn own_twin(&self, identity: &Identity, generation: &str) -> Result<Twin, HubError> {
+        let twin = match self.stored_twin(identity).await? {
+            Some(twin) => twin,
+            None => self.make_twin(identity).await?,
+        };
+        of_generation(twin, identity, generation)
+    }
+
+    /// Changes tags and desired properties for a service, and tells the device.
+    pub async fn edit_twin(
+        &self,
+        identity: &Identity,
+        edit: &TwinEdit,
+        how: How,
+        if_match: Option<&IfMatch>,
+        by: &By,
+    ) -> Result<TwinView, HubError> {
+        self.twin(identity).await?;
+        let key = Key::Twin(identity.clone());
+        let now = self.now();
+        let twin = self
+            .change(std::slice::from_ref(&key), |loaded| {
+                let (twin, version) = as_twin(loaded[0].as_ref()).ok_or_else(|| unknown(identity))?;
+                let edited = twin.edited(edit, how, if_match, now)?;
+                let desired_version = edited.twin.desired.version;
+                let record = Some(Record::Twin(Box::new(edited.twin.clone())));
+                let what = if how == How::Merge { "update twin" } else { "replace twin" };
+                let write = Write { key: key.clone(), replaces: Some(version), record };
+                let mut change = change(vec![write], what, identity.to_string(), by, now);
+                change.announces = edited.told.map(|told| {
+                    let body = Bytes::from(Value::Object(told).to_string());
+                    let told = DesiredChange { identity: identity.clone(), version: desired_version, body };
+                    Arc::new(told)
+                });
+                Ok((change, edited.twin))
+            })
+            .await?;
+        self.twin_view(identity, twin).await
+    }
+
+    /// Changes the reported properties for a connection that was admitted in this generation; gives their version once it
+    /// is durable.
+    pub async fn report(
+        &self,
+        identity: &Identity,
+        generation: &str,
+        patch: &Members,
+        if_version: Option<u64>,
+    ) -> Result<u64, HubError> {
+        let key = Key::Twin(identity.clone());
+        let now = self.now();
+        loop {
+            let reported = self
+                .change(std::slice::from_ref(&key), |loaded| {
+                    let Some((twin, version)) = as_twin(loaded[0].as_ref()) else {
+                        return Ok((nothing(), None));
+                    };
+                    let twin = of_generation(twin.clone(), identity, generation)?;
+                    let twin = twin.reported(patch, if_version, now)?;
+                    let reported = twin.reported.version;
+                    let record = Some(Record::Twin(Box::new(twin)));
+                    let write = Write { key: key.clone(), replaces: Some(version), record };
+                    Ok((Change { writes: vec![write], ..nothing() }, Some(reported)))
+                })
+                .await?;
+            match reported {
+                Some(version) => return Ok(version),
+                None => drop(self.make_twin(identity).await?),
+            }
+        }
+    }
+
+    /// Notes the model that a connection announced.
+    pub async fn announce_model(
+        &self,
+        identity: &Identity,
+        generation: &str,
+        model_id: &str,
+    ) -> Result<(), HubError> {
+        if self.own_twin(identity, generation).await?.model_id.as_deref() == Some(model_id) {
+            return Ok(());
+        }
+        let key = Key::Twin(identity.clone());
+        self.change(std::slice::from_ref(&key), |loaded| {
+            let (twin, version) = as_twin(loaded[0].as_ref()).ok_or_else(|| unknown(identity))?;
+            let mut twin = of_generation(twin.clone(), identity, generation)?;
+            twin.model_id = Some(model_id.to_owned());
+            twin.version += 1;
+            let record = Some(Record::Twin(Box::new(twin)));
+            let write = Write { key: key.clone(), replaces: Some(version), record };
+            Ok((Change { writes: vec![write], ..nothing() }, ()))
+        })
+        .await
+    }
+
+    async fn stored_twin(&self, identity: &Identity) -> Result<Option<Twin>, HubError> {
+        let stored = self.registry.load(Key::Twin(identity.clone())).await?;
+        Ok(stored.and_then(|stored| match stored.record {
+            Record::Twin(twin) => Some(*twin),
+            _ => None,
+        }))
+    }
+
+    /// Gives an identity that is older than twins its first one.
+    async fn make_twin(&self, identity: &Identity) -> Result<Twin, HubError> {
+        let mut keys = vec![Key::Twin(identity.clone()), Key::Device(identity.device.clone())];
+        if let Some(module) = &identity.module {
+            keys.push(Key::Module(identity.device.clone(), module.clone()));
+        }
+        let now = self.now();
+        self.change(&keys, |loaded| {
+            if loaded[1].is_none() {
+                return Err(unknown_device(&identity.device));
+            }
+            if let Some((twin, _)) = as_twin(loaded[0].as_ref()) {
+                return Ok((nothing(), twin.clone()));
+            }
+            let owner = loaded.last().and_then(Option::as_ref).ok_or_else(|| unknown(identity))?;
+            let generation = match &owner.record {
+                Record::Device(device) => &device.generation,
+                Record::Module(module) => &module.generation,
+                _ => return Err(unknown(identity)),
+            };
+            let twin = Twin::new(generation, now);
+            let record = Some(Record::Twin(Box::new(twin.clone())));
+            // Written anew as it is, so that its deletion in the meantime makes this stale and leaves no twin behind.
+            let owner = Write {
+                key: keys[keys.len() - 1].clone(),
+                replaces: Some(owner.version),
+                record: Some(owner.record.clone()),
+            };
+            let writes = vec![Write { key: keys[0].clone(), replaces: None, record }, owner];
+            Ok((Change { writes, ..nothing() }, twin))
+        })
+        .await
+    }
+
+    async fn twin_view(&self, identity: &Identity, twin: Twin) -> Result<TwinView, HubError> {
+        let device = self.registry.load(Key::Device(identity.device.clone())).await?;
+        let Some(Record::Device(device)) = device.map(|stored| stored.record) else {
+            return Err(unknown_device(&identity.device));
+        };
+        let (authentication, identity_etag, created) = match &identity.module {
+            None => (device.authentication.clone(), device.etag.clone(), device.created),
+            Some(module) => {
+                let key = Key::Module(identity.device.clone(), module.clone());
+                match self.registry.load(key).await?.map(|stored| stored.record) {
+                    Some(Record::Module(module)) => (module.authentication, module.etag, module.created),
+                    _ => return Err(unknown(identity)),
+                }
+            }
+        };
+        Ok(TwinView {
+            connected: self.bus.holder(identity).is_some(),
+            activity: self.activity(identity.clone(), created).await?,
+            identity: identity.clone(),
+            device,
+            authentication,
+            identity_etag,
+            twin,
+        })
+    }
+}
+
+fn nothing() -> Change {
+    Change { writes: Vec::new(), decision: None, announces: None }
+}
+
+fn as_twin(stored: Option<&Versioned>) -> Option<(&Twin, u64)> {
+    match stored {
+        Some(Versioned { version, record: Record::Twin(twin) }) => Some((twin, *version)),
+        _ => None,
+    }
+}
+
+/// What an earlier identity of the same name was admitted for is not for this one.
+fn of_generation(twin: Twin, identity: &Identity, generation: &str) -> Result<Twin, HubError> {
+    match twin.generation == generation {
+        true => Ok(twin),
+        false => Err(unknown(identity)),
+    }
+}
+
+fn unknown(identity: &Identity) -> HubError {
+    match &identity.module {
+        None => unknown_device(&identity.device),
+        Some(module) => unknown_module(&identity.device, module),
+    }
+}

@@ -203,16 +203,22 @@ pub enum Operation {
     ReadServiceStatistics,
     /// Read the built-in endpoint or its properties.
     ReadEvents,
+    /// Read a twin.
+    ReadTwins,
+    /// Change the tags or desired properties of a twin.
+    WriteTwins,
 }
 
 impl Operation {
     /// All operations.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 7] = [
         Self::ReadIdentities,
         Self::WriteIdentities,
         Self::ReadRegistryStatistics,
         Self::ReadServiceStatistics,
         Self::ReadEvents,
+        Self::ReadTwins,
+        Self::WriteTwins,
     ];
 
     /// The rights it needs, all of them.
@@ -220,7 +226,10 @@ impl Operation {
         match self {
             Self::ReadIdentities | Self::ReadRegistryStatistics => Rights::of(&[Right::RegistryRead]),
             Self::WriteIdentities => Rights::of(&[Right::RegistryWrite]),
-            Self::ReadServiceStatistics | Self::ReadEvents => Rights::of(&[Right::ServiceConnect]),
+            Self::ReadServiceStatistics
+            | Self::ReadEvents
+            | Self::ReadTwins
+            | Self::WriteTwins => Rights::of(&[Right::ServiceConnect]),
         }
     }
 
@@ -232,6 +241,8 @@ impl Operation {
             Self::ReadRegistryStatistics => "read the registry statistics",
             Self::ReadServiceStatistics => "read the service statistics",
             Self::ReadEvents => "read the built-in endpoint",
+            Self::ReadTwins => "read twins",
+            Self::WriteTwins => "change twins",
         }
     }
 }

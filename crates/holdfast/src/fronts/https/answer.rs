@@ -58,12 +58,6 @@ pub(super) fn error(error: &HubError, now: Timestamp) -> Answer {
     response
 }
 
-/// A time as the service API writes it: UTC with seven digits after the point (`spec/service-rest.md` §1.2).
-pub(super) fn time(time: Timestamp) -> String {
-    let whole = time.strftime("%Y-%m-%dT%H:%M:%S");
-    format!("{whole}.{:07}Z", time.subsec_nanosecond().unsigned_abs() / 100)
-}
-
 /// "Never", as the service API writes it.
 pub(super) const NEVER: &str = "0001-01-01T00:00:00Z";
 

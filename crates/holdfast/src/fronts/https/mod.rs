@@ -14,6 +14,7 @@ mod registry;
 mod request;
 mod route;
 mod telemetry;
+mod twins;
 mod websocket;
 
 use std::sync::Arc;

@@ -10,17 +10,18 @@ use hub::record::{Authentication, Slot, Status};
 use hub::registry::{
     AuthenticationSpec, BULK_MAX, By, DeviceSpec, DeviceView, IfMatch, LIST_MAX, ModuleSpec, ModuleView,
 };
+use hub::twin::time_text as time;
 use hyper::body::Incoming;
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
 
-use super::answer::{Answer, NEVER, json_body, no_content, tagged, time};
+use super::answer::{Answer, NEVER, json_body, no_content, tagged};
 use super::authorize;
 use super::request::{self, Asked};
 use crate::listen::Visitor;
 
 /// A bulk request of a hundred devices with certificates and tags stays well below this.
-const BODY_BYTES_MAX: usize = 1024 * 1024;
+pub(super) const BODY_BYTES_MAX: usize = 1024 * 1024;
 
 /// `GET /devices`.
 pub(super) async fn list(hub: &Hub, asked: &Asked, visitor: &Visitor) -> Result<Answer, HubError> {
@@ -267,7 +268,7 @@ fn same_id(body: &Value, member: &str, id: &str) -> Result<(), HubError> {
 }
 
 /// `If-Match` in every spelling that SDKs use (`spec/service-rest.md` §1.1).
-fn if_match(asked: &Asked) -> Option<IfMatch> {
+pub(super) fn if_match(asked: &Asked) -> Option<IfMatch> {
     let tag = unquoted(asked.header("if-match")?);
     Some(if tag == "*" { IfMatch::Any } else { IfMatch::Etag(tag.to_owned()) })
 }
@@ -341,7 +342,7 @@ fn authentication_spec(body: &Map<String, Value>) -> Result<Option<Authenticatio
     }))
 }
 
-fn object(value: &Value) -> Result<&Map<String, Value>, HubError> {
+pub(super) fn object(value: &Value) -> Result<&Map<String, Value>, HubError> {
     value
         .as_object()
         .ok_or_else(|| HubError::new(HubErrorCode::IotHubFormatError, "A JSON object is expected"))
@@ -399,16 +400,29 @@ pub(super) fn module_json(view: &ModuleView) -> Value {
 }
 
 /// When an identity was admitted last, or its connection ended, as far as that is written down.
-fn last_change(activity: Option<&Activity>) -> String {
+pub(super) fn last_change(activity: Option<&Activity>) -> String {
     let last = activity.map(|activity| activity.ended.unwrap_or(activity.admitted));
     last.map_or_else(|| NEVER.to_owned(), time)
 }
 
-fn connection_state(connected: bool) -> &'static str {
+pub(super) fn connection_state(connected: bool) -> &'static str {
     if connected { "Connected" } else { "Disconnected" }
 }
 
 fn authentication_json(authentication: &Authentication, keys: Option<&[Zeroizing<String>; 2]>) -> Value {
+    let (kind, thumbprints) = kind_and_thumbprints(authentication);
+    json!({
+        "symmetricKey": {
+            "primaryKey": keys.map(|keys| keys[0].as_str()),
+            "secondaryKey": keys.map(|keys| keys[1].as_str()),
+        },
+        "x509Thumbprint": thumbprints,
+        "type": kind,
+    })
+}
+
+/// What the service API shows of how an identity proves who it is, but its keys.
+pub(super) fn kind_and_thumbprints(authentication: &Authentication) -> (&'static str, Value) {
     let (kind, thumbprints) = match authentication {
         Authentication::Sas { .. } => ("sas", [None, None]),
         Authentication::SelfSigned { primary, secondary } => {
@@ -417,12 +431,5 @@ fn authentication_json(authentication: &Authentication, keys: Option<&[Zeroizing
         Authentication::CertificateAuthority => ("certificateAuthority", [None, None]),
         Authentication::None => ("none", [None, None]),
     };
-    json!({
-        "symmetricKey": {
-            "primaryKey": keys.map(|keys| keys[0].as_str()),
-            "secondaryKey": keys.map(|keys| keys[1].as_str()),
-        },
-        "x509Thumbprint": { "primaryThumbprint": thumbprints[0], "secondaryThumbprint": thumbprints[1] },
-        "type": kind,
-    })
+    (kind, json!({ "primaryThumbprint": thumbprints[0], "secondaryThumbprint": thumbprints[1] }))
 }

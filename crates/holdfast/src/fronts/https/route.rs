@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 
 use super::answer::{self, Answer};
 use super::request::{self, Asked};
-use super::{HttpsFront, authorize, management, registry, telemetry, websocket};
+use super::{HttpsFront, authorize, management, registry, telemetry, twins, websocket};
 use crate::listen::Visitor;
 
 /// The first api-version of the service routes (`spec/service-rest.md` §1).
@@ -81,7 +81,8 @@ fn explain(hub: &Hub, asked: &Asked, visitor: &Visitor, error: &HubError) {
 /// What is wrong with the device id in a path, if anything is.
 fn illegal_id(asked: &Asked) -> Option<String> {
     let [devices, device, ..] = asked.segments.as_slice() else { return None };
-    let error = DeviceId::parse(device).err().filter(|_| devices.eq_ignore_ascii_case("devices"));
+    let names_a_device = ["devices", "twins"].iter().any(|word| devices.eq_ignore_ascii_case(word));
+    let error = DeviceId::parse(device).err().filter(|_| names_a_device);
     error.map(|error| error.to_string())
 }
 
@@ -152,6 +153,16 @@ async fn dispatch(
             api_version(asked)?;
             registry::service_statistics(hub, asked, visitor).await
         }
+        [_, device] if word(0, "twins") => {
+            only(method, &[Method::GET, Method::PATCH, Method::PUT])?;
+            api_version(asked)?;
+            twins::twin(hub, asked, visitor, (device, None), body).await
+        }
+        [_, device, _, module] if word(0, "twins") && word(2, "modules") => {
+            only(method, &[Method::GET, Method::PATCH, Method::PUT])?;
+            api_version(asked)?;
+            twins::twin(hub, asked, visitor, (device, Some(module)), body).await
+        }
         _ => Err(HubError::new(HubErrorCode::GenericNotFound, "There is no such resource")),
     }
 }
@@ -186,7 +197,7 @@ fn api_version(asked: &Asked) -> Result<(), HubError> {
     }
 }
 
-fn identity(device: &str, module: Option<&str>) -> Result<Identity, HubError> {
+pub(super) fn identity(device: &str, module: Option<&str>) -> Result<Identity, HubError> {
     let illegal =
         |error: hub::identity::IdError| HubError::new(HubErrorCode::ArgumentInvalid, error.to_string());
     Ok(Identity {

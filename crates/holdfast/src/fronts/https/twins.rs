@@ -1,0 +1,79 @@
+//! Twins over HTTPS (`spec/service-rest.md` §4).
+
+use http::Method;
+use hub::access::Operation;
+use hub::error::HubError;
+use hub::hub::Hub;
+use hub::twin::{How, TwinEdit, TwinView, time_text};
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+
+use super::answer::{Answer, NEVER, tagged};
+use super::registry::{
+    BODY_BYTES_MAX, connection_state, if_match, kind_and_thumbprints, last_change, object,
+};
+use super::request::{self, Asked};
+use super::{authorize, route};
+use crate::listen::Visitor;
+
+/// `GET`, `PATCH` and `PUT /twins/{id}` and `/twins/{id}/modules/{mid}`.
+pub(super) async fn twin(
+    hub: &Hub,
+    asked: &Asked,
+    visitor: &Visitor,
+    (device, module): (&str, Option<&str>),
+    incoming: &mut Incoming,
+) -> Result<Answer, HubError> {
+    let how = match asked.method {
+        Method::PATCH => How::Merge,
+        Method::PUT => How::Replace,
+        _ => {
+            authorize::service(hub, asked, visitor, Operation::ReadTwins).await?;
+            let view = hub.twin(&route::identity(device, module)?).await?;
+            return Ok(tagged(&twin_json(&view), &view.twin.etag()));
+        }
+    };
+    let by = authorize::service(hub, asked, visitor, Operation::WriteTwins).await?;
+    let identity = route::identity(device, module)?;
+    let body = request::json(incoming, BODY_BYTES_MAX).await?;
+    let edit = TwinEdit::of(object(&body)?)?;
+    let view = hub.edit_twin(&identity, &edit, how, if_match(asked).as_ref(), &by).await?;
+    Ok(tagged(&twin_json(&view), &view.twin.etag()))
+}
+
+/// A twin as the service API shows it.
+fn twin_json(view: &TwinView) -> Value {
+    let (twin, device) = (&view.twin, &view.device);
+    let (authentication, thumbprints) = kind_and_thumbprints(&view.authentication);
+    let mut value = json!({ "deviceId": device.id });
+    if let Some(module) = &view.identity.module {
+        value["moduleId"] = json!(module);
+    }
+    if let Some(model) = &twin.model_id {
+        value["modelId"] = json!(model);
+    }
+    value["etag"] = json!(twin.etag());
+    value["deviceEtag"] = json!(view.identity_etag);
+    value["status"] = json!(device.status);
+    value["statusReason"] = json!(device.status_reason.as_deref().unwrap_or_default());
+    // Without the `d` that the same datum has in the identity.
+    value["statusUpdateTime"] = json!(device.status_updated.map_or_else(|| NEVER.to_owned(), time_text));
+    value["connectionState"] = json!(connection_state(view.connected));
+    value["lastActivityTime"] = json!(last_change(view.activity.as_ref()));
+    value["cloudToDeviceMessageCount"] = json!(0);
+    value["authenticationType"] = json!(authentication);
+    value["x509Thumbprint"] = thumbprints;
+    value["version"] = json!(twin.version);
+    value["tags"] = json!(twin.tags);
+    value["properties"] = json!({ "desired": twin.desired.to_json(), "reported": twin.reported.to_json() });
+    if view.identity.module.is_none() {
+        value["capabilities"] = json!({ "iotEdge": device.edge });
+        if let Some(scope) = &device.device_scope {
+            value["deviceScope"] = json!(scope);
+        }
+        if !device.parent_scopes.is_empty() {
+            value["parentScopes"] = json!(device.parent_scopes);
+        }
+    }
+    value
+}

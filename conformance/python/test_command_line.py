@@ -44,6 +44,36 @@ def test_a_device_made_on_the_command_line_connects_and_sends(hub, reader, name)
     assert body_of(event) == b"hello"
 
 
+def test_a_twin_is_shown_changed_and_replaced_on_the_command_line(hub, registry, name, tmp_path):
+    registry.create(name)
+    registry.create_module(name, "m1")
+    assert hub.cli("twin", "get", name)["properties"]["desired"]["$version"] == 1
+    tags = tmp_path / "tags.json"
+    tags.write_text('{"site": "north"}')
+    updated = hub.cli("twin", "update", name, "--desired", '{"rate": 5, "old": 1}', "--tags", f"@{tags}")
+    assert (updated["tags"], updated["properties"]["desired"]["rate"]) == ({"site": "north"}, 5)
+    replaced = hub.cli("twin", "replace", name, "--desired", '{"rate": 6}', "--etag", updated["etag"])
+    assert "old" not in replaced["properties"]["desired"] and replaced["tags"] == {"site": "north"}
+    assert hub.cli("twin", "update", name, "--module", "m1", "--tags", '{"a": 1}')["moduleId"] == "m1"
+    for arguments, words in [
+        (["update", name, "--tags", "north"], "--tags is not JSON"),
+        (["update", name, "--tags", "5"], "it takes a JSON object"),
+        (["update", name, "--desired", '{"a.b": 1}'], "`properties.desired.a.b` has '.' in its key"),
+        (["update", name, "--tags", "{}", "--etag", updated["etag"]], "the ETag does not match"),
+        (["update", name], "--tags"),
+        (["get", "nobody"], "'nobody' is not registered"),
+    ]:
+        assert words in complaint(hub, "twin", *arguments)
+
+
+def complaint(hub, *arguments) -> str:
+    """What a command that has to fail says."""
+    command = [binary(), *arguments, "--ready-file", str(hub.ready_file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+    assert done.returncode != 0 and "panicked" not in done.stderr
+    return done.stderr
+
+
 def test_an_error_of_the_command_line_ends_with_a_status_and_a_sentence(hub, name):
     hub.cli("device", "create", name)
     command = [binary(), "device", "create", name, "--ready-file", str(hub.ready_file), "-o", "json"]

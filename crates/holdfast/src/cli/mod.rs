@@ -17,6 +17,7 @@ mod posture_report;
 mod send;
 mod settings;
 mod target;
+mod twin;
 mod why;
 
 use std::process::ExitCode;
@@ -60,6 +61,9 @@ enum Command {
     /// Register, show, change and delete modules of a device.
     #[command(subcommand)]
     Module(module::ModuleCommand),
+    /// Show and change the twins of devices and modules.
+    #[command(subcommand)]
+    Twin(twin::TwinCommand),
     /// Create, show, change and delete shared access policies.
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
@@ -111,6 +115,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::CheckConfig(args) => hub::check_config(&args),
         Command::Device(command) => device::run(command),
         Command::Module(command) => module::run(command),
+        Command::Twin(command) => twin::run(command),
         Command::Policy(command) => policy::run(command),
         Command::Certificate(command) => certificate::run(command),
         Command::Settings(command) => settings::run(command),

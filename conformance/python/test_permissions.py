@@ -42,6 +42,12 @@ OPERATIONS = [
     ("DELETE", "/devices/{doomed}/modules/m1", None, "RegistryWrite", 204),
     ("DELETE", "/devices/{doomed}", None, "RegistryWrite", 204),
     ("GET", "/statistics/service", None, "ServiceConnect", 200),
+    ("GET", "/twins/{there}", None, "ServiceConnect", 200),
+    ("PATCH", "/twins/{there}", {"tags": {"changed": "{new}"}}, "ServiceConnect", 200),
+    ("PUT", "/twins/{there}/modules/m1", {"tags": {"changed": "{new}"}}, "ServiceConnect", 200),
+    # Nobody is connected there.
+    ("POST", "/twins/{there}/methods", {"methodName": "m"}, "ServiceConnect", 404),
+    ("POST", "/twins/{there}/modules/m1/methods", {"methodName": "m"}, "ServiceConnect", 404),
     ("POST", "/devices/{there}/messages/events", "telemetry", "DeviceConnect", 204),
 ]
 

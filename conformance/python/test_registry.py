@@ -5,10 +5,10 @@ import base64
 import pytest
 from azure.iot.hub import IoTHubRegistryManager
 from azure.iot.hub.models import ExportImportDevice
-from msrest.exceptions import HttpOperationError
 
 from harness import sas
 from harness.raw_mqtt import RawDevice
+from harness.refusal import refusal
 from harness.wait import until
 
 THUMBPRINT = "A" * 40
@@ -18,27 +18,6 @@ OTHER_THUMBPRINT = "0123456789abcdef" * 4
 @pytest.fixture(scope="module")
 def manager(hub):
     return IoTHubRegistryManager.from_connection_string(hub.service_connection_string)
-
-
-def refusal(status: int, code: str):
-    return Refusal(status, code)
-
-
-class Refusal:
-    """Expects msrest's error with this status and hub error code."""
-
-    def __init__(self, status: int, code: str):
-        self._status, self._code = status, code
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, _trace):
-        assert isinstance(error, HttpOperationError), f"expected a refusal with {self._status}, got {error!r}"
-        response = error.response
-        assert (response.status_code, response.headers.get("iothub-errorcode")) == (self._status, self._code)
-        assert f"ErrorCode:{self._code};" in response.text
-        return True
 
 
 def test_a_device_is_created_with_the_given_keys(manager, name):

@@ -127,6 +127,7 @@ impl App {
             recorder: if config.unwatched { Arc::new(NoRecorder) } else { recorder.clone() },
             readers: Arc::default(),
             backoff: Arc::new(Backoff::new(config.refusals_per_minute)),
+            calls: Arc::default(),
             settings: Settings {
                 hosts,
                 event_hub_name: config.event_hub_name(),
@@ -145,7 +146,7 @@ impl App {
                 guard.observe(decision);
             })
         });
-        let policy_changes = recheck_on_change(&hub, &*registry, &guard);
+        let policy_changes = follow_changes(&hub, &*registry, &guard);
         prune_now_and_then(&journal);
         if !config.unwatched {
             notary.start();
@@ -263,13 +264,19 @@ impl App {
     }
 }
 
-/// Rechecks the connections that a change concerns, off the message path. What is returned counts the changes of
-/// policies.
-fn recheck_on_change(hub: &Arc<Hub>, registry: &dyn Registry, guard: &Arc<Guard>) -> watch::Receiver<u64> {
+/// Tells connections what a change announces, in the order of the commits, and rechecks those whose right it concerns, off
+/// the message path. What is returned counts the changes of policies.
+fn follow_changes(hub: &Arc<Hub>, registry: &dyn Registry, guard: &Arc<Guard>) -> watch::Receiver<u64> {
     let (policies, policy_changes) = watch::channel(0_u64);
     let (changes, mut changed) = mpsc::channel::<Vec<Key>>(CHANGES_MAX);
     let guard = Arc::downgrade(guard);
-    registry.watch(Arc::new(move |Committed { keys, .. }| {
+    let bus = hub.bus.clone();
+    registry.watch(Arc::new(move |Committed { keys, announces }| {
+        if let Some(change) = announces
+            && let Some(holder) = bus.holder(&change.identity)
+        {
+            holder.desired_changed(change);
+        }
         if keys.iter().any(|key| matches!(key, Key::Policy(_))) {
             policies.send_modify(|count| *count += 1);
         }

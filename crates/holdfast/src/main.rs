@@ -10,6 +10,7 @@ mod guard;
 mod io;
 mod listen;
 mod management;
+mod methods;
 mod metrics;
 mod notary;
 mod recorder;

@@ -207,11 +207,13 @@ pub enum Operation {
     ReadTwins,
     /// Change the tags or desired properties of a twin.
     WriteTwins,
+    /// Call a direct method.
+    CallMethods,
 }
 
 impl Operation {
     /// All operations.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::ReadIdentities,
         Self::WriteIdentities,
         Self::ReadRegistryStatistics,
@@ -219,6 +221,7 @@ impl Operation {
         Self::ReadEvents,
         Self::ReadTwins,
         Self::WriteTwins,
+        Self::CallMethods,
     ];
 
     /// The rights it needs, all of them.
@@ -229,7 +232,8 @@ impl Operation {
             Self::ReadServiceStatistics
             | Self::ReadEvents
             | Self::ReadTwins
-            | Self::WriteTwins => Rights::of(&[Right::ServiceConnect]),
+            | Self::WriteTwins
+            | Self::CallMethods => Rights::of(&[Right::ServiceConnect]),
         }
     }
 
@@ -243,6 +247,7 @@ impl Operation {
             Self::ReadEvents => "read the built-in endpoint",
             Self::ReadTwins => "read twins",
             Self::WriteTwins => "change twins",
+            Self::CallMethods => "call direct methods",
         }
     }
 }

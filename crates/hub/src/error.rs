@@ -56,12 +56,16 @@ codes! {
     SystemModuleModifyUnauthorizedAccess = 401100 / 401;
     /// The device is disabled. On the wire it is refused as unauthorised.
     DeviceDisabled = 403012 / 403;
+    /// As many calls of methods are under way to the device as may be.
+    DeviceMaximumInflightMethodExceeded = 403800 / 403;
     /// There is no such route.
     GenericNotFound = 404000 / 404;
     /// The device is not registered.
     DeviceNotFound = 404001 / 404;
     /// The module is not registered.
     ModuleNotFound = 404010 / 404;
+    /// The device is not connected, or takes no calls of methods.
+    DeviceNotOnline = 404103 / 404;
     /// The connection was lost.
     DeviceConnectionClosedRemotely = 404104 / 404;
     /// The route has no such method.
@@ -88,10 +92,14 @@ codes! {
     ThrottlingException = 429001 / 429;
     /// The hub failed.
     ServerError = 500001 / 500;
+    /// The device answered what is no answer.
+    GenericBadGateway = 502000 / 502;
     /// The hub cannot do it now.
     ServiceUnavailable = 503001 / 503;
     /// The hub has too much to do.
     ServerBusy = 503005 / 503;
+    /// The device did not answer in time.
+    GatewayTimeout = 504101 / 504;
 }
 
 /// A request that the hub refuses, for a front to turn into its own wire form.

@@ -13,6 +13,7 @@ use crate::decision::{Act, Decision, Facts, Origin};
 use crate::error::HubError;
 use crate::identity::Identity;
 use crate::key_search::Clue;
+use crate::method::Calls;
 use crate::ports::bus::{Bus, Ending, Holder};
 use crate::ports::clock::{Clock, Random, Recorder};
 use crate::ports::event_log::{AppendError, EventLog, Ticket};
@@ -51,6 +52,8 @@ pub struct Hub {
     pub readers: Arc<Readers>,
     /// Slows down those who are refused again and again.
     pub backoff: Arc<Backoff>,
+    /// The calls of direct methods that are under way.
+    pub calls: Arc<Calls>,
     /// What the operator set.
     pub settings: Settings,
 }

@@ -24,6 +24,7 @@ pub mod fixes;
 pub mod hub;
 pub mod identity;
 pub mod key_search;
+pub mod method;
 pub mod policies;
 pub mod ports;
 pub mod readers;

@@ -346,6 +346,8 @@ pub enum Refusal {
         #[serde(default)]
         by: Option<Box<Newcomer>>,
     },
+    /// It did not read what it asked to be sent.
+    NotReading,
     /// What the connection was admitted for ended.
     RightEnded {
         /// The cause for which it would be refused now.
@@ -495,6 +497,7 @@ impl Refusal {
             | Self::ConnectTimeout
             | Self::TopicFilter { .. }
             | Self::KeepAliveMissed { .. }
+            | Self::NotReading
             | Self::CbsTokenType { .. }
             | Self::SaslMechanism { .. }
             | Self::UnknownConsumerGroup { .. }
@@ -617,6 +620,7 @@ impl Refusal {
             Self::TopicFilter { .. } => "topic-filter",
             Self::KeepAliveMissed { .. } => "keep-alive-missed",
             Self::TakenOver { .. } => "taken-over",
+            Self::NotReading => "not-reading",
             Self::RightEnded { .. } => "right-ended",
             Self::TokenEnded { .. } => "token-ended",
             Self::CbsTokenType { .. } => "cbs-token-type",

@@ -86,6 +86,7 @@ fn one_of_each() -> Vec<Refusal> {
         Refusal::KeepAliveMissed { seconds: 90 },
         Refusal::TakenOver { by: Some(newcomer) },
         Refusal::TakenOver { by: None },
+        Refusal::NotReading,
         Refusal::RightEnded { because: Some("disabled".into()), change: Some(change) },
         Refusal::RightEnded { because: None, change: None },
         Refusal::TokenEnded { ended: Some(now) },

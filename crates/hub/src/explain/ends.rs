@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{About, Words, command, when, who_and_when};
+use super::{About, Words, command, quoted, when, who_and_when};
 use crate::refusal::{ChangeFacts, Newcomer};
 
 pub(super) fn keep_alive(about: &About<'_>, seconds: u64) -> Words {
@@ -41,6 +41,24 @@ pub(super) fn taken_over(about: &About<'_>, by: Option<&Newcomer>) -> Words {
         match about.module {
             None => command("device create", &[&format!("{}-2", about.device)], ""),
             Some(module) => command("module create", &[about.device, &format!("{module}-2")], ""),
+        },
+    )
+}
+
+pub(super) fn not_reading(about: &About<'_>) -> Words {
+    Words::new(
+        format!(
+            "`{}` subscribed to changes of its desired properties and did not read them, until as many waited as may: \
+             its program hung, its network is slow, or its twin is changed faster than it can follow.",
+            about.id
+        ),
+        "64 changes, or 256 KiB of them, that were not read",
+        "a client that reads what it is sent",
+        "Nothing is lost: a client that reads its twin when it comes back has all changes. Change the twin less often, or \
+         look at the device's network.",
+        match about.module {
+            None => command("twin get", &[about.device], ""),
+            Some(module) => command("twin get", &[about.device], &format!("--module {}", quoted(module))),
         },
     )
 }

@@ -129,6 +129,7 @@ fn words(refusal: &Refusal, about: &About<'_>) -> Words {
         Refusal::Protocol { problem } => mqtt::protocol(problem),
         Refusal::KeepAliveMissed { seconds } => ends::keep_alive(about, *seconds),
         Refusal::TakenOver { by } => ends::taken_over(about, by.as_deref()),
+        Refusal::NotReading => ends::not_reading(about),
         Refusal::RightEnded { because, change } => {
             ends::right_ended(about, because.as_deref(), change.as_deref())
         }

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
+use super::BoxFuture;
 use crate::authenticate::Grant;
 use crate::identity::Identity;
+use crate::method::{Call, CallId};
+use crate::twin::DesiredChange;
 
 /// Who is connected. An identity has one connection over MQTT and AMQP together; the newer wins.
 pub trait Bus: Send + Sync {
@@ -21,6 +24,13 @@ pub trait Bus: Send + Sync {
 
     /// How many identities are connected.
     fn connected(&self) -> u64;
+
+    /// The connection of an identity once there is one that takes calls of methods: the one that does now, or the next
+    /// that is announced by [`Bus::takes_calls`]. Nothing is left behind when the future is dropped.
+    fn callable(&self, identity: Identity) -> BoxFuture<'_, Arc<dyn Holder>>;
+
+    /// Announces that the connection of this identity takes calls of methods from now on.
+    fn takes_calls(&self, identity: &Identity);
 }
 
 /// A live connection.
@@ -30,6 +40,19 @@ pub trait Holder: Send + Sync {
 
     /// Ends it soon, without waiting for it.
     fn end(&self, ending: Ending);
+
+    /// Tells it of a change of its desired properties, if it asked to be told. A connection that has not read too many
+    /// earlier ones is ended with [`Ending::NotReading`]: its client reads the twin when it comes back.
+    fn desired_changed(&self, change: &Arc<DesiredChange>);
+
+    /// Whether it takes calls of methods.
+    fn takes_calls(&self) -> bool;
+
+    /// Hands it a call. The call is dropped, and with it its way back, when the connection ends before the answer.
+    fn call(&self, call: Call);
+
+    /// Forgets a call that nobody waits for any longer.
+    fn forget(&self, id: CallId);
 }
 
 /// Names one claim of an identity's connection; a later claim has a higher epoch.
@@ -45,6 +68,8 @@ pub enum Ending {
     RightEnded,
     /// The token ended.
     TokenEnded,
+    /// The client does not read what it asked to be sent.
+    NotReading,
     /// The hub stops.
     Draining,
 }
@@ -56,6 +81,7 @@ impl Ending {
             Self::TakenOver => "taken over by a newer connection",
             Self::RightEnded => "the right to be connected ended",
             Self::TokenEnded => "the token ended",
+            Self::NotReading => "the client did not read what it was sent",
             Self::Draining => "the hub stops",
         }
     }

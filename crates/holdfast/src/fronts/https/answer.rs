@@ -4,6 +4,8 @@ use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::Full;
 use hub::error::{HubError, HubErrorCode};
+use hub::method::{MethodAnswer, MethodError};
+use hub::twin::time_text;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -14,7 +16,11 @@ const JSON: &str = "application/json; charset=utf-8";
 
 /// A JSON body.
 pub(super) fn json_body(status: StatusCode, value: &Value) -> Answer {
-    let mut response = Response::new(Full::new(Bytes::from(value.to_string())));
+    json_text(status, Bytes::from(value.to_string()))
+}
+
+fn json_text(status: StatusCode, text: Bytes) -> Answer {
+    let mut response = Response::new(Full::new(text));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
     identified(response)
@@ -38,19 +44,47 @@ pub(super) fn no_content() -> Answer {
 
 /// A refusal or failure.
 pub(super) fn error(error: &HubError, now: Timestamp) -> Answer {
-    let tracking = uuid::Uuid::new_v4().simple();
-    let time = now.strftime("%m/%d/%Y %H:%M:%S");
     // The text ends at the first `;` for those who parse it.
     let text = error.message.replace(';', ",");
     let value = json!({
         "Message": format!("ErrorCode:{};{text}", error.code.name()),
-        "ExceptionMessage": format!("Tracking ID:{tracking}-G:0-TimeStamp:{time}"),
+        "ExceptionMessage": format!("Tracking ID:{}", tracking_id(now)),
     });
-    let status = StatusCode::from_u16(error.code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = json_body(status, &value);
-    response.headers_mut().insert("iothub-errorcode", HeaderValue::from_static(error.code.name()));
+    coded(error.code, &value)
+}
+
+/// The failure of a method, whose `Message` is JSON of its own. Its `info` is null: the .NET SDK does not find the code
+/// in one that has an object there, as Azure's has.
+pub(super) fn method_error(error: &MethodError, now: Timestamp) -> Answer {
+    let message = json!({
+        "errorCode": error.code().number(),
+        "trackingId": tracking_id(now),
+        "message": error.to_string(),
+        "info": null,
+        "timestampUtc": time_text(now),
+    });
+    coded(error.code(), &json!({ "Message": message.to_string(), "ExceptionMessage": "" }))
+}
+
+/// What a device answered to a call, its payload as it wrote it.
+pub(super) fn method_answer(answer: &MethodAnswer) -> Answer {
+    let mut body = format!("{{\"status\":{},\"payload\":", answer.status).into_bytes();
+    body.extend_from_slice(&answer.payload);
+    body.push(b'}');
+    json_text(StatusCode::OK, body.into())
+}
+
+/// An id by which an operator finds a failure again.
+fn tracking_id(now: Timestamp) -> String {
+    format!("{}-G:0-TimeStamp:{}", uuid::Uuid::new_v4().simple(), now.strftime("%m/%d/%Y %H:%M:%S"))
+}
+
+fn coded(code: HubErrorCode, value: &Value) -> Answer {
+    let status = StatusCode::from_u16(code.status()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = json_body(status, value);
+    response.headers_mut().insert("iothub-errorcode", HeaderValue::from_static(code.name()));
     if matches!(
-        error.code,
+        code,
         HubErrorCode::ServiceUnavailable | HubErrorCode::ServerBusy | HubErrorCode::ThrottlingException
     ) {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));

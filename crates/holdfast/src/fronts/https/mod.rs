@@ -9,6 +9,7 @@ mod audit;
 mod authorize;
 mod case_tap;
 mod management;
+mod methods;
 mod posture;
 mod registry;
 mod request;

@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 
 use super::answer::{self, Answer};
 use super::request::{self, Asked};
-use super::{HttpsFront, authorize, management, registry, telemetry, twins, websocket};
+use super::{HttpsFront, authorize, management, methods, registry, telemetry, twins, websocket};
 use crate::listen::Visitor;
 
 /// The first api-version of the service routes (`spec/service-rest.md` §1).
@@ -162,6 +162,19 @@ async fn dispatch(
             only(method, &[Method::GET, Method::PATCH, Method::PUT])?;
             api_version(asked)?;
             twins::twin(hub, asked, visitor, (device, Some(module)), body).await
+        }
+        [_, device, _] if word(0, "twins") && word(2, "methods") => {
+            only(method, &[Method::POST])?;
+            api_version(asked)?;
+            methods::call(hub, asked, visitor, (device, None), body).await
+        }
+        // The C SDK sends no api-version when it calls a method of a module.
+        [_, device, _, module, _] if word(0, "twins") && word(2, "modules") && word(4, "methods") => {
+            only(method, &[Method::POST])?;
+            if asked.parameter("api-version").is_some() {
+                api_version(asked)?;
+            }
+            methods::call(hub, asked, visitor, (device, Some(module)), body).await
         }
         _ => Err(HubError::new(HubErrorCode::GenericNotFound, "There is no such resource")),
     }

@@ -83,28 +83,81 @@ pub(super) fn events_bag<'a>(topic: &'a str, identity: &Identity) -> Option<&'a 
 /// What a device publishes to that is no telemetry (`spec/device-mqtt.md` §7, §8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Request<'a> {
-    /// A request about the twin, with the id that its answer carries.
-    Twin {
+    /// A request about the twin.
+    Twin(TwinRequest<'a>),
+    /// The answer to a direct method.
+    MethodAnswer {
+        /// The status.
+        status: i64,
+        /// The `$rid` of the call, as it was sent.
+        request_id: &'a str,
+    },
+}
+
+/// A request about the twin. Its `$rid` is echoed as it came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum TwinRequest<'a> {
+    /// To read it.
+    Get {
         /// The `$rid`.
         request_id: &'a str,
     },
-    /// The answer to a direct method.
-    MethodResponse,
+    /// To change the reported properties.
+    Report {
+        /// The `$rid`; without one there is no answer.
+        request_id: Option<&'a str>,
+        /// The version that they must have, for the change to be made.
+        version: Option<&'a str>,
+    },
+}
+
+impl<'a> TwinRequest<'a> {
+    /// The `$rid`.
+    pub(super) fn request_id(self) -> Option<&'a str> {
+        match self {
+            Self::Get { request_id } => Some(request_id),
+            Self::Report { request_id, .. } => request_id,
+        }
+    }
 }
 
 impl<'a> Request<'a> {
     /// Reads a topic below `$iothub/`; `None` for one that does not exist.
     pub(super) fn parse(topic: &'a str) -> Option<Self> {
         let rest = topic.strip_prefix("$iothub/")?;
-        if rest.starts_with("methods/res/") {
-            return Some(Self::MethodResponse);
+        if let Some(rest) = rest.strip_prefix("methods/res/") {
+            let (status, rest) = rest.split_once('/')?;
+            let request_id = topic_parameter(rest.strip_prefix('?')?, "$rid")?;
+            return Some(Self::MethodAnswer { status: status.parse().ok()?, request_id });
         }
-        let parameters = rest
-            .strip_prefix("twin/GET/")
-            .or_else(|| rest.strip_prefix("twin/PATCH/properties/reported/"))?
-            .strip_prefix('?')?;
-        let request_id = parameters.split('&').find_map(|parameter| parameter.strip_prefix("$rid="))?;
-        (!request_id.is_empty()).then_some(Self::Twin { request_id })
+        let parameters = |root: &str| match rest.strip_prefix(root)?.trim_start_matches('/') {
+            "" => Some(""),
+            rest => rest.strip_prefix('?'),
+        };
+        if let Some(parameters) = parameters("twin/GET") {
+            let request_id = topic_parameter(parameters, "$rid")?;
+            return Some(Self::Twin(TwinRequest::Get { request_id }));
+        }
+        let parameters = parameters("twin/PATCH/properties/reported")?;
+        Some(Self::Twin(TwinRequest::Report {
+            request_id: topic_parameter(parameters, "$rid"),
+            version: topic_parameter(parameters, "$version"),
+        }))
+    }
+}
+
+/// The value of a parameter in the last level of a topic, as it stands there, if it is not empty.
+fn topic_parameter<'a>(parameters: &'a str, name: &str) -> Option<&'a str> {
+    let value = parameters.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))?;
+    (!value.is_empty()).then_some(value)
+}
+
+/// Whether a topic is within a filter; the only wildcard that a filter here has is a `#` at its end.
+pub(super) fn matches(filter: &str, topic: &str) -> bool {
+    match filter.strip_suffix('#') {
+        // `a/#` takes `a` too [MQTT 4.7.1.2].
+        Some(root) => topic.starts_with(root) || root.strip_suffix('/') == Some(topic),
+        None => filter == topic,
     }
 }
 
@@ -201,14 +254,42 @@ mod tests {
 
     #[test]
     fn requests_of_devices_are_told_apart() {
-        let twin = Some(Request::Twin { request_id: "a-1" });
-        assert_eq!(Request::parse("$iothub/twin/GET/?$rid=a-1"), twin);
-        assert_eq!(Request::parse("$iothub/twin/PATCH/properties/reported/?$rid=a-1&$version=3"), twin);
-        assert_eq!(Request::parse("$iothub/methods/res/200/?$rid=1"), Some(Request::MethodResponse));
-        for topic in
-            ["$iothub/twin/GET/", "$iothub/twin/GET/?$rid=", "$iothub/twin/DELETE/?$rid=1", "$iothub/x"]
-        {
+        let get = Some(Request::Twin(TwinRequest::Get { request_id: "a-1" }));
+        assert_eq!(Request::parse("$iothub/twin/GET/?$rid=a-1"), get);
+        let report = |request_id, version| Some(Request::Twin(TwinRequest::Report { request_id, version }));
+        let root = "$iothub/twin/PATCH/properties/reported/";
+        assert_eq!(Request::parse(&format!("{root}?$rid=a-1&$version=3")), report(Some("a-1"), Some("3")));
+        assert_eq!(Request::parse(&format!("{root}?$rid=")), report(None, None));
+        assert_eq!(Request::parse(root), report(None, None));
+        let answer = |status, request_id| Some(Request::MethodAnswer { status, request_id });
+        assert_eq!(Request::parse("$iothub/methods/res/200/?$rid=1"), answer(200, "1"));
+        assert_eq!(Request::parse("$iothub/methods/res/-7/?$rid=a%2D1"), answer(-7, "a%2D1"));
+        for topic in [
+            "$iothub/twin/GET/",
+            "$iothub/twin/GET/?$rid=",
+            "$iothub/twin/DELETE/?$rid=1",
+            "$iothub/twin/PATCH/properties/desired/?$rid=1",
+            "$iothub/twin/PATCH/properties/reported/x?$rid=1",
+            "$iothub/methods/res/ok/?$rid=1",
+            "$iothub/methods/res/200/",
+            "$iothub/x",
+        ] {
             assert_eq!(Request::parse(topic), None, "{topic}");
+        }
+    }
+
+    #[test]
+    fn a_filter_takes_its_own_tree_only() {
+        let cases = [
+            ("$iothub/methods/POST/#", "$iothub/methods/POST/reboot/?$rid=1", true),
+            ("$iothub/methods/POST/reboot/#", "$iothub/methods/POST/reboot/?$rid=1", true),
+            ("$iothub/methods/POST/reboot/#", "$iothub/methods/POST/rebooted/?$rid=1", false),
+            ("$iothub/twin/res/#", "$iothub/twin/res", true),
+            ("$iothub/twin/res/200/?$rid=1", "$iothub/twin/res/200/?$rid=1", true),
+            ("$iothub/twin/res/200/?$rid=1", "$iothub/twin/res/200/?$rid=12", false),
+        ];
+        for (filter, topic, expected) in cases {
+            assert_eq!(matches(filter, topic), expected, "{filter} {topic}");
         }
     }
 

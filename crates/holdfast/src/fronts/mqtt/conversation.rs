@@ -13,21 +13,24 @@ use hub::authenticate::Grant;
 use hub::backoff::Pace;
 use hub::decision::{Act, cut};
 use hub::hub::{Credential, Hub, NotAdmitted, NotTaken};
+use hub::method::{MethodAnswer, MethodError};
 use hub::ports::bus::{Ending, Epoch, Holder as _};
 use hub::ports::event_log::{AppendError, Ticket};
 use hub::record::{Session, Subscription};
 use hub::refusal::Refusal;
 use hub::telemetry::{MESSAGE_BYTES_MAX, Message, PropertyValue, Sender};
+use percent_encoding::percent_decode_str;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _, ReadBuf};
 use tokio::time::Sleep;
 use wire::mqtt::{
-    Connect, ConnectAckReason, Event, LastWill, Limits, PacketError, PacketId, QoS, Server,
+    Connect, ConnectAckReason, Event, LastWill, Limits, PacketError, PacketId, Publish, QoS, Server,
     SubscribeReturnCode, Violation,
 };
 
 use super::address::{Request, UserName, client_id, events_bag, may_subscribe};
-use super::live::Live;
-use super::properties;
+use super::live::{Live, Outgoing};
+use super::requests::Outcome;
+use super::{properties, requests};
 use crate::drain::Drain;
 use crate::io::Stream;
 use crate::listen::{Visitor, spoken};
@@ -43,6 +46,10 @@ const LIMITS: Limits = Limits {
 const UNACKNOWLEDGED_MAX: usize = 256;
 /// Bytes read at once; they live on the stack, so that no waiting connection holds a buffer.
 const READ_BYTES: usize = 16 * 1024;
+/// The longest model id that is kept: a DTMI has up to 2048 characters.
+const MODEL_ID_BYTES_MAX: usize = 2048;
+/// Output that is worth a write, in bytes.
+const OUTPUT_BYTES: usize = 16 * 1024;
 /// How long the last bytes to a client may take.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -99,6 +106,19 @@ struct Online {
     session: Session,
     keeps_session: bool,
     will: Option<LastWill>,
+    /// The highest version of the desired properties that the client was sent, if it was sent any.
+    desired_seen: u64,
+}
+
+impl Online {
+    /// Lets the hub know what the client is to be sent.
+    fn follow_subscriptions(&self, hub: &Hub) {
+        let calls = requests::wants_calls(&self.session);
+        self.live.subscribed(calls, requests::wants_desired(&self.session));
+        if calls {
+            hub.bus.takes_calls(self.live.grant().identity());
+        }
+    }
 }
 
 /// Why a connection is over.
@@ -188,6 +208,12 @@ impl<S: Stream> Conversation<S> {
         if let Poll::Ready(Err(error)) = self.poll_write(cx) {
             return Poll::Ready(Wake::Over(End::Lost(error.to_string())));
         }
+        if self.machine.output().is_empty()
+            && self.online.as_ref().is_some_and(|online| online.live.has_outgoing())
+        {
+            self.send_outgoing();
+            return Poll::Ready(Wake::Progress);
+        }
         if was_full && self.unacknowledged.len() < UNACKNOWLEDGED_MAX {
             // Packets that came already wait in the machine: nothing else would wake for them.
             return Poll::Ready(Wake::Progress);
@@ -259,12 +285,7 @@ impl<S: Stream> Conversation<S> {
                     let message = self.message(bag, publish.payload, publish.retain)?;
                     return self.take(message, publish.packet_id);
                 }
-                match Request::parse(&publish.topic) {
-                    Some(Request::Twin { request_id }) => self.answer_twin_request(request_id),
-                    // Nobody waits for it: no call is under way.
-                    Some(Request::MethodResponse) => {}
-                    None => return Err(End::Refused(Refusal::Topic { topic: cut(&publish.topic) })),
-                }
+                Box::pin(self.on_request(&publish)).await?;
                 self.unacknowledged.push_back((None, publish.packet_id));
                 Ok(())
             }
@@ -310,24 +331,62 @@ impl<S: Stream> Conversation<S> {
         Ok(())
     }
 
-    /// Says that there are no twins yet. Closing the connection instead would lock out the Python SDK, which asks for
-    /// the twin by itself after a reconnect.
-    fn answer_twin_request(&mut self, request_id: &str) {
-        let filters =
-            self.online.as_ref().map(|online| online.session.subscriptions.as_slice()).unwrap_or_default();
-        if !filters.iter().any(|have| have.filter.starts_with(TWIN_ANSWERS)) {
-            return;
+    /// Does what is asked about the twin, durably, and hands on what is answered to a call.
+    async fn on_request(&mut self, publish: &Publish) -> Result<(), End> {
+        let Some(online) = self.online.as_mut() else { return Ok(()) };
+        let size = publish.payload.len();
+        if size > MESSAGE_BYTES_MAX {
+            return Err(End::Refused(Refusal::MessageTooLarge { size, limit: MESSAGE_BYTES_MAX }));
         }
-        let now = self.hub.now();
-        let body = serde_json::json!({
-            "errorCode": 404_013,
-            "trackingId": uuid::Uuid::new_v4().simple().to_string(),
-            "message": "This version of the hub has no twins.",
-            "timestampUtc": now.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
-            "info": null,
-        });
-        let topic = format!("{TWIN_ANSWERS}404/?$rid={request_id}");
-        self.machine.publish(&topic, body.to_string().into(), QoS::AtMostOnce);
+        let request = match Request::parse(&publish.topic) {
+            Some(Request::Twin(request)) => request,
+            Some(Request::MethodAnswer { status, request_id }) => {
+                // Python escapes it.
+                let request_id = percent_decode_str(request_id).decode_utf8_lossy();
+                let payload = publish.payload.clone();
+                online.live.answer(&request_id, || MethodAnswer::judge(status, payload));
+                return Ok(());
+            }
+            None => return Err(End::Refused(Refusal::Topic { topic: cut(&publish.topic) })),
+        };
+        let sender = online.live.grant().sender.clone();
+        let outcome = requests::twin_request(&self.hub, &sender, request, &publish.payload).await;
+        // Who asks and does not listen gets no answer.
+        let listens = requests::wants_twin_answers(&online.session);
+        let Some(request_id) = request.request_id().filter(|_| listens) else { return Ok(()) };
+        if let Ok(Outcome::Read(twin)) = &outcome {
+            online.desired_seen = twin.desired.version;
+        }
+        let answer = requests::twin_answer(&outcome, request_id, self.hub.now());
+        self.machine.publish(&answer.topic, answer.body, QoS::AtMostOnce);
+        Ok(())
+    }
+
+    /// Sends what the hub has for the client of its own accord, until the output is worth writing.
+    fn send_outgoing(&mut self) {
+        let Some(online) = self.online.as_mut() else { return };
+        while self.machine.output().len() < OUTPUT_BYTES {
+            match online.live.next_outgoing() {
+                // What the client has read already would only take it back.
+                Some(Outgoing::Desired(change)) if change.version > online.desired_seen => {
+                    online.desired_seen = change.version;
+                    let topic = requests::desired_topic(change.version);
+                    self.machine.publish(&topic, change.body.clone(), QoS::AtMostOnce);
+                }
+                Some(Outgoing::Desired(_)) => {}
+                Some(Outgoing::Call { id, name, payload }) => {
+                    let topic = requests::call_topic(&name, id);
+                    match requests::wants(&online.session, &topic) {
+                        true => drop(self.machine.publish(&topic, payload, QoS::AtMostOnce)),
+                        // It subscribed to other methods only.
+                        false => {
+                            online.live.answer(&id.to_string(), || Err(MethodError::NotOnline));
+                        }
+                    }
+                }
+                None => return,
+            }
+        }
     }
 
     fn take_stalled(&mut self) -> Result<(), End> {
@@ -377,8 +436,16 @@ impl<S: Stream> Conversation<S> {
         let epoch = self.hub.bus.claim(live.clone());
         let keeps_session = !connect.clean_session;
         let _connected = self.door.connected(&live.grant().basis);
-        let mut online =
-            Box::new(Online { live, _connected, epoch, ends, session, keeps_session, will: None });
+        let mut online = Box::new(Online {
+            live,
+            _connected,
+            epoch,
+            ends,
+            session,
+            keeps_session,
+            will: None,
+            desired_seen: 0,
+        });
         // A change that committed while this was decided found no connection to end, so it is looked at once more.
         let still_holds = self.hub.clone().still_holds(online.live.grant()).await;
         if matches!(still_holds, Err(NotAdmitted::Refused(_))) {
@@ -388,6 +455,7 @@ impl<S: Stream> Conversation<S> {
         }
         self.machine.accept(&connect, session_present, now);
         online.will = connect.last_will;
+        online.follow_subscriptions(&self.hub);
         self.online = Some(online);
         // Nobody reads the facts of the handshake from here on.
         self.visitor.facts = hub::decision::Facts::default();
@@ -428,8 +496,15 @@ impl<S: Stream> Conversation<S> {
         };
         let hub = self.hub.clone();
         let mut grant = hub.admit(&name.identity, credential, &mut self.visitor.facts).await?;
-        if name.model_id.is_some() {
-            grant.sender = Arc::new(Sender { model_id: name.model_id, ..(*grant.sender).clone() });
+        if let Some(model_id) = name.model_id {
+            // One that is too long is no model id: it goes on with the messages, as all that a device says.
+            if model_id.len() <= MODEL_ID_BYTES_MAX
+                && let Err(error) =
+                    hub.announce_model(&name.identity, &grant.sender.generation, &model_id).await
+            {
+                tracing::warn!(device.id = %name.identity, %error, "the model of a device could not be noted");
+            }
+            grant.sender = Arc::new(Sender { model_id: Some(model_id), ..(*grant.sender).clone() });
         }
         let (mut session, stored) = hub.session(&name.identity, &grant.sender.generation).await?;
         if connect.clean_session && stored.is_some() {
@@ -490,6 +565,7 @@ impl<S: Stream> Conversation<S> {
             stored.map_err(|error| End::Failed(format!("the subscriptions could not be stored: {error}")))?;
         }
         online.session = session;
+        online.follow_subscriptions(&self.hub);
         Ok(())
     }
 
@@ -499,6 +575,7 @@ impl<S: Stream> Conversation<S> {
             let grant = online.live.grant();
             let identity = grant.identity().clone();
             self.hub.bus.release(&identity, online.epoch);
+            online.live.close();
             if let (Some(will), false) = (&online.will, matches!(end, End::Disconnected)) {
                 self.publish_will(will, grant.sender.clone(), &identity);
             }
@@ -565,9 +642,6 @@ async fn linger(stream: &mut (impl AsyncRead + Unpin), wait: Duration) {
     }
 }
 
-/// The root of the topics by which twin requests are answered.
-const TWIN_ANSWERS: &str = "$iothub/twin/res/";
-
 /// More filters than any SDK uses, fewer than would weigh.
 const SUBSCRIPTIONS_MAX: usize = 50;
 
@@ -593,6 +667,7 @@ async fn cause_of(ending: Ending, hub: &Hub, grant: &Grant) -> Option<Refusal> {
             let ended = grant.ends.and_then(|ends| jiff::Timestamp::from_second(ends).ok());
             Some(Refusal::TokenEnded { ended })
         }
+        Ending::NotReading => Some(Refusal::NotReading),
         Ending::Draining => None,
     }
 }

@@ -4,6 +4,7 @@ mod address;
 mod conversation;
 mod live;
 mod properties;
+mod requests;
 
 use std::sync::Arc;
 

@@ -1,0 +1,35 @@
+//! Direct methods over HTTPS (`spec/service-rest.md` §6).
+
+use hub::access::Operation;
+use hub::error::HubError;
+use hub::hub::Hub;
+use hub::method::{MethodCall, PAYLOAD_BYTES_MAX};
+use hyper::body::Incoming;
+
+use super::answer::{self, Answer};
+use super::request::{self, Asked};
+use super::{authorize, route};
+use crate::listen::Visitor;
+use crate::methods;
+
+/// A payload of the largest size, with what stands around it.
+const BODY_BYTES_MAX: usize = PAYLOAD_BYTES_MAX + 4 * 1024;
+
+/// `POST /twins/{id}/methods` and `/twins/{id}/modules/{mid}/methods`.
+pub(super) async fn call(
+    hub: &Hub,
+    asked: &Asked,
+    visitor: &Visitor,
+    (device, module): (&str, Option<&str>),
+    incoming: &mut Incoming,
+) -> Result<Answer, HubError> {
+    authorize::service(hub, asked, visitor, Operation::CallMethods).await?;
+    let identity = route::identity(device, module)?;
+    let body = request::body(incoming, BODY_BYTES_MAX).await?;
+    let call = MethodCall::parse(&body)?;
+    hub.check_callable(&identity).await?;
+    Ok(match methods::call(hub, &identity, call).await {
+        Ok(answer) => answer::method_answer(&answer),
+        Err(error) => answer::method_error(&error, hub.now()),
+    })
+}

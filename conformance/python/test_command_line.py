@@ -7,6 +7,7 @@ import stat
 import subprocess
 
 import pytest
+from azure.iot.device import MethodResponse
 
 from harness import devices
 from harness.address import fresh_address
@@ -72,6 +73,21 @@ def complaint(hub, *arguments) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=20)
     assert done.returncode != 0 and "panicked" not in done.stderr
     return done.stderr
+
+
+def test_a_method_is_called_on_the_command_line(hub, registry, name):
+    assert "not connected" not in complaint(hub, "method", "call", name, "m")
+    client = devices.by_key(hub, registry.create(name))
+    offline = complaint(hub, "method", "call", name, "m")
+    assert "the device is not connected" in offline and "--connect-timeout" in offline
+    with devices.connected(client):
+        client.on_method_request_received = lambda request: client.send_method_response(
+            MethodResponse.create_from_method_request(request, 201, {"echo": request.payload})
+        )
+        answer = hub.cli("method", "call", name, "m", "--payload", '{"rate": [5, null]}', "--connect-timeout", "10")
+    assert answer == {"status": 201, "payload": {"echo": {"rate": [5, None]}}}
+    assert "--payload is not JSON" in complaint(hub, "method", "call", name, "m", "--payload", "rate")
+    assert "lies between 5 and 300" in complaint(hub, "method", "call", name, "m", "--response-timeout", "1")
 
 
 def test_an_error_of_the_command_line_ends_with_a_status_and_a_sentence(hub, name):

@@ -9,6 +9,7 @@ mod events;
 mod explain;
 mod export;
 mod hub;
+mod method;
 mod module;
 mod output;
 mod policy;
@@ -64,6 +65,9 @@ enum Command {
     /// Show and change the twins of devices and modules.
     #[command(subcommand)]
     Twin(twin::TwinCommand),
+    /// Call the direct methods of devices and modules.
+    #[command(subcommand)]
+    Method(method::MethodCommand),
     /// Create, show, change and delete shared access policies.
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
@@ -116,6 +120,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Device(command) => device::run(command),
         Command::Module(command) => module::run(command),
         Command::Twin(command) => twin::run(command),
+        Command::Method(command) => method::run(command),
         Command::Policy(command) => policy::run(command),
         Command::Certificate(command) => certificate::run(command),
         Command::Settings(command) => settings::run(command),

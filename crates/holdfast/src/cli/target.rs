@@ -151,17 +151,24 @@ pub(super) struct Request<'a> {
     pub(super) body: Option<Value>,
     /// `If-Match`.
     pub(super) if_match: Option<&'a str>,
+    /// How long it may take.
+    pub(super) timeout: Duration,
 }
 
 impl<'a> Request<'a> {
     /// A request without a body.
     pub(super) fn new(method: &'a str, path: impl Into<String>) -> Self {
-        Self { method, path: path.into(), body: None, if_match: None }
+        Self { method, path: path.into(), body: None, if_match: None, timeout: TIMEOUT }
     }
 
     /// The same with a body.
     pub(super) fn with(self, body: Value) -> Self {
         Self { body: Some(body), ..self }
+    }
+
+    /// The same with another time that it may take.
+    pub(super) fn waiting(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
     }
 
     /// The same for an existing record, whatever its etag is.
@@ -250,7 +257,9 @@ impl Target {
         if let Some(tag) = request.if_match {
             builder = builder.header("if-match", format!("\"{tag}\""));
         }
-        let mut response = self.agent.run(builder.body(body)?).with_context(|| self.unreachable())?;
+        let asked = self.agent.configure_request(builder.body(body)?);
+        let asked = asked.timeout_global(Some(request.timeout)).build();
+        let mut response = self.agent.run(asked).with_context(|| self.unreachable())?;
         let status = response.status();
         let text = response.body_mut().read_to_string().context("the answer broke off")?;
         if !status.is_success() {
@@ -272,6 +281,17 @@ fn refused(status: u16, text: &str) -> String {
     let message =
         serde_json::from_str::<Value>(text).ok().and_then(|body| body["Message"].as_str().map(str::to_owned));
     let message = message.unwrap_or_default();
+    // What went wrong with a method is JSON within the text.
+    if let Ok(failure) = serde_json::from_str::<Value>(&message)
+        && let (Some(words), Some(code)) = (failure["message"].as_str(), failure["errorCode"].as_u64())
+    {
+        return match code {
+            404_103 => format!(
+                "the device is not connected, or takes no calls of methods ({code}); --connect-timeout waits for it"
+            ),
+            _ => format!("the hub answered: {words} ({code})"),
+        };
+    }
     let (code, words) = message.split_once(';').unwrap_or(("", &message));
     let code = code.trim_start_matches("ErrorCode:");
     match (status, words) {

@@ -114,7 +114,9 @@ impl Hub {
     /// The last change before a decision that may have ended the right of a device: of the device, or of what all
     /// depend on.
     async fn change_before(&self, device: &str, before: u64) -> Result<Option<ChangeFacts>, StoreError> {
-        let own = self.changes(Some(device), before).await?.into_iter().next();
+        // What is in a twin is no right.
+        let concerns_rights = |change: &ChangeFacts| !change.what.ends_with("twin");
+        let own = self.changes(Some(device), before).await?.into_iter().find(concerns_rights);
         let concerns_many = |change: &ChangeFacts| {
             ["policy", "certificate", "settings"].iter().any(|word| change.what.contains(word))
         };

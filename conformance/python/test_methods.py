@@ -14,8 +14,9 @@ from azure.iot.hub.models import CloudToDeviceMethod
 from msrest.exceptions import HttpOperationError
 
 from harness import devices, sas
+from harness.hub import Hub
 from harness.raw_mqtt import RawDevice
-from harness.rest import Rest, device_path
+from harness.rest import Registry, Rest, device_path
 from harness.wait import until
 
 TRANSPORTS = {"mqtt": False, "mqtt-ws": True}
@@ -339,3 +340,16 @@ def impatient(hub, name):
     token = sas.token(hub.hostname, hub.policy_key("service"), "service")
     url = f"https://{hub.hostname}/twins/{name}/methods?api-version=2021-04-12"
     requests.post(url, json={"methodName": "m"}, headers={"Authorization": token}, verify=hub.ca_file, timeout=0.3)
+
+
+def test_a_hub_that_stops_waits_for_no_device(tmp_path):
+    hub = Hub(data=tmp_path).start()
+    Registry(hub).create("away")
+    with ThreadPoolExecutor(1) as pool:
+        pending = pool.submit(call, Rest(hub), "away", connectTimeoutInSeconds=300)
+        # The call is on record once it is admitted.
+        until(lambda: any("methods" in record["act"].get("name", "") for record in hub.cli("audit", "list")), 10)
+        begun = time.monotonic()
+        hub.stop()
+        assert time.monotonic() - begun < 4, "sooner than connections are cut"
+        assert pending.result(10).error == "ServiceUnavailable"

@@ -166,7 +166,7 @@ async fn dispatch(
         [_, device, _] if word(0, "twins") && word(2, "methods") => {
             only(method, &[Method::POST])?;
             api_version(asked)?;
-            methods::call(hub, asked, visitor, (device, None), body).await
+            methods::call(front, asked, visitor, (device, None), body).await
         }
         // The C SDK sends no api-version when it calls a method of a module.
         [_, device, _, module, _] if word(0, "twins") && word(2, "modules") && word(4, "methods") => {
@@ -174,7 +174,7 @@ async fn dispatch(
             if asked.parameter("api-version").is_some() {
                 api_version(asked)?;
             }
-            methods::call(hub, asked, visitor, (device, Some(module)), body).await
+            methods::call(front, asked, visitor, (device, Some(module)), body).await
         }
         _ => Err(HubError::new(HubErrorCode::GenericNotFound, "There is no such resource")),
     }

@@ -10,6 +10,7 @@ from azure.iot.hub import IoTHubRegistryManager
 from azure.iot.hub.models import Twin, TwinProperties
 
 from harness import devices
+from harness.audit import sql
 from harness.hub import Hub
 from harness.raw_mqtt import RawDevice, connect_packet, tls_stream
 from harness.refusal import refusal
@@ -398,6 +399,45 @@ def test_a_device_that_does_not_read_its_notifications_is_ended_and_it_is_explai
         until(lambda: registry.rest.expect(200, "GET", twin_path(name))["connectionState"] == "Disconnected", 10)
     [entry] = [entry for entry in hub.why(name) if entry["cause"] == "not-reading"]
     assert hub.cli(*entry["fix"].split()[1:])["properties"]["desired"]["$version"] > 64
+
+
+def test_many_twins_are_changed_in_one_request(registry, name):
+    registry.create(name)
+    entry = {"id": name, "importMode": "updateTwin", "tags": {"a": 1}, "properties": {"desired": {"rate": 5}}}
+    new = {"id": f"{name}-new", "importMode": "create", "tags": {"b": 2}}
+    registry.rest.expect(200, "POST", "/devices", [entry, new])
+    twin = registry.rest.expect(200, "GET", twin_path(name))
+    assert (twin["tags"], twin["properties"]["desired"]["rate"]) == ({"a": 1}, 5)
+    assert registry.rest.expect(200, "GET", twin_path(f"{name}-new"))["tags"] == {"b": 2}
+    stale = {**entry, "importMode": "updateTwinIfMatchETag", "twinETag": "AAAAAAAAAAE="}
+    result = registry.rest.expect(400, "POST", "/devices", [stale])
+    assert result["errors"][0]["errorCode"] == 412001
+    registry.rest.expect(200, "POST", "/devices", [{**stale, "twinETag": twin["etag"], "tags": {"c": 3}}])
+    assert registry.rest.expect(200, "GET", twin_path(name))["tags"] == {"c": 3}
+
+
+def test_an_identity_of_an_older_data_directory_gets_its_twin_when_it_is_asked_for(tmp_path):
+    hub = Hub(data=tmp_path / "data").start()
+    try:
+        identities = [Registry(hub).create(f"old-{n}") for n in range(3)]
+        module = Registry(hub).create_module("old-2", "m1")
+        hub.stop()
+        sql(hub.data, "DELETE FROM records WHERE kind = 12")
+        hub.start()
+        with RawDevice(hub, "old-0", identities[0].token()) as device:
+            device.subscribe("$iothub/twin/res/#")
+            assert ask(device, "PATCH/properties/reported/?$rid=1", b'{"a": 1}').topic.endswith("&$version=2")
+        rest = Registry(hub).rest
+        assert rest.expect(200, "GET", "/twins/old-0")["properties"]["reported"]["a"] == 1
+        assert rest.expect(200, "GET", "/twins/old-1")["etag"] == "AAAAAAAAAAE="
+        assert rest.expect(200, "PATCH", "/twins/old-2/modules/m1", {"tags": {"a": 1}})["tags"] == {"a": 1}
+        with RawDevice(hub, "old-2/m1", module.token()) as device:
+            device.subscribe("$iothub/twin/res/#")
+            assert json.loads(ask(device, "GET/?$rid=1").payload)["desired"] == {"$version": 1}
+        Registry(hub).delete("old-2")
+        assert sql(hub.data, "SELECT count(*) FROM records WHERE kind = 12") == [(2,)]
+    finally:
+        hub.stop()
 
 
 def test_what_was_acknowledged_survives_a_kill_and_versions_never_go_back(tmp_path):

@@ -10,7 +10,7 @@ use hub::record::{Authentication, Slot, Status};
 use hub::registry::{
     AuthenticationSpec, BULK_MAX, By, DeviceSpec, DeviceView, IfMatch, LIST_MAX, ModuleSpec, ModuleView,
 };
-use hub::twin::time_text as time;
+use hub::twin::{How, TwinEdit, time_text as time};
 use hyper::body::Incoming;
 use serde_json::{Map, Value, json};
 use zeroize::Zeroizing;
@@ -222,7 +222,14 @@ async fn regenerate_entry(
 async fn bulk_entry(hub: &Hub, entry: &Value, mode: &str, by: &By) -> Result<(), HubError> {
     let device = device_id(entry["id"].as_str().ok_or_else(|| invalid("`id` is missing"))?)?;
     let module = entry["moduleId"].as_str().filter(|id| !id.is_empty()).map(module_id).transpose()?;
-    let etag = || IfMatch::Etag(unquoted(entry["eTag"].as_str().unwrap_or_default()).to_owned());
+    let tag = |member: &str| if_match_of(entry[member].as_str().unwrap_or_default());
+    let etag = || tag("eTag");
+    let twin = TwinEdit::of(object(entry)?)?;
+    if mode == "updatetwin" || mode == "updatetwinifmatchetag" {
+        let condition = (mode == "updatetwinifmatchetag").then(|| tag("twinETag"));
+        let identity = Identity { device, module };
+        return hub.edit_twin(&identity, &twin, How::Replace, condition.as_ref(), by).await.map(|_| ());
+    }
     let exists = match &module {
         None => hub.device(&device).await.map(|_| ()),
         Some(module) => hub.module(&device, module).await.map(|_| ()),
@@ -240,9 +247,19 @@ async fn bulk_entry(hub: &Hub, entry: &Value, mode: &str, by: &By) -> Result<(),
     match (deletes, module) {
         (true, None) => hub.delete_device(&device, condition, by).await,
         (true, Some(module)) => hub.delete_module(&device, &module, condition, by).await,
-        (false, None) => hub.put_device(&device, device_spec(entry)?, condition, by).await.map(|_| ()),
-        (false, Some(module)) => {
-            hub.put_module(&device, &module, module_spec(entry)?, condition, by).await.map(|_| ())
+        (false, module) => {
+            match &module {
+                None => drop(hub.put_device(&device, device_spec(entry)?, condition, by).await?),
+                Some(module) => {
+                    drop(hub.put_module(&device, module, module_spec(entry)?, condition, by).await?)
+                }
+            }
+            // A new identity may bring its first tags and desired properties.
+            if exists.is_err() && twin != TwinEdit::default() {
+                let identity = Identity { device, module };
+                hub.edit_twin(&identity, &twin, How::Replace, None, by).await?;
+            }
+            Ok(())
         }
     }
 }
@@ -269,8 +286,14 @@ fn same_id(body: &Value, member: &str, id: &str) -> Result<(), HubError> {
 
 /// `If-Match` in every spelling that SDKs use (`spec/service-rest.md` §1.1).
 pub(super) fn if_match(asked: &Asked) -> Option<IfMatch> {
-    let tag = unquoted(asked.header("if-match")?);
-    Some(if tag == "*" { IfMatch::Any } else { IfMatch::Etag(tag.to_owned()) })
+    asked.header("if-match").map(if_match_of)
+}
+
+fn if_match_of(tag: &str) -> IfMatch {
+    match unquoted(tag) {
+        "*" => IfMatch::Any,
+        tag => IfMatch::Etag(tag.to_owned()),
+    }
 }
 
 fn unquoted(tag: &str) -> &str {

@@ -2,6 +2,7 @@
 
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import requests
@@ -92,6 +93,40 @@ def test_every_counter_has_the_value_of_the_script(fresh):
     except AssertionError:
         metrics = scrape(fresh)
         assert {series: metrics.get(series) for series in expected} == expected
+
+
+def test_twins_and_methods_are_counted_by_their_outcome(fresh):
+    registry = Registry(fresh)
+    identity = registry.create("counted")
+    with RawDevice(fresh, "counted", identity.token()) as device:
+        device.subscribe("$iothub/methods/POST/#")
+        for topic, body in [
+            ("GET/?$rid=1", b""),
+            ("PATCH/properties/reported/?$rid=2", b'{"a": 1}'),
+            ("PATCH/properties/reported/?$rid=3", b'{"a": 2}'),
+            ("PATCH/properties/reported/?$rid=4", b'{"a.b": 1}'),
+        ]:
+            assert device.publish(f"$iothub/twin/{topic}", body)
+        rest = Rest(fresh, "service")
+        rest.expect(200, "GET", "/twins/counted")
+        rest.expect(404, "GET", "/twins/nobody")
+        rest.expect(200, "PATCH", "/twins/counted", {"tags": {"a": 1}})
+        rest.expect(400, "PUT", "/twins/counted", {"tags": 1})
+        with ThreadPoolExecutor(1) as pool:
+            pending = pool.submit(rest.expect, 200, "POST", "/twins/counted/methods", {"methodName": "m"})
+            until(lambda: device.messages, 10, "the call")
+            device.send(f"$iothub/methods/res/200/{device.messages[0].topic.rpartition('/')[2]}", b"{}")
+            pending.result(10)
+    rest.expect(404, "POST", "/twins/counted/methods", {"methodName": "m"})
+    rest.expect(400, "POST", "/twins/counted/methods", {})
+    twins = lambda origin, op, result: ("holdfast_twin_operations_total", ("op", op), ("origin", origin), ("result", result))
+    metrics = scrape(fresh)
+    assert metrics[twins("device", "read", "success")] == 1
+    assert metrics[twins("device", "update", "success")] == 2
+    assert metrics[twins("device", "update", "failure")] == 1
+    assert [metrics[twins("service", op, result)] for op in ("read", "update") for result in ("success", "failure")] == [1] * 4
+    assert metrics["holdfast_direct_methods_total", ("result", "success")] == 1
+    assert metrics["holdfast_direct_methods_total", ("result", "failure")] == 1, "what could not be called is none"
 
 
 def test_the_posture_and_the_process_are_metrics_too(fresh):

@@ -28,6 +28,8 @@ pub(crate) struct Metrics {
     failures: Family<Labels, Counter>,
     handshakes: Family<Labels, Counter>,
     operations: Family<Labels, Counter>,
+    twins: Family<Labels, Counter>,
+    methods: Family<Labels, Counter>,
     /// How long the journal took to make a batch durable.
     pub(crate) syncs: Latency,
 }
@@ -46,6 +48,9 @@ pub(crate) struct DoorMetrics {
     /// By token, and by certificate.
     connected: [Gauge; 2],
     lasted: Latency,
+    /// Twin operations of devices, which failed and which succeeded.
+    twin_reads: [Counter; 2],
+    twin_updates: [Counter; 2],
 }
 
 impl DoorMetrics {
@@ -63,6 +68,16 @@ impl DoorMetrics {
     /// There was no room for a message, and its sender has to wait or to come again.
     pub(crate) fn full(&self) {
         self.full.inc();
+    }
+
+    /// A device has read its twin, or could not.
+    pub(crate) fn twin_read(&self, succeeded: bool) {
+        self.twin_reads[usize::from(succeeded)].inc();
+    }
+
+    /// A device has changed its reported properties, or could not.
+    pub(crate) fn twin_update(&self, succeeded: bool) {
+        self.twin_updates[usize::from(succeeded)].inc();
     }
 
     /// A connection of a device begins; it ends when what is returned is dropped.
@@ -111,8 +126,22 @@ impl Metrics {
             "How long the journal took to make a batch durable",
             syncs.clone(),
         );
-        let doors = DOORS.map(|door| Arc::new(doors.of(door)));
-        Arc::new(Self { registry, doors, connections, failures, handshakes, operations, syncs })
+        let twins = Family::default();
+        registry.register("twin_operations", "Reads and updates of twins", Family::clone(&twins));
+        let methods = Family::default();
+        registry.register("direct_methods", "Calls of direct methods", Family::clone(&methods));
+        let doors = DOORS.map(|door| Arc::new(doors.of(door, &twins)));
+        Arc::new(Self {
+            registry,
+            doors,
+            connections,
+            failures,
+            handshakes,
+            operations,
+            twins,
+            methods,
+            syncs,
+        })
     }
 
     /// The counters of a door.
@@ -127,10 +156,20 @@ impl Metrics {
         self.handshakes.get_or_create(&labels).inc();
     }
 
+    /// A service that may has read or updated a twin, or could not.
+    pub(crate) fn service_twin(&self, operation: &'static str, succeeded: bool) {
+        self.twins.get_or_create(&twin_labels("service", operation, succeeded)).inc();
+    }
+
+    /// A call of a direct method by a service that may was answered by its device, or was not.
+    pub(crate) fn method(&self, succeeded: bool) {
+        self.methods.get_or_create(&vec![("result", result_of(succeeded))]).inc();
+    }
+
     /// Counts a decision. Called by the writer of decisions, after the one who asked has gone on.
     pub(crate) fn observe(&self, decision: &Decision) {
         let door = decision.origin.door.map_or("none", Door::as_str);
-        let result = if decision.refusal.is_none() { "success" } else { "failure" };
+        let result = result_of(decision.refusal.is_none());
         if let Some(refusal) = &decision.refusal {
             self.failures.get_or_create(&vec![("reason", refusal.cause())]).inc_by(decision.count);
         }
@@ -149,6 +188,14 @@ impl Metrics {
             _ => {}
         }
     }
+}
+
+fn result_of(succeeded: bool) -> &'static str {
+    if succeeded { "success" } else { "failure" }
+}
+
+fn twin_labels(origin: &'static str, operation: &'static str, succeeded: bool) -> Labels {
+    vec![("origin", origin), ("op", operation), ("result", result_of(succeeded))]
 }
 
 fn credential(decision: &Decision) -> &'static str {
@@ -201,7 +248,11 @@ impl DoorFamilies {
         families
     }
 
-    fn of(&self, door: Door) -> DoorMetrics {
+    fn of(&self, door: Door, twins: &Family<Labels, Counter>) -> DoorMetrics {
+        let twin = |operation| {
+            [false, true]
+                .map(|succeeded| twins.get_or_create_owned(&twin_labels("device", operation, succeeded)))
+        };
         let protocol = ("protocol", door.as_str());
         let messages = |result| self.messages.get_or_create_owned(&vec![protocol, ("result", result)]);
         DoorMetrics {
@@ -213,6 +264,8 @@ impl DoorFamilies {
             connected: ["sas", "x509"]
                 .map(|auth| self.connected.get_or_create_owned(&vec![protocol, ("auth", auth)])),
             lasted: self.lasted.get_or_create_owned(&vec![protocol]),
+            twin_reads: twin("read"),
+            twin_updates: twin("update"),
         }
     }
 }

@@ -35,6 +35,7 @@ pub(super) async fn call(
             return Err(HubError::new(HubErrorCode::ServiceUnavailable, "The hub stops"));
         }
     };
+    front.metrics.method(called.is_ok());
     Ok(match called {
         Ok(answer) => answer::method_answer(&answer),
         Err(error) => answer::method_error(&error, hub.now()),

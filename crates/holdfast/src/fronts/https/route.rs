@@ -156,12 +156,12 @@ async fn dispatch(
         [_, device] if word(0, "twins") => {
             only(method, &[Method::GET, Method::PATCH, Method::PUT])?;
             api_version(asked)?;
-            twins::twin(hub, asked, visitor, (device, None), body).await
+            twins::twin(front, asked, visitor, (device, None), body).await
         }
         [_, device, _, module] if word(0, "twins") && word(2, "modules") => {
             only(method, &[Method::GET, Method::PATCH, Method::PUT])?;
             api_version(asked)?;
-            twins::twin(hub, asked, visitor, (device, Some(module)), body).await
+            twins::twin(front, asked, visitor, (device, Some(module)), body).await
         }
         [_, device, _] if word(0, "twins") && word(2, "methods") => {
             only(method, &[Method::POST])?;

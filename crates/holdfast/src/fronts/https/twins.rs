@@ -4,6 +4,7 @@ use http::Method;
 use hub::access::Operation;
 use hub::error::HubError;
 use hub::hub::Hub;
+use hub::registry::By;
 use hub::twin::{How, TwinEdit, TwinView, time_text};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
@@ -13,32 +14,49 @@ use super::registry::{
     BODY_BYTES_MAX, connection_state, if_match, kind_and_thumbprints, last_change, object,
 };
 use super::request::{self, Asked};
-use super::{authorize, route};
+use super::{HttpsFront, authorize, route};
 use crate::listen::Visitor;
 
 /// `GET`, `PATCH` and `PUT /twins/{id}` and `/twins/{id}/modules/{mid}`.
 pub(super) async fn twin(
-    hub: &Hub,
+    front: &HttpsFront,
     asked: &Asked,
     visitor: &Visitor,
-    (device, module): (&str, Option<&str>),
+    id: (&str, Option<&str>),
     incoming: &mut Incoming,
 ) -> Result<Answer, HubError> {
-    let how = match asked.method {
-        Method::PATCH => How::Merge,
-        Method::PUT => How::Replace,
-        _ => {
+    let hub = &*front.hub;
+    let (operation, view) = match asked.method {
+        Method::GET => {
             authorize::service(hub, asked, visitor, Operation::ReadTwins).await?;
-            let view = hub.twin(&route::identity(device, module)?).await?;
-            return Ok(tagged(&twin_json(&view), &view.twin.etag()));
+            ("read", read(hub, id).await)
+        }
+        _ => {
+            let by = authorize::service(hub, asked, visitor, Operation::WriteTwins).await?;
+            ("update", update(hub, asked, id, incoming, &by).await)
         }
     };
-    let by = authorize::service(hub, asked, visitor, Operation::WriteTwins).await?;
+    front.metrics.service_twin(operation, view.is_ok());
+    let view = view?;
+    Ok(tagged(&twin_json(&view), &view.twin.etag()))
+}
+
+async fn read(hub: &Hub, (device, module): (&str, Option<&str>)) -> Result<TwinView, HubError> {
+    hub.twin(&route::identity(device, module)?).await
+}
+
+async fn update(
+    hub: &Hub,
+    asked: &Asked,
+    (device, module): (&str, Option<&str>),
+    incoming: &mut Incoming,
+    by: &By,
+) -> Result<TwinView, HubError> {
     let identity = route::identity(device, module)?;
     let body = request::json(incoming, BODY_BYTES_MAX).await?;
     let edit = TwinEdit::of(object(&body)?)?;
-    let view = hub.edit_twin(&identity, &edit, how, if_match(asked).as_ref(), &by).await?;
-    Ok(tagged(&twin_json(&view), &view.twin.etag()))
+    let how = if asked.method == Method::PUT { How::Replace } else { How::Merge };
+    hub.edit_twin(&identity, &edit, how, if_match(asked).as_ref(), by).await
 }
 
 /// A twin as the service API shows it.

@@ -27,7 +27,7 @@ use wire::mqtt::{
     SubscribeReturnCode, Violation,
 };
 
-use super::address::{Request, UserName, client_id, events_bag, may_subscribe};
+use super::address::{Request, TwinRequest, UserName, client_id, events_bag, may_subscribe};
 use super::live::{Live, Outgoing};
 use super::requests::Outcome;
 use super::{properties, requests};
@@ -351,6 +351,10 @@ impl<S: Stream> Conversation<S> {
         };
         let sender = online.live.grant().sender.clone();
         let outcome = requests::twin_request(&self.hub, &sender, request, &publish.payload).await;
+        match request {
+            TwinRequest::Get { .. } => self.door.twin_read(outcome.is_ok()),
+            TwinRequest::Report { .. } => self.door.twin_update(outcome.is_ok()),
+        }
         // Who asks and does not listen gets no answer.
         let listens = requests::wants_twin_answers(&online.session);
         let Some(request_id) = request.request_id().filter(|_| listens) else { return Ok(()) };

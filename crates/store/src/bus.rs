@@ -134,3 +134,87 @@ impl Bus for MemoryBus {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::sync::atomic::AtomicBool;
+    use std::task::{Context, Poll, Waker};
+
+    use hub::authenticate::{Basis, Grant};
+    use hub::method::{Call, CallId};
+    use hub::ports::secrets::Fingerprint;
+    use hub::record::Slot;
+    use hub::telemetry::{Sender, Source};
+    use hub::twin::DesiredChange;
+
+    use super::*;
+
+    struct Connection {
+        grant: Grant,
+        callable: AtomicBool,
+    }
+
+    impl Holder for Connection {
+        fn grant(&self) -> &Grant {
+            &self.grant
+        }
+        fn end(&self, _: Ending) {}
+        fn desired_changed(&self, _: &Arc<DesiredChange>) {}
+        fn takes_calls(&self) -> bool {
+            self.callable.load(Ordering::SeqCst)
+        }
+        fn call(&self, _: Call) {}
+        fn forget(&self, _: CallId) {}
+    }
+
+    fn connection(identity: &Identity, callable: bool) -> Arc<Connection> {
+        let sender = Sender {
+            identity: identity.clone(),
+            generation: "1".to_owned(),
+            auth_method: "{}".to_owned(),
+            source: Source::Telemetry,
+            model_id: None,
+        };
+        let basis = Basis::Key(Slot::Primary, Fingerprint(String::new()));
+        let grant = Grant { sender: Arc::new(sender), ends: None, basis };
+        Arc::new(Connection { grant, callable: callable.into() })
+    }
+
+    fn identity(text: &str) -> Identity {
+        Identity::parse(text).expect("an id")
+    }
+
+    fn is_there<T>(future: std::pin::Pin<&mut impl Future<Output = T>>) -> bool {
+        matches!(future.poll(&mut Context::from_waker(Waker::noop())), Poll::Ready(_))
+    }
+
+    #[test]
+    fn a_call_waits_for_a_connection_that_takes_calls() {
+        let (bus, pump) = (MemoryBus::new(), identity("pump"));
+        let mut waiting = pin!(bus.callable(pump.clone()));
+        assert!(!is_there(waiting.as_mut()));
+        let device = connection(&pump, false);
+        bus.claim(device.clone());
+        bus.takes_calls(&identity("other"));
+        assert!(!is_there(waiting.as_mut()), "it is connected, and takes no calls");
+        device.callable.store(true, Ordering::SeqCst);
+        bus.takes_calls(&pump);
+        assert!(is_there(waiting.as_mut()));
+        assert!(is_there(pin!(bus.callable(pump)).as_mut()), "one that is there is not waited for");
+        assert!(bus.waiting().is_empty());
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_call_that_gave_up() {
+        let (bus, pump) = (MemoryBus::new(), identity("pump"));
+        {
+            let (mut first, mut second) =
+                (pin!(bus.callable(pump.clone())), pin!(bus.callable(pump.clone())));
+            assert!(!is_there(first.as_mut()) && !is_there(second.as_mut()));
+            assert_eq!(bus.waiting()[&pump].len(), 2);
+        }
+        assert!(bus.waiting().is_empty());
+        assert_eq!(bus.waits.load(Ordering::SeqCst), 0);
+    }
+}

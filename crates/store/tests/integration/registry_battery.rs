@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use holdfast_store::memory::MemoryRegistry;
 use holdfast_store::sqlite::{SqliteConfig, SqliteRegistry};
 use hub::audit::BLOCK_RECORDS;
@@ -11,6 +12,7 @@ use hub::identity::{DeviceId, Identity, ModuleId};
 use hub::ports::registry::{Change, Committed, Registry, StoreError, Write};
 use hub::record::{Authentication, ConsumerGroup, Device, Key, Kind, Record, Session, Status, Subscription};
 use hub::refusal::Refusal;
+use hub::twin::DesiredChange;
 use jiff::Timestamp;
 
 use crate::wait;
@@ -53,6 +55,10 @@ macro_rules! registry_battery {
             #[test]
             fn the_oldest_decisions_go_but_never_those_about_changes() {
                 check(super::the_oldest_decisions_go_but_never_those_about_changes);
+            }
+            #[test]
+            fn what_changes_announce_is_told_in_the_order_of_their_commits() {
+                check(super::what_changes_announce_is_told_in_the_order_of_their_commits);
             }
             #[test]
             fn watchers_are_told_committed_keys_only() {
@@ -303,6 +309,32 @@ fn the_oldest_decisions_go_but_never_those_about_changes(registry: &dyn Registry
     assert_eq!(left[left.len() - 2].number, dropped + 2);
     let changes = DecisionFilter { kind: Some("change".to_owned()), ..all_decisions() };
     assert_eq!(wait(registry.decisions(changes)).unwrap().len(), 1);
+}
+
+fn what_changes_announce_is_told_in_the_order_of_their_commits(registry: &dyn Registry) {
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let sink = Arc::clone(&told);
+    registry.watch(Arc::new(move |committed: Committed<'_>| {
+        sink.lock().unwrap().extend(committed.announces.map(|change| change.version));
+    }));
+    let identity = Identity::parse("pump").unwrap();
+    // Each takes what it finds further by one: what is told must rise by one too.
+    let raise = || loop {
+        let version = wait(registry.load(group("a"))).unwrap().map(|found| found.version);
+        let next = version.unwrap_or_default() + 1;
+        let change = DesiredChange { identity: identity.clone(), version: next, body: Bytes::new() };
+        let change =
+            Change { announces: Some(Arc::new(change)), ..write(group("a"), version, group_record("a")) };
+        if wait(registry.commit(change)).is_ok() {
+            return;
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| (0..25).for_each(|_| raise()));
+        }
+    });
+    assert_eq!(*told.lock().unwrap(), (1..=100).collect::<Vec<_>>());
 }
 
 fn watchers_are_told_committed_keys_only(registry: &dyn Registry) {

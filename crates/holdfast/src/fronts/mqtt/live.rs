@@ -211,3 +211,134 @@ impl Holder for Live {
         self.tidy(&mut mail);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::AtomicUsize;
+
+    use hub::authenticate::Basis;
+    use hub::identity::Identity;
+    use hub::ports::clock::Random;
+    use hub::ports::secrets::Fingerprint;
+    use hub::record::Slot;
+    use hub::telemetry::{Sender, Source};
+
+    use super::*;
+
+    fn identity() -> Identity {
+        Identity::parse("pump-1").expect("an id")
+    }
+
+    fn subscribed() -> Live {
+        let sender = Sender {
+            identity: identity(),
+            generation: "1".to_owned(),
+            auth_method: "{}".to_owned(),
+            source: Source::Telemetry,
+            model_id: None,
+        };
+        let basis = Basis::Key(Slot::Primary, Fingerprint(String::new()));
+        let live = Live::new(Grant { sender: Arc::new(sender), ends: None, basis });
+        live.subscribed(true, true);
+        live
+    }
+
+    fn change(version: u64, bytes: usize) -> Arc<DesiredChange> {
+        Arc::new(DesiredChange { identity: identity(), version, body: vec![b' '; bytes].into() })
+    }
+
+    fn call(id: u8, told: &Arc<AtomicUsize>) -> Call {
+        struct Same(u8);
+        impl Random for Same {
+            fn fill(&self, bytes: &mut [u8]) {
+                bytes.fill(self.0);
+            }
+        }
+        let told = told.clone();
+        let answer = Box::new(move |_| {
+            told.fetch_add(1, Ordering::SeqCst);
+        });
+        Call { id: CallId::new(&Same(id)), name: "m".to_owned(), payload: Bytes::new(), answer }
+    }
+
+    fn ended(live: &Live) -> Option<Ending> {
+        live.ending.get().copied()
+    }
+
+    fn answer() -> Result<MethodAnswer, MethodError> {
+        MethodAnswer::judge(200, Bytes::new())
+    }
+
+    #[test]
+    fn an_idle_connection_holds_no_mail_and_gives_its_memory_back() {
+        let (live, told) = (subscribed(), Arc::default());
+        assert!(live.mail().is_none() && !live.has_outgoing());
+        live.desired_changed(&change(2, 10));
+        live.call(call(1, &told));
+        assert!(live.has_outgoing());
+        assert!(matches!(live.next_outgoing(), Some(Outgoing::Desired(_))));
+        let Some(Outgoing::Call { id, .. }) = live.next_outgoing() else { panic!("no call") };
+        assert!(!live.has_outgoing() && live.mail().is_some(), "the call is not answered yet");
+        live.answer(&id.to_string(), answer);
+        assert!(live.mail().is_none());
+        live.answer(&id.to_string(), answer);
+        assert_eq!(told.load(Ordering::SeqCst), 1, "an answer counts once");
+        assert!(live.next_outgoing().is_none());
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_is_ended_when_the_bound_is_reached() {
+        let live = subscribed();
+        (0..CHANGES_MAX as u64).for_each(|version| live.desired_changed(&change(version, 1)));
+        assert_eq!(ended(&live), None);
+        live.desired_changed(&change(99, 1));
+        assert_eq!(ended(&live), Some(Ending::NotReading));
+
+        let live = subscribed();
+        live.desired_changed(&change(2, CHANGES_BYTES_MAX + 1));
+        assert_eq!(ended(&live), None, "one goes whatever its size");
+        live.desired_changed(&change(3, 1));
+        assert_eq!(ended(&live), Some(Ending::NotReading));
+
+        let live = subscribed();
+        for version in 0..1_000 {
+            live.desired_changed(&change(version, CHANGES_BYTES_MAX / 2));
+            assert!(live.next_outgoing().is_some(), "what is sent makes room");
+        }
+        assert_eq!(ended(&live), None);
+    }
+
+    #[test]
+    fn who_did_not_subscribe_is_sent_nothing() {
+        let (live, told) = (subscribed(), Arc::default());
+        live.subscribed(false, false);
+        live.desired_changed(&change(2, 1));
+        assert!(!live.takes_calls());
+        live.call(call(1, &told));
+        assert!(live.mail().is_none() && !live.has_outgoing());
+        assert_eq!(Arc::strong_count(&told), 1, "the way back is dropped, which tells the caller");
+    }
+
+    #[test]
+    fn a_call_that_nobody_waits_for_is_not_sent() {
+        let (live, told) = (subscribed(), Arc::default());
+        let (first, second) = (call(1, &told), call(2, &told));
+        let forgotten = first.id;
+        live.call(first);
+        live.call(second);
+        live.forget(forgotten);
+        assert!(matches!(live.next_outgoing(), Some(Outgoing::Call { id, .. }) if id != forgotten));
+        assert!(!live.has_outgoing());
+    }
+
+    #[test]
+    fn the_end_of_a_connection_drops_the_ways_back_of_its_calls() {
+        let (live, told) = (subscribed(), Arc::default());
+        live.call(call(1, &told));
+        live.close();
+        assert_eq!(Arc::strong_count(&told), 1);
+        live.call(call(2, &told));
+        assert_eq!(Arc::strong_count(&told), 1, "a closed connection takes no call");
+        assert_eq!(told.load(Ordering::SeqCst), 0);
+    }
+}

@@ -122,9 +122,9 @@ impl<'a> TwinRequest<'a> {
 }
 
 impl<'a> Request<'a> {
-    /// Reads a topic below `$iothub/`; `None` for one that does not exist.
+    /// Reads a topic below `$iothub/`; `None` for one that does not exist, or is longer than any that does.
     pub(super) fn parse(topic: &'a str) -> Option<Self> {
-        let rest = topic.strip_prefix("$iothub/")?;
+        let rest = topic.strip_prefix("$iothub/").filter(|_| topic.len() <= REQUEST_BYTES_MAX)?;
         if let Some(rest) = rest.strip_prefix("methods/res/") {
             let (status, rest) = rest.split_once('/')?;
             let request_id = topic_parameter(rest.strip_prefix('?')?, "$rid")?;
@@ -145,6 +145,10 @@ impl<'a> Request<'a> {
         }))
     }
 }
+
+/// The longest topic of a request. SDKs need a hundred bytes; the answer carries the id of the request, and has to be a topic
+/// too.
+const REQUEST_BYTES_MAX: usize = 4 * 1024;
 
 /// The value of a parameter in the last level of a topic, as it stands there, if it is not empty.
 fn topic_parameter<'a>(parameters: &'a str, name: &str) -> Option<&'a str> {
@@ -273,6 +277,7 @@ mod tests {
             "$iothub/methods/res/ok/?$rid=1",
             "$iothub/methods/res/200/",
             "$iothub/x",
+            format!("$iothub/twin/GET/?$rid={}", "x".repeat(REQUEST_BYTES_MAX)).as_str(),
         ] {
             assert_eq!(Request::parse(topic), None, "{topic}");
         }

@@ -216,6 +216,11 @@ def test_a_twin_request_that_does_not_exist_ends_the_connection(raw, topic):
     assert raw.closed.wait(5)
 
 
+def test_a_request_id_that_no_topic_of_an_answer_could_carry_ends_the_connection(raw):
+    raw.send(f"$iothub/twin/GET/?$rid={'x' * 65_500}")
+    assert raw.closed.wait(5)
+
+
 def test_a_report_is_made_even_when_the_answer_is_not_subscribed_to(hub, registry, manager, name):
     with RawDevice(hub, name, registry.create(name).token()) as device:
         assert device.publish("$iothub/twin/PATCH/properties/reported/?$rid=1", b'{"a": 1}')
@@ -366,6 +371,21 @@ def test_a_restored_session_is_told_without_subscribing_again(hub, registry, man
         until(lambda: device.messages, 10, "a notification")
 
 
+def test_the_sdk_catches_up_with_what_it_missed_while_it_was_away(hub, registry, manager, name):
+    told = queue.Queue()
+    client = devices.by_key(hub, registry.create(name), ensure_desired_properties=True)
+    with devices.connected(client):
+        client.get_twin()
+        client.on_twin_desired_properties_patch_received = told.put
+        manager.update_twin(name, desired(a=1))
+        # It may have asked for the twin by itself before that, and after.
+        until(lambda: told.get(timeout=10).get("a") == 1)
+        client.disconnect()
+        manager.update_twin(name, desired(a=2))
+        client.connect()
+        until(lambda: told.get(timeout=10).get("a") == 2)
+
+
 def test_notifications_come_in_the_order_of_their_versions(hub, registry, manager, name):
     with RawDevice(hub, name, registry.create(name).token()) as device:
         device.subscribe("$iothub/twin/PATCH/properties/desired/#")
@@ -414,6 +434,14 @@ def test_many_twins_are_changed_in_one_request(registry, name):
     assert result["errors"][0]["errorCode"] == 412001
     registry.rest.expect(200, "POST", "/devices", [{**stale, "twinETag": twin["etag"], "tags": {"c": 3}}])
     assert registry.rest.expect(200, "GET", twin_path(name))["tags"] == {"c": 3}
+
+
+def test_twins_are_in_the_export_by_the_name_of_their_owner(hub, registry, name):
+    registry.create(name)
+    registry.create_module(name, "m1")
+    registry.rest.expect(200, "PATCH", twin_path(name), {"tags": {"sealed": 1}})
+    exported = [twin for twin in hub.cli("export")["twins"] if twin["device"] == name]
+    assert [(twin.get("module"), twin["tags"]) for twin in exported] == [(None, {"sealed": 1}), ("m1", {})]
 
 
 def test_an_identity_of_an_older_data_directory_gets_its_twin_when_it_is_asked_for(tmp_path):

@@ -5,13 +5,15 @@ use serde_json::{Map, Value, json};
 
 use crate::error::HubError;
 use crate::hub::Hub;
+use crate::identity::Identity;
 use crate::ports::registry::StoreError;
-use crate::record::{Kind, Record};
+use crate::record::{Key, Kind, Record};
 
 /// What an operator sets, in the order of the export. What the hub notes by itself is not state.
-const KINDS: [(Kind, &str); 6] = [
+const KINDS: [(Kind, &str); 7] = [
     (Kind::Device, "devices"),
     (Kind::Module, "modules"),
+    (Kind::Twin, "twins"),
     (Kind::Policy, "policies"),
     (Kind::Authority, "certificates"),
     (Kind::ConsumerGroup, "consumerGroups"),
@@ -38,7 +40,7 @@ impl Hub {
             let page = self.registry.list(kind, after.take(), PAGE).await?;
             let full = page.len() == PAGE;
             after = page.last().map(|(key, _)| key.clone());
-            exported.extend(page.into_iter().map(|(_, stored)| without_secrets(&stored.record)));
+            exported.extend(page.into_iter().map(|(key, stored)| exported_record(&key, &stored.record)));
             if !full {
                 return Ok(exported);
             }
@@ -46,7 +48,13 @@ impl Hub {
     }
 }
 
-fn without_secrets(record: &Record) -> Value {
+fn exported_record(key: &Key, record: &Record) -> Value {
+    if let (Key::Twin(identity), Record::Twin(twin)) = (key, record) {
+        // What the device reports is no state of an operator's making.
+        let Identity { device, module } = identity;
+        let desired = &twin.desired.properties;
+        return json!({ "device": device, "module": module, "tags": twin.tags, "desired": desired });
+    }
     let mut value = serde_json::to_value(record).unwrap_or_else(|_| json!({}));
     strip(&mut value);
     value

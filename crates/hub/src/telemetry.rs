@@ -1,6 +1,7 @@
 //! Telemetry: what a device sends, its limits, and the partition it goes to
 //! (`spec/limits.md` §1, `spec/event-hubs-endpoint.md` §7).
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -174,6 +175,16 @@ impl PropertyValue {
             Self::Long(_) | Self::Double(_) | Self::Timestamp(_) => 8,
         }
     }
+}
+
+/// Keeps the last property of each name. A message has room for some 20,000 of them, so each is looked at once.
+pub fn keep_last(application: &mut Vec<(ByteString, PropertyValue)>) {
+    if application.len() < 2 {
+        return;
+    }
+    let mut seen = HashSet::with_capacity(application.len());
+    let mut last: Vec<bool> = application.iter().rev().map(|(name, _)| seen.insert(name.clone())).collect();
+    application.retain(|_| last.pop() == Some(true));
 }
 
 /// The partition of a device: a stable hash of its id modulo the number of partitions, so that the order of

@@ -590,7 +590,9 @@ impl<S: Stream> Conversation<S> {
                 End::Refused(refusal) => {
                     (format!("it was refused: {}", refusal.cause()), Some(refusal.clone()))
                 }
-                End::Ended(ending) => (ending.as_str().to_owned(), cause_of(*ending, &self.hub, grant).await),
+                End::Ended(ending) => {
+                    (ending.as_str().to_owned(), self.hub.cause_of_end(*ending, grant).await)
+                }
                 End::Failed(how) => {
                     tracing::error!(device.id = %identity, error = how, "a connection could not go on");
                     (how.clone(), None)
@@ -654,26 +656,6 @@ fn until(ends: i64, now: jiff::Timestamp) -> Duration {
     let left = ends.saturating_mul(1_000).saturating_sub(now.as_millisecond());
     // A century is as good as for ever, and does not overflow a clock.
     Duration::from_millis(u64::try_from(left).unwrap_or(0).min(100 * 365 * 86_400_000))
-}
-
-/// The cause by which the end of a connection is explained; a hub that stops explains itself.
-async fn cause_of(ending: Ending, hub: &Hub, grant: &Grant) -> Option<Refusal> {
-    match ending {
-        Ending::TakenOver => Some(Refusal::TakenOver { by: None }),
-        Ending::RightEnded => {
-            let because = match hub.still_holds(grant).await {
-                Err(NotAdmitted::Refused(refusal)) => Some(refusal.cause().to_owned()),
-                Ok(()) | Err(NotAdmitted::Unavailable(_)) => None,
-            };
-            Some(Refusal::RightEnded { because, change: None })
-        }
-        Ending::TokenEnded => {
-            let ended = grant.ends.and_then(|ends| jiff::Timestamp::from_second(ends).ok());
-            Some(Refusal::TokenEnded { ended })
-        }
-        Ending::NotReading => Some(Refusal::NotReading),
-        Ending::Draining => None,
-    }
 }
 
 fn refusal_of(violation: &Violation, first_byte: Option<u8>) -> Refusal {

@@ -1,10 +1,9 @@
 //! The property bag of a telemetry topic (`spec/device-mqtt.md` §4.1, §4.2).
 
 use std::borrow::Cow;
-use std::collections::HashSet;
 
 use bytestring::ByteString;
-use hub::telemetry::{PropertyValue, SystemProperty};
+use hub::telemetry::{PropertyValue, SystemProperty, keep_last};
 use percent_encoding::percent_decode_str;
 
 type System = Vec<(SystemProperty, ByteString)>;
@@ -29,16 +28,6 @@ pub(super) fn parse(bag: &str) -> (System, Application) {
     }
     keep_last(&mut application);
     (system, application)
-}
-
-/// Keeps the last property of each name. A topic has room for some 20,000 of them, so each is looked at once.
-fn keep_last(application: &mut Application) {
-    if application.len() < 2 {
-        return;
-    }
-    let mut seen = HashSet::with_capacity(application.len());
-    let mut last: Vec<bool> = application.iter().rev().map(|(name, _)| seen.insert(name.clone())).collect();
-    application.retain(|_| last.pop() == Some(true));
 }
 
 fn decoded(text: &str) -> Cow<'_, str> {

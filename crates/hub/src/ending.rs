@@ -1,0 +1,29 @@
+//! Why a connection of a device or module ended that the hub ended.
+
+use jiff::Timestamp;
+
+use crate::authenticate::Grant;
+use crate::hub::{Hub, NotAdmitted};
+use crate::ports::bus::Ending;
+use crate::refusal::Refusal;
+
+impl Hub {
+    /// The cause by which the end is explained; a hub that stops explains itself.
+    pub async fn cause_of_end(&self, ending: Ending, grant: &Grant) -> Option<Refusal> {
+        match ending {
+            Ending::TakenOver => Some(Refusal::TakenOver { by: None }),
+            Ending::RightEnded => {
+                let because = match self.still_holds(grant).await {
+                    Err(NotAdmitted::Refused(refusal)) => Some(refusal.cause().to_owned()),
+                    Ok(()) | Err(NotAdmitted::Unavailable(_)) => None,
+                };
+                Some(Refusal::RightEnded { because, change: None })
+            }
+            Ending::TokenEnded => Some(Refusal::TokenEnded {
+                ended: grant.ends.and_then(|ends| Timestamp::from_second(ends).ok()),
+            }),
+            Ending::NotReading => Some(Refusal::NotReading),
+            Ending::Draining => None,
+        }
+    }
+}

@@ -83,6 +83,18 @@ impl Bus for MemoryBus {
         epoch
     }
 
+    fn renew(&self, epoch: Epoch, holder: Arc<dyn Holder>) -> bool {
+        let identity = holder.grant().identity().clone();
+        let mut shard = self.shard(&identity);
+        match shard.get_mut(&identity).filter(|(held, _)| *held == epoch) {
+            Some((_, held)) => {
+                *held = holder;
+                true
+            }
+            None => false,
+        }
+    }
+
     fn release(&self, identity: &Identity, epoch: Epoch) -> bool {
         let mut shard = self.shard(identity);
         let current = shard.get(identity).is_some_and(|(held, _)| *held == epoch);
@@ -153,13 +165,16 @@ mod tests {
     struct Connection {
         grant: Grant,
         callable: AtomicBool,
+        endings: Mutex<Vec<Ending>>,
     }
 
     impl Holder for Connection {
         fn grant(&self) -> &Grant {
             &self.grant
         }
-        fn end(&self, _: Ending) {}
+        fn end(&self, ending: Ending) {
+            self.endings.lock().expect("not poisoned").push(ending);
+        }
         fn desired_changed(&self, _: &Arc<DesiredChange>) {}
         fn takes_calls(&self) -> bool {
             self.callable.load(Ordering::SeqCst)
@@ -178,7 +193,7 @@ mod tests {
         };
         let basis = Basis::Key(Slot::Primary, Fingerprint(String::new()));
         let grant = Grant { sender: Arc::new(sender), ends: None, basis };
-        Arc::new(Connection { grant, callable: callable.into() })
+        Arc::new(Connection { grant, callable: callable.into(), endings: Mutex::default() })
     }
 
     fn identity(text: &str) -> Identity {
@@ -216,5 +231,32 @@ mod tests {
         }
         assert!(bus.waiting().is_empty());
         assert_eq!(bus.waits.load(Ordering::SeqCst), 0);
+    }
+
+    fn plain() -> Arc<Connection> {
+        connection(&identity("d1"), false)
+    }
+
+    fn endings(connection: &Connection) -> Vec<Ending> {
+        connection.endings.lock().expect("not poisoned").clone()
+    }
+
+    #[test]
+    fn a_renewal_keeps_the_place_and_ends_nobody() {
+        let (bus, first, renewed) = (MemoryBus::new(), plain(), plain());
+        let epoch = bus.claim(first.clone());
+        assert!(bus.renew(epoch, renewed.clone()));
+        assert_eq!((endings(&first), bus.connected()), (Vec::new(), 1));
+        bus.claim(plain());
+        assert_eq!((endings(&first), endings(&renewed)), (Vec::new(), vec![Ending::TakenOver]));
+    }
+
+    #[test]
+    fn a_renewal_takes_nothing_back_from_a_newer_connection() {
+        let (bus, newer, renewed) = (MemoryBus::new(), plain(), plain());
+        let epoch = bus.claim(plain());
+        bus.claim(newer.clone());
+        assert!(!bus.renew(epoch, renewed));
+        assert_eq!(endings(&newer), []);
     }
 }

@@ -13,6 +13,10 @@ pub trait Bus: Send + Sync {
     /// Makes this the connection of its identity and ends the one that was. The epoch names the claim.
     fn claim(&self, holder: Arc<dyn Holder>) -> Epoch;
 
+    /// Puts a holder with a renewed grant in the place of the one with this epoch, which is not ended. False when
+    /// another connection has claimed the identity since.
+    fn renew(&self, epoch: Epoch, holder: Arc<dyn Holder>) -> bool;
+
     /// Gives the claim up, if it is still the current one: an older epoch releases nothing. Says whether it was.
     fn release(&self, identity: &Identity, epoch: Epoch) -> bool;
 

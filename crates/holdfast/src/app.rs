@@ -186,6 +186,7 @@ impl App {
         let seen = Seen { hub: hub.clone(), metrics: self.metrics.clone() };
         let amqp = Arc::new(AmqpFront {
             hub: hub.clone(),
+            metrics: self.metrics.clone(),
             config: amqp::config(),
             policy_changes,
             drain: drain.clone(),

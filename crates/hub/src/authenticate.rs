@@ -13,7 +13,7 @@ use crate::decision::cut;
 use crate::identity::Identity;
 use crate::ports::secrets::{Fingerprint, Secrets};
 use crate::record::{Authentication, Authority, Device, Module, SealedKey, Slot, Status};
-use crate::refusal::{Refusal, missing_right, unknown_policy, wrong_key};
+use crate::refusal::{Refusal, missing_device_right, missing_right, unknown_policy, wrong_key};
 use crate::sas::{Token, key_bytes};
 use crate::settings::HubSettings;
 use crate::telemetry::{Sender, Source};
@@ -63,6 +63,13 @@ impl Grant {
     /// Whose connection it is.
     pub fn identity(&self) -> &Identity {
         &self.sender.identity
+    }
+
+    /// The same after the token of the policy that it stands on was renewed; `None` where it stands on something else.
+    pub fn renewed_by(&self, policy: &ServiceGrant) -> Option<Self> {
+        let Basis::Policy(name, ..) = &self.basis else { return None };
+        let basis = || Basis::Policy(name.clone(), policy.slot, policy.fingerprint.clone());
+        (*name == policy.policy).then(|| Self { ends: Some(policy.ends), basis: basis(), ..self.clone() })
     }
 }
 
@@ -122,6 +129,33 @@ pub fn admit(
         }
     };
     let (basis, ends) = admitted?;
+    grant_of(identity, basis, ends, known, now)
+}
+
+/// Decides whether a device or module may be connected under a policy that was proved before: by a token for the hub as a
+/// whole, of which AMQP clients put one for many devices (`spec/amqp.md` §8).
+pub fn admit_under(
+    identity: &Identity,
+    proved: &ServiceGrant,
+    known: &Known<'_>,
+    now: Timestamp,
+) -> Result<Grant, Refusal> {
+    proved.still_holds(known.policy)?;
+    device_right(known.policy.ok_or_else(|| unknown_policy(proved.policy.to_string()))?)?;
+    authentication(identity, known)?;
+    let basis = Basis::Policy(proved.policy.clone(), proved.slot, proved.fingerprint.clone());
+    grant_of(identity, basis, Some(proved.ends), known, now)
+}
+
+/// What an identity is admitted with whose credential is good: it has to be registered and enabled, and the operator's
+/// settings have to allow it.
+fn grant_of(
+    identity: &Identity,
+    basis: Basis,
+    ends: Option<i64>,
+    known: &Known<'_>,
+    now: Timestamp,
+) -> Result<Grant, Refusal> {
     let device = registered_device(known)?;
     if device.status == Status::Disabled {
         return Err(Refusal::Disabled { reason: device.status_reason.clone() });
@@ -310,12 +344,7 @@ fn device_right(policy: &Policy) -> Result<(), Refusal> {
     if policy.rights.has(Right::DeviceConnect) {
         return Ok(());
     }
-    Err(Refusal::MissingRight {
-        holder: format!("policy {}", policy.name),
-        has: policy.rights,
-        needs: Rights::of(&[Right::DeviceConnect]),
-        operation: "connect as a device".into(),
-    })
+    Err(missing_device_right(format!("policy {}", policy.name), policy.rights))
 }
 
 /// The slot whose key signed the token. Event Hubs SDKs sign with the text of a policy key, all others with the

@@ -172,27 +172,6 @@ impl Hub {
         Ok(grant)
     }
 
-    /// Decides which policy a token of the Event Hubs-compatible endpoint proves. Its scope may be longer or shorter
-    /// than what is read, so that it only has to name the hub (`spec/event-hubs-endpoint.md` §1.9).
-    pub async fn admit_reader(&self, text: &str, facts: &mut Facts) -> Result<ServiceGrant, NotAdmitted> {
-        let token = parsed(text)?;
-        facts.token = Some(token.facts());
-        let policy = self.policy(token.skn.as_deref()).await?;
-        let now = self.clock.now();
-        let admitted = authenticate::admit_service(&token, policy.as_ref(), &*self.secrets, now);
-        let grant = admitted.inspect_err(|refusal| {
-            facts.clue = clue_of(refusal, None, Credential::Token(text));
-        })?;
-        self.hub_settings().await?.allows_life(grant.ends, now)?;
-        facts.slot = Some(grant.slot);
-        facts.policy = Some(grant.policy.clone());
-        if !token.names_host(&self.settings.hosts) {
-            return Err(authenticate::out_of_scope(&token, &self.settings.hosts, "").into());
-        }
-        grant.may(Operation::ReadEvents)?;
-        Ok(grant)
-    }
-
     /// Decides whether a policy's key, given as such, proves the policy to a reader (SASL PLAIN of Event Hubs clients).
     /// Such a grant has no end of its own.
     pub async fn admit_reader_by_key(
@@ -255,10 +234,15 @@ impl Hub {
         if messages.is_empty() {
             return Err(NotTaken::Nothing);
         }
+        self.parts(messages).iter().map(|part| self.take(part)).collect()
+    }
+
+    /// The parts in which messages are taken: those for the stream, and apart from them security messages. No part is
+    /// empty.
+    pub fn parts(&self, messages: Vec<Message>) -> Vec<Vec<Message>> {
         let apart = |message: &Message| message.is_security() && !self.settings.security_messages_in_events;
         let (security, ordinary): (Vec<_>, Vec<_>) = messages.into_iter().partition(apart);
-        let parts = [ordinary, security];
-        parts.iter().filter(|part| !part.is_empty()).map(|part| self.take(part)).collect()
+        [ordinary, security].into_iter().filter(|part| !part.is_empty()).collect()
     }
 
     /// The stored session of an identity, or an empty one of this generation; and the version to replace.
@@ -412,7 +396,7 @@ impl Hub {
         Ok(stored.into_iter().filter_map(authority).collect())
     }
 
-    async fn load_known(
+    pub(crate) async fn load_known(
         &self,
         identity: &Identity,
         policy: Option<&str>,
@@ -438,7 +422,7 @@ impl Hub {
         })
     }
 
-    fn known<'a>(&'a self, loaded: &'a Loaded) -> Known<'a> {
+    pub(crate) fn known<'a>(&'a self, loaded: &'a Loaded) -> Known<'a> {
         Known {
             device: loaded.device.as_ref(),
             module: loaded.module.as_ref(),
@@ -460,7 +444,7 @@ impl Hub {
 pub const AUTHORITIES_MAX: usize = 25;
 
 /// What was loaded for a decision.
-struct Loaded {
+pub(crate) struct Loaded {
     device: Option<Device>,
     module: Option<Module>,
     policy: Option<Policy>,
@@ -485,7 +469,7 @@ pub enum NotTaken {
     Log(#[from] AppendError),
 }
 
-fn parsed(text: &str) -> Result<Token<'_>, Refusal> {
+pub(crate) fn parsed(text: &str) -> Result<Token<'_>, Refusal> {
     Token::parse(text).map_err(|error| {
         let text = text.trim();
         let names = |part: &str| text.to_ascii_lowercase().contains(part);
@@ -503,7 +487,11 @@ fn parsed(text: &str) -> Result<Token<'_>, Refusal> {
 }
 
 /// What a search for the mistake behind a wrong signature needs; nothing for any other refusal.
-fn clue_of(refusal: &Refusal, identity: Option<&Identity>, credential: Credential<'_>) -> Option<Box<Clue>> {
+pub(crate) fn clue_of(
+    refusal: &Refusal,
+    identity: Option<&Identity>,
+    credential: Credential<'_>,
+) -> Option<Box<Clue>> {
     match (refusal, credential) {
         (Refusal::WrongKey { .. }, Credential::Token(text)) => Some(Clue::new(identity, text)),
         _ => None,

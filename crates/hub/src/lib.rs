@@ -28,6 +28,7 @@ pub mod key_search;
 pub mod method;
 pub mod policies;
 pub mod ports;
+pub mod put_token;
 pub mod readers;
 pub mod record;
 mod record_reading;

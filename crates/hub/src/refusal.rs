@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::access::{Operation, Rights};
+use crate::access::{Operation, Right, Rights};
 use crate::error::HubErrorCode;
 use crate::record::Slot;
 
@@ -368,6 +368,11 @@ pub enum Refusal {
         /// The type.
         presented: String,
     },
+    /// A connection has tokens of as many devices and modules as it takes.
+    TokensFull {
+        /// How many that are.
+        limit: usize,
+    },
     /// The SASL mechanism is not served.
     SaslMechanism {
         /// The mechanism.
@@ -506,6 +511,7 @@ impl Refusal {
             | Self::ReaderOutranked { .. }
             | Self::ReaderDisplaced { .. }
             | Self::ReadersFull { .. }
+            | Self::TokensFull { .. }
             | Self::WebsocketProtocol { .. } => HubErrorCode::InvalidOperation,
             Self::ApiVersion { .. } => HubErrorCode::InvalidProtocolVersion,
             Self::UnknownPath { .. } | Self::WebsocketPath { .. } => HubErrorCode::GenericNotFound,
@@ -624,6 +630,7 @@ impl Refusal {
             Self::RightEnded { .. } => "right-ended",
             Self::TokenEnded { .. } => "token-ended",
             Self::CbsTokenType { .. } => "cbs-token-type",
+            Self::TokensFull { .. } => "tokens-full",
             Self::SaslMechanism { .. } => "sasl-mechanism",
             Self::UnknownConsumerGroup { .. } => "unknown-consumer-group",
             Self::UnknownPartition { .. } => "unknown-partition",
@@ -659,6 +666,12 @@ pub fn missing_right(holder: impl Into<String>, has: Rights, operation: Operatio
         needs: operation.needs(),
         operation: operation.as_str().to_owned(),
     }
+}
+
+/// A policy without DeviceConnect came for a device.
+pub fn missing_device_right(holder: impl Into<String>, has: Rights) -> Refusal {
+    let (needs, operation) = (Rights::of(&[Right::DeviceConnect]), "connect as a device".to_owned());
+    Refusal::MissingRight { holder: holder.into(), has, needs, operation }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use percent_encoding::percent_decode_str;
 
 use crate::decision::{TokenFacts, cut};
+use crate::identity::Identity;
 
 /// How long after its end a token is still admitted, in seconds.
 pub const SKEW_SECONDS: i64 = 5 * 60;
@@ -154,6 +155,32 @@ impl<'a> Token<'a> {
         self.resource_segments(hosts).is_some()
     }
 
+    /// Whether `sr` names one of these hosts as a whole, or all of its devices.
+    pub(crate) fn is_for_all(&self, hosts: &[String]) -> bool {
+        self.resource_segments(hosts).is_some_and(|segments| match segments.as_slice() {
+            [] => true,
+            [devices] => devices.eq_ignore_ascii_case("devices"),
+            _ => false,
+        })
+    }
+
+    /// The device or module that `sr` is for, where it is for one: as it is written, and, where that makes another id,
+    /// decoded once more (the Node SDK encodes the id, and then the whole resource again).
+    pub(crate) fn identities(&self, hosts: &[String]) -> Vec<Identity> {
+        let Some(segments) = self.resource_segments(hosts) else { return Vec::new() };
+        let word = |at: usize, literal: &str| segments[at].eq_ignore_ascii_case(literal);
+        let text = match segments.len() {
+            2 if word(0, "devices") => segments[1].clone(),
+            3 if word(0, "devices") && segments[2].to_ascii_lowercase().starts_with("api-version=") => {
+                segments[1].clone()
+            }
+            4 if word(0, "devices") && word(2, "modules") => format!("{}/{}", segments[1], segments[3]),
+            _ => return Vec::new(),
+        };
+        let again = Some(decoded(&text)).filter(|again| *again != text);
+        [Some(text), again].into_iter().flatten().filter_map(|text| Identity::parse(&text).ok()).collect()
+    }
+
     /// The decoded segments after the host, or `None` when the host is not one of these.
     fn resource_segments(&self, hosts: &[String]) -> Option<Vec<String>> {
         let resource = decoded(self.sr);
@@ -274,6 +301,33 @@ mod tests {
         assert!(token.is_expired(1_301));
         assert_eq!(token.session_end(900), 1_000);
         assert_eq!(token.session_end(1_100), 1_300);
+    }
+
+    #[test]
+    fn the_identity_of_a_token_is_read_from_its_resource() {
+        let cases: [(&str, &[&str]); 9] = [
+            ("hub.example.net%2Fdevices%2Fd1", &["d1"]),
+            ("amqps://HUB.example.net:5671/Devices/d1/Modules/m1", &["d1/m1"]),
+            ("hub.example.net/devices/d1/api-version=2016-11-14", &["d1"]),
+            ("hub.example.net%2Fdevices%2Fa%252Bb", &["a%2Bb", "a+b"]),
+            ("hub.example.net/devices/a b", &[]),
+            ("hub.example.net/devices", &[]),
+            ("hub.example.net", &[]),
+            ("hub.example.net/events/x", &[]),
+            ("other.example.net/devices/d1", &[]),
+        ];
+        for (sr, expected) in cases {
+            let text = sign(sr, "1", b"k");
+            let token = Token::parse(&text).expect("a token");
+            let found: Vec<_> = token.identities(&hosts()).iter().map(ToString::to_string).collect();
+            assert_eq!(found, expected, "{sr}");
+        }
+        for (sr, expected) in
+            [("hub.example.net", true), ("hub.example.net/devices", true), ("hub.example.net/x", false)]
+        {
+            let text = sign(sr, "1", b"k");
+            assert_eq!(Token::parse(&text).expect("a token").is_for_all(&hosts()), expected, "{sr}");
+        }
     }
 
     #[test]

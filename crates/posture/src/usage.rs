@@ -52,8 +52,10 @@ impl Usage {
                 let operation = Operation::ALL.into_iter().find(|operation| operation.as_str() == name);
                 self.policy(decision, operation.map_or(Rights::NONE, Operation::needs));
             }
+            // Of a device's token its connection tells.
+            (Act::Token, Some(_)) => {}
             // Readers put a token, or a key, and read.
-            (Act::Token, _) => self.policy(decision, Operation::ReadEvents.needs()),
+            (Act::Token, None) => self.policy(decision, Operation::ReadEvents.needs()),
             _ => {}
         }
     }

@@ -35,7 +35,7 @@ pub(crate) struct Metrics {
 }
 
 /// The doors that devices come through.
-const DOORS: [Door; 3] = [Door::Mqtt, Door::MqttWs, Door::Https];
+const DOORS: [Door; 5] = [Door::Mqtt, Door::MqttWs, Door::Amqp, Door::AmqpWs, Door::Https];
 
 /// What is counted with each message: found once for a connection, not with each message.
 pub(crate) struct DoorMetrics {
@@ -181,6 +181,11 @@ impl Metrics {
             Act::Handshake if decision.refusal.is_some() => {
                 let labels = vec![("version", "none"), ("cipher", "none"), ("result", "failure")];
                 self.handshakes.get_or_create(&labels).inc();
+            }
+            // A device that is refused for its token gets no further; one that is admitted connects with its first link.
+            Act::Token if decision.identity.is_some() && decision.refusal.is_some() => {
+                let labels = vec![("protocol", door), ("result", result), ("auth", credential(decision))];
+                self.connections.get_or_create(&labels).inc();
             }
             Act::Operation { .. } | Act::Token if decision.identity.is_none() => {
                 self.operations.get_or_create(&vec![("protocol", door), ("result", result)]).inc();

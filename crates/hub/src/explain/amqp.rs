@@ -1,6 +1,6 @@
-//! The built-in endpoint, over AMQP.
+//! Links and tokens of AMQP: of devices, and of readers of the built-in endpoint.
 
-use super::{Words, command};
+use super::{About, Words, command};
 
 const CONNECTION_STRING: &str = "holdfast events connection-string";
 
@@ -24,14 +24,42 @@ pub(super) fn mechanism(presented: &str) -> Words {
     )
 }
 
-pub(super) fn address(address: &str, problem: &str) -> Words {
+pub(super) fn tokens_full(about: &About<'_>, limit: usize) -> Words {
     Words::new(
-        format!("The AMQP link address leads nowhere: {problem}."),
-        if address.is_empty() { "no address" } else { address },
-        "{event hub}/ConsumerGroups/{group}/Partitions/{n}, with a group and partition that exist",
-        "Use the Event Hubs connection string of this hub, with its EntityPath.",
-        CONNECTION_STRING,
+        format!(
+            "The connection has tokens of {limit} devices and modules already, and that of `{}` would be one more.",
+            about.id
+        ),
+        format!("the token of another device on a connection of {limit}"),
+        format!("at most {limit} devices and modules on a connection"),
+        "Open another connection for the rest of the devices.",
+        "holdfast device list",
     )
+}
+
+pub(super) fn address(about: &About<'_>, address: &str, problem: &str) -> Words {
+    let path = address
+        .split_once("://")
+        .map_or(address, |(_, rest)| rest.split_once('/').map_or("", |(_, path)| path));
+    let of_a_device = path.trim_start_matches('/').to_ascii_lowercase().starts_with("devices");
+    let presented = if address.is_empty() { "no address" } else { address };
+    let problem = format!("The AMQP link address leads nowhere: {problem}.");
+    match of_a_device {
+        true => Words::new(
+            problem,
+            presented,
+            "/devices/{device}/messages/events or /devices/{device}/modules/{module}/messages/events, to send to",
+            "Send as a device. Device-bound messages, methods and twins are not served over AMQP.",
+            about.send(),
+        ),
+        false => Words::new(
+            problem,
+            presented,
+            "{event hub}/ConsumerGroups/{group}/Partitions/{n}, with a group and partition that exist",
+            "Use the Event Hubs connection string of this hub, with its EntityPath.",
+            CONNECTION_STRING,
+        ),
+    }
 }
 
 pub(super) fn consumer_group(group: &str, groups: &[String]) -> Words {

@@ -135,8 +135,9 @@ fn words(refusal: &Refusal, about: &About<'_>) -> Words {
         }
         Refusal::TokenEnded { ended } => ends::token_ended(about, *ended),
         Refusal::CbsTokenType { presented } => amqp::token_type(presented),
+        Refusal::TokensFull { limit } => amqp::tokens_full(about, *limit),
         Refusal::SaslMechanism { presented } => amqp::mechanism(presented),
-        Refusal::LinkAddress { address, problem } => amqp::address(address, problem),
+        Refusal::LinkAddress { address, problem } => amqp::address(about, address, problem),
         Refusal::UnknownConsumerGroup { group, groups } => amqp::consumer_group(group, groups),
         Refusal::UnknownPartition { partition, count } => amqp::partition(partition, *count),
         Refusal::UnknownEventHub { presented, name } => amqp::event_hub(presented, name),

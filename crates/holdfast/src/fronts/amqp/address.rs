@@ -1,5 +1,6 @@
 //! What an AMQP link address means here (`spec/amqp.md` §5, `spec/event-hubs-endpoint.md` §5, §6, §8).
 
+use hub::identity::{DeviceId, Identity, ModuleId};
 use percent_encoding::percent_decode_str;
 
 /// Where a link leads.
@@ -7,6 +8,9 @@ use percent_encoding::percent_decode_str;
 pub(super) enum Address {
     /// `$cbs`: tokens.
     Cbs,
+    /// Where a device or module sends its messages. Most SDKs encode the id and some do not, so that it may be one of
+    /// two: decoded, and as it was written.
+    Events(Identity, Option<Identity>),
     /// `$management` of the event hub.
     Management,
     /// A partition of the built-in endpoint.
@@ -48,7 +52,12 @@ impl Address {
         if word(0, "messages") && word(1, "events") {
             return Self::Redirect(path.splitn(3, '/').nth(2).unwrap_or_default().to_owned());
         }
-        if word(0, "devices") || word(0, "messages") {
+        if word(0, "devices") {
+            let Some(decoded) = events(&segments) else { return Self::Unknown };
+            let written: Vec<String> = path.split('/').map(str::to_owned).collect();
+            return Self::Events(decoded.clone(), events(&written).filter(|written| *written != decoded));
+        }
+        if word(0, "messages") {
             return Self::Unknown;
         }
         if !word(0, event_hub) {
@@ -70,12 +79,28 @@ impl Address {
     }
 }
 
+/// Whose messages go to a path.
+fn events(segments: &[String]) -> Option<Identity> {
+    let word = |at: usize, literal: &str| segments[at].eq_ignore_ascii_case(literal);
+    let device = || DeviceId::parse(&segments[1]).ok();
+    match segments.len() {
+        4 if word(2, "messages") && word(3, "events") => Some(Identity::device(device()?)),
+        6 if word(2, "modules") && word(4, "messages") && word(5, "events") => {
+            Some(Identity::module(device()?, ModuleId::parse(&segments[3]).ok()?))
+        }
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn every_spelling_of_an_address_is_read() {
+        let identity = |text| Identity::parse(text).expect("a legal identity");
+        let events = |text| Address::Events(identity(text), None);
+        let encoded = |decoded, written| Address::Events(identity(decoded), Some(identity(written)));
         let partition = Address::Partition { group: "$Default".into(), partition: "3".into() };
         let cases = [
             ("$cbs", Address::Cbs),
@@ -94,7 +119,13 @@ mod tests {
             ),
             ("messages/events/", Address::Redirect(String::new())),
             ("other/ConsumerGroups/g/Partitions/0", Address::OtherEntity("other".into())),
-            ("/devices/d1/messages/events", Address::Unknown),
+            ("/devices/d1/messages/events", events("d1")),
+            ("amqps://h.net:5671/devices/d%2B1/Messages/Events", encoded("d+1", "d%2B1")),
+            ("devices/d1/modules/m1/messages/events", events("d1/m1")),
+            ("/devices/d1/messages/events/", Address::Unknown),
+            ("/devices/d1/messages/devicebound", Address::Unknown),
+            ("/devices/d1%2Fm1/messages/events", Address::Unknown),
+            ("/devices//messages/events", Address::Unknown),
             ("", Address::Unknown),
         ];
         for (text, address) in cases {

@@ -1,8 +1,9 @@
 //! `$cbs`: tokens put on a connection (`spec/amqp.md` §4).
 
-use hub::authenticate::ServiceGrant;
 use hub::decision::{Facts, cut};
 use hub::hub::{Hub, NotAdmitted};
+use hub::identity::Identity;
+use hub::put_token::{Admitted, Put, is_unknown};
 use hub::refusal::Refusal;
 use wire::amqp::codec::ValueRef;
 use wire::amqp::message::{Body, Message, MessageWriter, Properties};
@@ -13,15 +14,17 @@ pub(super) struct Verdict {
     pub(super) status: i32,
     /// `status-description`.
     pub(super) description: String,
+    /// The device or module that the token is for, where it is for one.
+    pub(super) identity: Option<Identity>,
     /// What the token admits to.
-    pub(super) grant: Option<ServiceGrant>,
+    pub(super) admitted: Option<Admitted>,
     /// Why it was refused, for the record.
     pub(super) refusal: Option<Refusal>,
 }
 
 impl Verdict {
     fn refused(status: i32, description: &str, refusal: Option<Refusal>) -> Self {
-        Self { status, description: description.to_owned(), grant: None, refusal }
+        Self { status, description: description.to_owned(), identity: None, admitted: None, refusal }
     }
 }
 
@@ -43,14 +46,27 @@ pub(super) async fn decide(hub: &Hub, request: &Message<'_>, facts: &mut Facts) 
     let Body::Value(ValueRef::String(token)) = request.body else {
         return Verdict::refused(400, "The body is not a token text.", None);
     };
-    match hub.admit_reader(token, facts).await {
-        Ok(grant) => Verdict { status: 200, description: "OK".to_owned(), grant: Some(grant), refusal: None },
-        Err(NotAdmitted::Refused(refusal)) => Verdict::refused(401, "Unauthorized access.", Some(refusal)),
+    let Put { identity, admitted } = hub.admit_put_token(token, facts).await;
+    let verdict = match admitted {
+        Ok(admitted) => Verdict { admitted: Some(admitted), ..Verdict::refused(200, "OK", None) },
+        Err(NotAdmitted::Refused(refusal)) => {
+            let by_policy = facts.token.as_ref().is_some_and(|token| token.skn.is_some());
+            // Only who proved a policy's key may learn which devices there are.
+            match &identity {
+                Some(identity) if by_policy && is_unknown(&refusal) => {
+                    let hub = hub.settings.hosts.first().map_or("", String::as_str);
+                    let text = format!("Device {identity} at IotHub {hub} not registered.");
+                    Verdict::refused(404, &text, Some(refusal))
+                }
+                _ => Verdict::refused(401, "Unauthorized access.", Some(refusal)),
+            }
+        }
         Err(NotAdmitted::Unavailable(error)) => {
             tracing::error!(%error, "could not decide on a token");
             Verdict::refused(500, "The hub is not available.", None)
         }
-    }
+    };
+    Verdict { identity, ..verdict }
 }
 
 /// Writes the answer to a request: the id comes back in the type in which it came.

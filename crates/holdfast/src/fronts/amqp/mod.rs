@@ -1,4 +1,4 @@
-//! AMQP 1.0 over TLS and WebSocket: the built-in, Event Hubs-compatible endpoint
+//! AMQP 1.0 over TLS and WebSocket: devices and modules, and the built-in, Event Hubs-compatible endpoint
 //! (`spec/amqp.md`, `spec/event-hubs-endpoint.md`).
 
 mod address;
@@ -6,8 +6,10 @@ mod cbs;
 mod conversation;
 mod event;
 mod filter;
+mod live;
 mod management;
 mod reader;
+mod telemetry;
 
 use std::sync::Arc;
 
@@ -20,11 +22,14 @@ pub(crate) use self::conversation::serve;
 use crate::drain::Drain;
 use crate::io::TlsConnection;
 use crate::listen::{Front, Visitor};
+use crate::metrics::Metrics;
 
 /// What all AMQP connections share.
 pub(crate) struct AmqpFront {
     /// The hub that decides.
     pub(crate) hub: Arc<Hub>,
+    /// The figures.
+    pub(crate) metrics: Arc<Metrics>,
     /// The limits of a connection.
     pub(crate) config: Arc<Config>,
     /// Counts the changes of policies, after each of which the grants of services are decided again.

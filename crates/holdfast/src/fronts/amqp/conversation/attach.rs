@@ -15,8 +15,6 @@ use crate::io::Stream;
 /// Credit on links that requests come in by.
 const REQUEST_CREDIT: u32 = 100;
 
-const REDIRECT: Symbol = Symbol::from_static("amqp:link:redirect");
-
 impl<S: Stream> Conversation<S> {
     pub(super) async fn on_attach(&mut self, link: LinkId, attach: Attach) {
         let text = match attach.role {
@@ -26,6 +24,10 @@ impl<S: Stream> Conversation<S> {
         let text = text.unwrap_or_default().to_owned();
         let entity = self.front.hub.settings.event_hub_name.clone();
         let accepted = match (Address::parse(&text, &entity), attach.role) {
+            (Address::Events(decoded, written), Role::Sender) => {
+                let identity = written.filter(|written| self.devices.knows(written)).unwrap_or(decoded);
+                return self.open_intake(link, attach, identity).await;
+            }
             (Address::Cbs, Role::Sender) => Ok((Link::CbsRequests, requests())),
             (Address::Cbs, Role::Receiver) => {
                 Ok((Link::CbsAnswers(VecDeque::new()), AttachAnswer::default()))
@@ -52,8 +54,8 @@ impl<S: Stream> Conversation<S> {
                 not_found(&format!("eventhub:{name}")),
                 Refusal::UnknownEventHub { presented: cut(&name), name: entity },
             )),
-            (Address::Unknown, _) => {
-                let text = "The link address did not match any of the expected formats.";
+            (Address::Events(..) | Address::Unknown, _) => {
+                let text = "The link address did not match any of the expected formats";
                 Err(Error::new(condition::NOT_ALLOWED, text).into())
             }
         };
@@ -64,7 +66,7 @@ impl<S: Stream> Conversation<S> {
                 }
             }
             Err(Declined { error, refusal }) => {
-                if error.condition != REDIRECT {
+                if error.condition != condition::LINK_REDIRECT {
                     let problem = error.description.clone().unwrap_or_else(|| error.condition.to_string());
                     let refusal = refusal.map_or_else(
                         || Refusal::LinkAddress { address: cut(&text), problem },
@@ -80,7 +82,8 @@ impl<S: Stream> Conversation<S> {
     fn redirect(&self, rest: &str) -> Error {
         let settings = &self.front.hub.settings;
         let host = settings.hosts.first().map_or("", String::as_str);
-        let mut error = Error::new(REDIRECT, "The built-in endpoint is an event hub of its own.");
+        let mut error =
+            Error::new(condition::LINK_REDIRECT, "The built-in endpoint is an event hub of its own.");
         error.info.push(Symbol::from_static("hostname"), host);
         error.info.push(Symbol::from_static("network-host"), host);
         error.info.push(Symbol::from_static("port"), Value::Uint(5671));

@@ -1,6 +1,6 @@
 //! Links that read the built-in endpoint (`spec/event-hubs-endpoint.md` §6).
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::task::Context;
 
 use hub::decision::{Act, cut};
@@ -12,7 +12,7 @@ use wire::amqp::connection::{AttachAnswer, LinkId};
 use wire::amqp::performative::{Attach, Error, SndSettleMode, condition};
 
 use super::attach::{Declined, not_found, refused};
-use super::{ARGUMENT_ERROR, Conversation, Link, STOLEN};
+use super::{ARGUMENT_ERROR, Conversation, Link};
 use crate::fronts::amqp::filter;
 use crate::fronts::amqp::reader::{Progress, Reader};
 use crate::io::Stream;
@@ -58,12 +58,10 @@ impl<S: Stream> Conversation<S> {
     }
 
     pub(super) fn detach_displaced(&mut self) {
-        let displaced =
-            std::mem::take(&mut *self.signals.displaced.lock().unwrap_or_else(PoisonError::into_inner));
-        for (id, text) in displaced {
+        for (id, text) in self.signals.take_displaced() {
             let refusal = Refusal::ReaderDisplaced { problem: cut(&text) };
             self.record(Act::Disconnect { reason: "displaced".to_owned() }, None, Some(refusal));
-            self.detach(id, Error::new(STOLEN, text));
+            self.detach(id, Error::new(condition::STOLEN, text));
         }
     }
 
@@ -112,14 +110,11 @@ impl<S: Stream> Conversation<S> {
             .text(RECEIVER_NAME)
             .or(attach.target.as_ref().and_then(|t| t.address.as_deref()));
         let signals = self.signals.clone();
-        let displace: Displace = Arc::new(move |text| {
-            signals.displaced.lock().unwrap_or_else(PoisonError::into_inner).push((link, text));
-            signals.waker.wake();
-        });
+        let displace: Displace = Arc::new(move |text| signals.displace(link, text));
         let seat = hub.readers.seat(group, number, name, epoch, displace).map_err(|error| match error {
             NoSeat::Outranked(text) => {
                 let refusal = Refusal::ReaderOutranked { problem: cut(&text) };
-                Declined::because(Error::new(STOLEN, text), refusal)
+                Declined::because(Error::new(condition::STOLEN, text), refusal)
             }
             NoSeat::Full(text) => {
                 let refusal = Refusal::ReadersFull { problem: cut(&text) };

@@ -6,10 +6,14 @@ use bytes::BytesMut;
 use hub::authenticate::ServiceGrant;
 use hub::backoff::Pace;
 use hub::decision::{Act, Facts};
-use hub::hub::NotAdmitted;
+use hub::hub::{Credential, NotAdmitted};
+use hub::identity::Identity;
+use hub::put_token::Admitted;
 use hub::refusal::Refusal;
-use wire::amqp::connection::SessionId;
+use percent_encoding::percent_decode_str;
+use wire::amqp::connection::{LinkId, SessionId};
 use wire::amqp::message::{Message, MessageWriter};
+use wire::amqp::performative::Error;
 use wire::amqp::sasl::{SaslBytes, SaslCode, SaslInit};
 
 use super::{Conversation, Link};
@@ -18,15 +22,24 @@ use crate::io::Stream;
 
 /// An answer that waits.
 pub(super) struct Held {
-    pub(super) until: Instant,
-    pub(super) pace: Pace,
-    pub(super) answer: Outcome,
+    until: Instant,
+    pace: Pace,
+    answer: Outcome,
 }
 
-/// What a client whose token was refused is told.
+/// What a client is told whose token was refused, or its link.
 pub(super) enum Outcome {
     Sasl,
     Cbs(SessionId, BytesMut),
+    Attach(LinkId, Error),
+}
+
+/// A refusal of a credential, as it goes on record.
+pub(super) struct Refused {
+    pub(super) act: Act,
+    pub(super) identity: Option<Identity>,
+    pub(super) facts: Facts,
+    pub(super) refusal: Refusal,
 }
 
 impl<S: Stream> Conversation<S> {
@@ -34,41 +47,90 @@ impl<S: Stream> Conversation<S> {
     pub(super) async fn on_token_request(&mut self, session: SessionId, request: &Message<'_>) {
         let mut facts = self.facts();
         let hub = self.front.hub.clone();
-        let verdict = cbs::decide(&hub, request, &mut facts).await;
+        let mut verdict = cbs::decide(&hub, request, &mut facts).await;
+        if let Some(admitted) = verdict.admitted {
+            let token = facts.token.clone();
+            let taken = match admitted {
+                Admitted::Policy(grant) => {
+                    self.take_grant(grant).await;
+                    Ok(())
+                }
+                Admitted::Identity(grant) => self.take_token(grant, token).await,
+            };
+            match taken {
+                Ok(()) => self.record_of(Act::Token, verdict.identity.as_ref(), facts.clone(), None),
+                Err(refusal) => {
+                    verdict.status = 403;
+                    verdict.description = "The connection has too many tokens.".to_owned();
+                    verdict.refusal = Some(refusal);
+                }
+            }
+        }
         let mut answer = BytesMut::new();
         cbs::answer(&mut MessageWriter::new(&mut answer), request, verdict.status, &verdict.description);
         let answer = Outcome::Cbs(session, answer);
-        if let Some(refusal) = verdict.refusal {
-            let policy = facts.token.as_ref().and_then(|token| token.skn.as_deref());
-            let name = policy.map(|policy| format!("policy {policy}"));
-            return self.refuse(name.as_deref(), facts, refusal, answer);
+        match verdict.refusal {
+            None => self.tell(answer),
+            Some(refusal) => {
+                let identity = verdict.identity;
+                self.refuse(Refused { act: Act::Token, identity, facts, refusal }, answer);
+            }
         }
-        if let Some(grant) = verdict.grant {
-            self.record(Act::Token, Some(facts), None);
-            self.take_grant(grant);
-        }
-        self.tell(answer);
     }
 
-    /// Records that a token was refused, and tells the client in due time.
-    pub(super) fn refuse(&mut self, name: Option<&str>, mut facts: Facts, refusal: Refusal, answer: Outcome) {
+    /// Records that a credential was refused, and tells the client in due time.
+    pub(super) fn refuse(&mut self, refused: Refused, answer: Outcome) {
+        let Refused { act, identity, mut facts, refusal } = refused;
+        let policy = facts.token.as_ref().and_then(|token| token.skn.as_deref());
+        let name = match &identity {
+            Some(identity) => Some(identity.to_string()),
+            None => policy.map(|policy| format!("policy {policy}")),
+        };
         let now = Instant::now();
-        let pace = self.front.hub.backoff.refused(self.visitor.origin.address, name, now);
+        let pace = self.front.hub.backoff.refused(self.visitor.origin.address, name.as_deref(), now);
         facts.slowed.clone_from(&pace.slowed);
-        self.record(Act::Token, Some(facts), Some(refusal));
+        self.record_of(act, identity.as_ref(), facts, Some(refusal));
         match pace.slowed {
             None => self.tell(answer),
-            Some(_) => self.held = Some(Held { until: now + pace.wait, pace, answer }),
+            Some(_) => self.held.push(Held { until: now + pace.wait, pace, answer }),
         }
     }
 
-    pub(super) fn tell(&mut self, answer: Outcome) {
+    /// Whether an answer waits and nothing more is read until it was given. Where somebody else was admitted on the
+    /// connection, only the one who was refused waits.
+    pub(super) fn is_held(&self) -> bool {
+        !self.held.is_empty() && self.grants.is_empty() && self.devices.is_empty()
+    }
+
+    /// When the next answer that waits is due.
+    pub(super) fn next_answer(&self) -> Option<Instant> {
+        self.held.iter().map(|held| held.until).min()
+    }
+
+    /// Gives the answers that waited for long enough. False when the connection ends in place of an answer.
+    pub(super) fn give_answers(&mut self, now: Instant) -> bool {
+        let due: Vec<Held> = self.held.extract_if(.., |held| held.until <= now).collect();
+        for held in due {
+            match held.pace.unanswered {
+                true if self.grants.is_empty() && self.devices.is_empty() => return false,
+                true => {}
+                false => self.tell(held.answer),
+            }
+        }
+        true
+    }
+
+    fn tell(&mut self, answer: Outcome) {
         match answer {
             Outcome::Sasl => {
                 let _ = self.machine.sasl_outcome(SaslCode::Auth, None, Instant::now());
             }
             Outcome::Cbs(session, answer) => {
                 self.answer(session, |link| matches!(link, Link::CbsAnswers(_)), answer);
+            }
+            Outcome::Attach(link, error) => {
+                // The client may have given up.
+                let _ = self.machine.refuse_attach(link, error);
             }
         }
     }
@@ -102,25 +164,33 @@ impl<S: Stream> Conversation<S> {
         let mut parts = response.split(|byte| *byte == 0).skip(1).map(|part| std::str::from_utf8(part).ok());
         let (Some(Some(name)), Some(Some(password))) = (parts.next(), parts.next()) else {
             let problem = "the response of SASL PLAIN has no name and password".to_owned();
+            let (act, facts) = (Act::Token, self.facts());
             let refusal = Refusal::Protocol { problem };
-            return self.refuse(None, self.facts(), refusal, Outcome::Sasl);
+            return self.refuse(Refused { act, identity: None, facts, refusal }, Outcome::Sasl);
         };
-        let policy = name.split_once("@sas.root.").map_or(name, |(policy, _)| policy);
         let mut facts = self.facts();
         let hub = self.front.hub.clone();
-        let admitted = match password.starts_with("SharedAccessSignature") {
-            true => hub.admit_reader(password, &mut facts).await,
-            false => hub.admit_reader_by_key(policy, password, &mut facts).await,
+        let (name, identity) = plain_name(name);
+        let is_token = password.starts_with("SharedAccessSignature");
+        let admitted = match &identity {
+            Some(identity) => {
+                hub.admit(identity, Credential::Token(password), &mut facts).await.map(Admitted::Identity)
+            }
+            None if is_token => hub.admit_put_token(password, &mut facts).await.admitted,
+            None => hub.admit_reader_by_key(name, password, &mut facts).await.map(Admitted::Policy),
         };
         match admitted {
-            Ok(grant) => {
-                self.record(Act::Token, Some(facts), None);
-                self.take_grant(grant);
+            Ok(admitted) => {
+                self.record_of(Act::Token, identity.as_ref(), facts.clone(), None);
+                match admitted {
+                    Admitted::Policy(grant) => self.take_grant(grant).await,
+                    // The first of a connection always has room.
+                    Admitted::Identity(grant) => drop(self.take_token(grant, facts.token.take()).await),
+                }
                 let _ = self.machine.sasl_outcome(SaslCode::Ok, welcome(), now);
             }
             Err(NotAdmitted::Refused(refusal)) => {
-                let name = format!("policy {policy}");
-                self.refuse(Some(&name), facts, refusal, Outcome::Sasl);
+                self.refuse(Refused { act: Act::Token, identity, facts, refusal }, Outcome::Sasl);
             }
             Err(NotAdmitted::Unavailable(error)) => {
                 tracing::error!(%error, "could not decide on a connection");
@@ -129,9 +199,45 @@ impl<S: Stream> Conversation<S> {
         }
     }
 
-    fn take_grant(&mut self, grant: ServiceGrant) {
+    async fn take_grant(&mut self, grant: ServiceGrant) {
+        self.renew_by_policy(&grant).await;
         self.grants.retain(|held| held.policy != grant.policy);
         self.grants.push(grant);
         self.token_deadline = None;
+    }
+}
+
+/// Reads the name of SASL PLAIN (`spec/amqp.md` §3): `{policy}@sas.root.{hub}`, or a policy as Event Hubs clients name it;
+/// `{device}@sas.{hub}` or `{device}/modules/{module}@sas.{hub}`, also without `sas.`.
+fn plain_name(name: &str) -> (&str, Option<Identity>) {
+    if let Some((policy, _)) = name.rsplit_once("@sas.root.") {
+        return (policy, None);
+    }
+    let Some((name, _)) = name.rsplit_once("@sas.").or_else(|| name.rsplit_once('@')) else {
+        return (name, None);
+    };
+    let identity = percent_decode_str(name).decode_utf8_lossy().replacen("/modules/", "/", 1);
+    (name, Identity::parse(&identity).ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_names_of_sasl_plain_are_told_apart() {
+        let cases = [
+            ("service@sas.root.hub", "service", None),
+            ("RootManageSharedAccessKey", "RootManageSharedAccessKey", None),
+            ("pump-1@sas.hub", "pump-1", Some("pump-1")),
+            ("pump-1/modules/m%2B1@sas.hub", "pump-1/modules/m%2B1", Some("pump-1/m+1")),
+            ("a@b@sas.hub", "a@b", Some("a@b")),
+            ("pump-1@hub", "pump-1", Some("pump-1")),
+            ("no id@sas.hub", "no id", None),
+        ];
+        for (text, name, identity) in cases {
+            let (found, of) = plain_name(text);
+            assert_eq!((found, of.map(|of| of.to_string()).as_deref()), (name, identity), "{text}");
+        }
     }
 }

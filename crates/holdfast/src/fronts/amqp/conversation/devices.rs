@@ -1,0 +1,347 @@
+//! Devices and modules on a connection. Each brings a credential, is connected as long as it has a link, and ends on its
+//! own: a gateway has hundreds on one connection (`spec/amqp.md` §8).
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use hub::access::Right;
+use hub::authenticate::{Basis, Grant, ServiceGrant, resource_path};
+use hub::decision::{Act, Facts, TokenFacts, cut};
+use hub::hub::{Credential, NotAdmitted};
+use hub::identity::Identity;
+use hub::ports::bus::{Ending, Epoch, Holder as _};
+use hub::refusal::{Refusal, missing_device_right};
+use hub::telemetry::Sender;
+use wire::amqp::connection::LinkId;
+use wire::amqp::performative::{Attach, Error, condition};
+
+use super::{Conversation, Link};
+use crate::fronts::amqp::live::{Ended, Live};
+use crate::io::Stream;
+use crate::metrics::Connected;
+
+/// Devices and modules with a credential on one connection (`spec/limits.md` §2).
+const IDENTITIES_MAX: usize = 1_000;
+
+const CLIENT_VERSION: &str = "com.microsoft:client-version";
+const API_VERSION: &str = "com.microsoft:api-version";
+const MODEL_ID: &str = "com.microsoft:model-id";
+
+/// Who has a credential on a connection.
+#[derive(Default)]
+pub(super) struct Devices {
+    known: BTreeMap<Identity, Known>,
+    /// When the first of them ends, in seconds since 1970.
+    ends: Option<i64>,
+    serials: u64,
+}
+
+struct Known {
+    live: Arc<Live>,
+    /// The token that it was admitted by, for the record of its connection.
+    token: Option<Box<TokenFacts>>,
+    /// Whether that token was put for it alone. What it has otherwise is there without it too: the token of a policy, or
+    /// the certificate of the handshake.
+    is_own: bool,
+    online: Option<Online>,
+}
+
+/// What there is of a device or module while it has a link.
+struct Online {
+    epoch: Epoch,
+    links: usize,
+    _connected: Connected,
+}
+
+impl Devices {
+    /// Whether nobody has a credential.
+    pub(super) fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
+    /// Whether an identity has a credential.
+    pub(super) fn knows(&self, identity: &Identity) -> bool {
+        self.known.contains_key(identity)
+    }
+
+    /// When the first credential ends, in seconds since 1970.
+    pub(super) fn ends(&self) -> Option<i64> {
+        self.ends
+    }
+
+    fn forget(&mut self, identity: &Identity) -> Option<Known> {
+        let known = self.known.remove(identity)?;
+        if known.live.grant().ends == self.ends {
+            self.ends = self.known.values().filter_map(|known| known.live.grant().ends).min();
+        }
+        Some(known)
+    }
+}
+
+impl<S: Stream> Conversation<S> {
+    /// Takes note of the token of a device or module. Where it has links already they go on with the new one.
+    pub(super) async fn take_token(
+        &mut self,
+        grant: Grant,
+        token: Option<TokenFacts>,
+    ) -> Result<(), Refusal> {
+        let identity = grant.identity().clone();
+        if self.devices.known.len() >= IDENTITIES_MAX && !self.devices.known.contains_key(&identity) {
+            return Err(Refusal::TokensFull { limit: IDENTITIES_MAX });
+        }
+        if self.keep(grant, token.map(Box::new), true) {
+            self.recheck_device(&identity).await;
+        }
+        Ok(())
+    }
+
+    /// Moves the end of those who are connected by a policy whose token was renewed.
+    pub(super) async fn renew_by_policy(&mut self, policy: &ServiceGrant) {
+        let renewed = self.devices.known.values().filter(|known| !known.is_own);
+        let renewed: Vec<_> = renewed.filter_map(|known| known.live.grant().renewed_by(policy)).collect();
+        for grant in renewed {
+            let (identity, token) = (grant.identity().clone(), Some(Box::new(self.token_of(policy))));
+            if self.keep(grant, token, false) {
+                self.recheck_device(&identity).await;
+            }
+        }
+    }
+
+    /// Puts a grant in the place of the one that its identity has. True when it is connected, and goes on with it.
+    fn keep(&mut self, grant: Grant, token: Option<Box<TokenFacts>>, is_own: bool) -> bool {
+        let identity = grant.identity().clone();
+        self.devices.serials += 1;
+        let ends = grant.ends;
+        let live = Arc::new(Live::new(grant, self.devices.serials, self.signals.clone()));
+        let was = self.devices.forget(&identity);
+        let online = was.and_then(|was| was.online);
+        let is_online = online.is_some();
+        if let Some(online) = &online
+            && !self.front.hub.bus.renew(online.epoch, live.clone())
+        {
+            // A newer connection has the identity already.
+            live.end(Ending::TakenOver);
+        }
+        if is_online {
+            for link in self.links.values_mut() {
+                if let Link::Telemetry(sender) = link
+                    && sender.identity == identity
+                {
+                    *sender = stamped(&live.grant().sender, sender.model_id.clone());
+                }
+            }
+        }
+        self.devices.known.insert(identity, Known { live, token, is_own, online });
+        self.devices.ends = [self.devices.ends, ends].into_iter().flatten().min();
+        self.token_deadline = None;
+        is_online
+    }
+
+    /// Connects the identity of a link that a client attaches; the link counts from now on.
+    pub(super) async fn connect(
+        &mut self,
+        identity: &Identity,
+        attach: &Attach,
+        facts: &mut Facts,
+    ) -> Result<Arc<Sender>, NotAdmitted> {
+        facts.sdk = attach.properties.text(CLIENT_VERSION).map(cut).or(facts.sdk.take());
+        facts.api_version = attach.properties.text(API_VERSION).map(cut);
+        self.identify(identity, facts).await?;
+        let door = self.door.clone();
+        let Some(known) = self.devices.known.get_mut(identity) else {
+            return Err(Refusal::NoCredential.into());
+        };
+        let sender = stamped(&known.live.grant().sender, attach.properties.text(MODEL_ID).map(str::to_owned));
+        if let Some(online) = &mut known.online {
+            online.links += 1;
+            return Ok(sender);
+        }
+        let grant = known.live.grant();
+        facts.token = known.token.as_deref().cloned();
+        facts.slot = grant.basis.slot();
+        facts.policy = grant.basis.policy().cloned();
+        if let Basis::Thumbprint(_, chain) | Basis::Authority(_, chain) = &grant.basis {
+            facts.chain = chain.facts();
+        }
+        let _connected = door.connected(&grant.basis);
+        let epoch = self.front.hub.bus.claim(known.live.clone());
+        known.online = Some(Online { epoch, links: 1, _connected });
+        // A change that committed while this was decided found no connection to end, so it is looked at once more.
+        let (hub, live) = (self.front.hub.clone(), known.live.clone());
+        match hub.still_holds(live.grant()).await {
+            Err(NotAdmitted::Refused(refusal)) => {
+                self.forget_device(identity);
+                Err(refusal.into())
+            }
+            Ok(()) | Err(NotAdmitted::Unavailable(_)) => {
+                let (origin, facts) = (self.visitor.origin.clone(), std::mem::take(facts));
+                hub.record(Act::Connect, Some(identity.to_string()), origin, facts, None);
+                Ok(sender)
+            }
+        }
+    }
+
+    /// Finds the credential of an identity: the token that was put for it, that of a policy with DeviceConnect, or the
+    /// certificate of the handshake.
+    async fn identify(&mut self, identity: &Identity, facts: &mut Facts) -> Result<(), NotAdmitted> {
+        if let Some(known) = self.devices.known.get(identity) {
+            if known.online.is_some() {
+                return Ok(());
+            }
+            // The token may have been put hours ago, and whoever it admits ends the connection that the identity has.
+            facts.token = known.token.as_deref().cloned();
+            let (hub, live) = (self.front.hub.clone(), known.live.clone());
+            return hub.still_holds(live.grant()).await.inspect_err(|error| {
+                if matches!(error, NotAdmitted::Refused(_)) {
+                    self.devices.forget(identity);
+                }
+            });
+        }
+        let hub = self.front.hub.clone();
+        let policy = self.grants.iter().find(|grant| grant.rights.has(Right::DeviceConnect)).cloned();
+        if let Some(policy) = policy {
+            let token = self.token_of(&policy);
+            facts.token = Some(token.clone());
+            let grant = hub.admit_under(identity, &policy).await?;
+            self.keep(grant, Some(Box::new(token)), false);
+            return Ok(());
+        }
+        if let Some(chain) = self.visitor.chain.clone() {
+            let grant = hub.admit(identity, Credential::Certificate(&chain), facts).await?;
+            self.keep(grant, None, false);
+            return Ok(());
+        }
+        Err(self.has_no_token(identity).into())
+    }
+
+    /// Why a link of this identity cannot be opened with what was put on the connection.
+    fn has_no_token(&self, identity: &Identity) -> Refusal {
+        let host = self.front.hub.settings.hosts.first().map_or("", String::as_str);
+        let resource = |identity: &Identity| format!("{host}{}", resource_path(identity));
+        match (self.grants.first(), self.devices.known.first_key_value()) {
+            (Some(policy), _) => missing_device_right(format!("policy {}", policy.policy), policy.rights),
+            (None, Some((other, _))) => {
+                Refusal::TokenScope { presented: resource(other), needed: resource(identity) }
+            }
+            (None, None) => Refusal::NoCredential,
+        }
+    }
+
+    /// What a policy's token for the hub says, for the record.
+    fn token_of(&self, policy: &ServiceGrant) -> TokenFacts {
+        let host = self.front.hub.settings.hosts.first().cloned().unwrap_or_default();
+        TokenFacts { sr: host, se: policy.ends, skn: Some(policy.policy.to_string()) }
+    }
+
+    /// A link of a device or module is gone; with the last one it is not connected any more.
+    pub(super) fn unlink(&mut self, sender: &Sender) {
+        let Some(known) = self.devices.known.get_mut(&sender.identity) else { return };
+        let Some(online) = known.online.as_mut() else { return };
+        online.links -= 1;
+        if online.links > 0 {
+            return;
+        }
+        let (epoch, is_own) = (online.epoch, known.is_own);
+        known.online = None;
+        self.release(&sender.identity, epoch, "the client said good-bye".to_owned(), None);
+        if !is_own {
+            self.devices.forget(&sender.identity);
+        }
+    }
+
+    fn release(&self, identity: &Identity, epoch: Epoch, reason: String, refusal: Option<Refusal>) {
+        let hub = &self.front.hub;
+        hub.bus.release(identity, epoch);
+        let (act, origin) = (Act::Disconnect { reason }, self.visitor.origin.clone());
+        hub.record(act, Some(identity.to_string()), origin, Facts::default(), refusal);
+    }
+
+    /// Ends those whom the hub told to go.
+    pub(super) async fn end_devices(&mut self) {
+        for Ended { identity, serial, ending } in self.signals.take_ended() {
+            let Some(known) = self.devices.known.get(&identity) else { continue };
+            if known.live.serial() == serial {
+                self.end_device(&identity, ending).await;
+            }
+        }
+    }
+
+    /// Ends those whose token has ended.
+    pub(super) async fn end_expired_devices(&mut self) {
+        let now = self.front.hub.now().as_second();
+        if self.devices.ends.is_none_or(|ends| ends > now) {
+            return;
+        }
+        let has_ended = |known: &Known| known.live.grant().ends.is_some_and(|ends| ends <= now);
+        let expired = self.devices.known.iter().filter(|(_, known)| has_ended(known));
+        let expired: Vec<Identity> = expired.map(|(identity, _)| identity.clone()).collect();
+        for identity in expired {
+            self.end_device(&identity, Ending::TokenEnded).await;
+        }
+        self.expect_token();
+    }
+
+    /// Decides again on a grant that took the place of another: a change that committed meanwhile may have found the
+    /// other one.
+    async fn recheck_device(&mut self, identity: &Identity) {
+        let Some(live) = self.devices.known.get(identity).map(|known| known.live.clone()) else { return };
+        let hub = self.front.hub.clone();
+        if matches!(hub.still_holds(live.grant()).await, Err(NotAdmitted::Refused(_))) {
+            self.end_device(identity, Ending::RightEnded).await;
+        }
+    }
+
+    async fn end_device(&mut self, identity: &Identity, ending: Ending) {
+        let Some(known) = self.forget_device(identity) else { return };
+        let error = match ending {
+            Ending::TakenOver => Error::new(condition::STOLEN, "A newer connection took over."),
+            Ending::RightEnded => Error::new(condition::UNAUTHORIZED_ACCESS, "Unauthorized access."),
+            Ending::TokenEnded => Error::new(condition::UNAUTHORIZED_ACCESS, "The token has expired."),
+            Ending::NotReading | Ending::Draining => {
+                Error::new(condition::DETACH_FORCED, "The hub ends this link.")
+            }
+        };
+        for link in self.links_of(identity) {
+            self.detach(link, error.clone());
+        }
+        if let Some(online) = known.online {
+            let hub = self.front.hub.clone();
+            let refusal = hub.cause_of_end(ending, known.live.grant()).await;
+            self.release(identity, online.epoch, ending.as_str().to_owned(), refusal);
+        }
+    }
+
+    /// Takes the credential of an identity away; whoever else has the identity on the bus keeps it.
+    fn forget_device(&mut self, identity: &Identity) -> Option<Known> {
+        let known = self.devices.forget(identity)?;
+        if let Some(online) = &known.online {
+            self.front.hub.bus.release(identity, online.epoch);
+        }
+        Some(known)
+    }
+
+    fn links_of(&self, identity: &Identity) -> Vec<LinkId> {
+        let is_its = |link: &Link| matches!(link, Link::Telemetry(sender) if sender.identity == *identity);
+        self.links.iter().filter(|(_, link)| is_its(link)).map(|(id, _)| *id).collect()
+    }
+
+    /// The connection is over: everybody on it goes. Says whether there was anybody.
+    pub(super) fn end_all_devices(&mut self, reason: &str, refusal: Option<&Refusal>) -> bool {
+        let mut any = false;
+        for (identity, known) in std::mem::take(&mut self.devices).known {
+            if let Some(online) = known.online {
+                any = true;
+                self.release(&identity, online.epoch, reason.to_owned(), refusal.cloned());
+            }
+        }
+        any
+    }
+}
+
+/// The stamps of a link: those of its identity, and the model that the link announces.
+fn stamped(sender: &Arc<Sender>, model_id: Option<String>) -> Arc<Sender> {
+    match model_id {
+        None => sender.clone(),
+        model_id => Arc::new(Sender { model_id, ..(**sender).clone() }),
+    }
+}

@@ -1,0 +1,99 @@
+//! Tokens that are put on an open connection, for whoever they are: a device or module, or a policy
+//! (`spec/amqp.md` §4).
+
+use crate::access::{Operation, Right};
+use crate::authenticate::{self, Grant, ServiceGrant};
+use crate::decision::Facts;
+use crate::hub::{Credential, Hub, NotAdmitted, clue_of, parsed};
+use crate::identity::Identity;
+use crate::refusal::Refusal;
+use crate::sas::Token;
+
+/// What came of a token that was put.
+#[derive(Debug)]
+pub struct Put {
+    /// The device or module that it is for, where it is for one.
+    pub identity: Option<Identity>,
+    /// What it admits to.
+    pub admitted: Result<Admitted, NotAdmitted>,
+}
+
+/// What a token admits to.
+#[derive(Debug)]
+pub enum Admitted {
+    /// To be a device or module.
+    Identity(Grant),
+    /// To what a policy may do.
+    Policy(ServiceGrant),
+}
+
+impl Hub {
+    /// Decides on a token whose own words say whom it is for: the name that goes with it is another in every SDK.
+    /// `facts` gets what was presented.
+    pub async fn admit_put_token(&self, text: &str, facts: &mut Facts) -> Put {
+        let token = match parsed(text) {
+            Ok(token) => token,
+            Err(refusal) => return Put { identity: None, admitted: Err(refusal.into()) },
+        };
+        let mut identities = token.identities(&self.settings.hosts);
+        let Some(last) = identities.pop() else {
+            facts.token = Some(token.facts());
+            let admitted = self.admit_policy(&token, text, facts).await.map(Admitted::Policy);
+            return Put { identity: None, admitted };
+        };
+        for identity in identities {
+            let admitted = self.admit(&identity, Credential::Token(text), facts).await;
+            if !matches!(&admitted, Err(NotAdmitted::Refused(refusal)) if is_unknown(refusal)) {
+                return Put { identity: Some(identity), admitted: admitted.map(Admitted::Identity) };
+            }
+        }
+        let admitted = self.admit(&last, Credential::Token(text), facts).await;
+        Put { identity: Some(last), admitted: admitted.map(Admitted::Identity) }
+    }
+
+    /// Decides whether a device or module may use the connection of a policy that was proved on it.
+    pub async fn admit_under(
+        &self,
+        identity: &Identity,
+        proved: &ServiceGrant,
+    ) -> Result<Grant, NotAdmitted> {
+        let loaded = self.load_known(identity, Some(proved.policy.as_str()), false).await?;
+        Ok(authenticate::admit_under(identity, proved, &self.known(&loaded), self.clock.now())?)
+    }
+
+    /// Decides which policy a token proves. One for the hub as a whole is for devices or for readers; any other is a
+    /// reader's: its scope may be longer or shorter than what is read, so that it only has to name the hub
+    /// (`spec/event-hubs-endpoint.md` §1.9).
+    async fn admit_policy(
+        &self,
+        token: &Token<'_>,
+        text: &str,
+        facts: &mut Facts,
+    ) -> Result<ServiceGrant, NotAdmitted> {
+        let hosts = &self.settings.hosts;
+        if token.skn.is_none() && !token.names_host(hosts) {
+            return Err(authenticate::out_of_scope(token, hosts, "").into());
+        }
+        let policy = self.policy(token.skn.as_deref()).await?;
+        let now = self.clock.now();
+        let admitted = authenticate::admit_service(token, policy.as_ref(), &*self.secrets, now);
+        let grant = admitted.inspect_err(|refusal| {
+            facts.clue = clue_of(refusal, None, Credential::Token(text));
+        })?;
+        self.hub_settings().await?.allows_life(grant.ends, now)?;
+        facts.slot = Some(grant.slot);
+        facts.policy = Some(grant.policy.clone());
+        if !token.names_host(hosts) {
+            return Err(authenticate::out_of_scope(token, hosts, "").into());
+        }
+        if !(token.is_for_all(hosts) && grant.rights.has(Right::DeviceConnect)) {
+            grant.may(Operation::ReadEvents)?;
+        }
+        Ok(grant)
+    }
+}
+
+/// Whether it was refused for not being registered.
+pub fn is_unknown(refusal: &Refusal) -> bool {
+    matches!(refusal, Refusal::UnknownDevice { .. } | Refusal::UnknownModule { .. })
+}

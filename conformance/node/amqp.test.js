@@ -5,57 +5,10 @@ import { test } from 'node:test';
 import tls from 'node:tls';
 import rhea from 'rhea';
 import { newKey, parts, policyKey, ready, token } from './harness/hub.js';
+import { connected, once, putToken, refusal } from './harness/rhea.js';
 
 const entity = parts(ready.eventhub_connection_string).EntityPath;
 const partition = `${entity}/ConsumerGroups/$Default/Partitions/0`;
-
-// A connection whose every event can be awaited; `use` gets it and it is closed afterwards.
-async function connected(use, options = {}) {
-  const container = rhea.create_container({ id: `conformance-${Math.random()}` });
-  container.on('error', () => {});
-  container.on('disconnected', () => {});
-  const connection = container.connect({
-    host: ready.hostname,
-    hostname: ready.hostname,
-    port: ready.ports.amqp,
-    transport: 'tls',
-    reconnect: false,
-    username: 'conformance',
-    ...options,
-  });
-  for (const ending of ['connection_error', 'session_error', 'receiver_error', 'sender_error']) connection.on(ending, () => {});
-  await once(connection, 'connection_open');
-  try {
-    await use(connection);
-  } finally {
-    connection.close();
-  }
-}
-
-function once(emitter, event, ms = 10_000) {
-  return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error(`no ${event} within ${ms} ms`)), ms);
-    emitter.once(event, (context) => {
-      clearTimeout(timer);
-      resolve(context);
-    });
-  });
-}
-
-// Puts a token on the connection's one pair of `$cbs` links.
-async function putToken(connection, text, id = 'request-1') {
-  const { sender, receiver } = (connection.cbs ??= {
-    sender: connection.open_sender('$cbs'),
-    receiver: connection.open_receiver('$cbs'),
-  });
-  if (!sender.sendable()) await once(sender, 'sendable');
-  const answered = once(receiver, 'message');
-  const properties = { operation: 'put-token', type: 'servicebus.windows.net:sastoken', name: 'n' };
-  sender.send({ message_id: id, application_properties: properties, body: text });
-  const { message } = await answered;
-  assert.deepEqual(message.correlation_id, id.value ?? id);
-  return message.application_properties;
-}
 
 function eventHubsToken(options) {
   return token(`sb://${ready.hostname}/${entity}`, policyKey('iothubowner'), {
@@ -63,12 +16,6 @@ function eventHubsToken(options) {
     keyIsText: true,
     ...options,
   });
-}
-
-function refusal(link) {
-  return Promise.race([once(link, 'receiver_error'), once(link, 'sender_error')]).then(
-    () => link.error.condition,
-  );
 }
 
 test('a token is accepted with status 200 and a description', async () => {

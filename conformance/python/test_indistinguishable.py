@@ -8,7 +8,7 @@ import pytest
 
 from harness import mistakes, sas
 from harness.certificates import Authority, Validity, self_signed
-from harness.raw_amqp import put_token, sign_in, to_the_end
+from harness.raw_amqp import attach_sender, put_token, sign_in, to_the_end
 from harness.raw_mqtt import connect_packet, tls_stream
 from harness.rest import Identity
 from harness.why import Refusals
@@ -274,6 +274,37 @@ def test_over_amqp_every_refused_token_gets_the_same_answer(hub, registry, cappe
         attempts.add(cause, put_token(hub, token), refusals)
     attempts.are_alike(*presented)
     assert b"Unauthorized access." in next(iter(attempts.received.values()))
+
+
+def test_over_amqp_every_refused_token_of_a_device_gets_the_same_answer(hub, registry, capped, name):
+    attempts = Attempts(hub)
+    presented = tokens(hub, registry, name)
+    # A token for another device is a good one, until a link is attached; and what is not put is not answered.
+    for cause in ("token-scope", "no-credential"):
+        del presented[cause]
+    unknown = f"{hub.hostname}/devices/{name}/modules/camera"
+    presented["unknown-module"] = (f"{name}/camera", sas.token(unknown, sas.new_key()))
+    for cause, (_, token) in presented.items():
+        refusals = Refusals(hub)
+        attempts.add(cause, put_token(hub, token), refusals)
+    attempts.are_alike(*presented)
+    assert b"Unauthorized access." in next(iter(attempts.received.values()))
+
+
+def test_over_amqp_every_refused_certificate_gets_the_same_answer(hub, registry, root, name, tmp_path):
+    attempts = Attempts(hub)
+    offered = certificates(hub, registry, root, name, tmp_path)
+    gone = registry.create(f"{name}-gone", {"type": "certificateAuthority"})
+    registry.delete(gone.device)
+    off = registry.create(f"{name}-off", {"type": "certificateAuthority"}, status="disabled")
+    offered["deleted-device"] = (gone.device, root.issue(gone.device))
+    offered["disabled"] = (off.device, root.issue(off.device))
+    offered["unknown-device"] = (f"{name}-unknown", root.issue(f"{name}-unknown"))
+    offered["no-credential"] = (registry.create(name).device, None)
+    for cause, (device, credential) in offered.items():
+        refusals = Refusals(hub)
+        attempts.add(cause, attach_sender(hub, device, credential), refusals)
+    attempts.are_alike(*offered)
 
 
 def test_over_sasl_plain_every_refusal_is_the_same_outcome(hub):

@@ -2,6 +2,7 @@
 
 import device from 'azure-iot-device';
 import common from 'azure-iot-common';
+import amqp from 'azure-iot-device-amqp';
 import mqtt from 'azure-iot-device-mqtt';
 import http from 'azure-iot-device-http';
 import { readFileSync } from 'node:fs';
@@ -9,7 +10,13 @@ import { policyKey, ready, token } from './hub.js';
 import { authority, selfSigned } from './certificates.js';
 
 export const { Message, ModuleClient } = device;
-export const transports = { mqtt: mqtt.Mqtt, 'mqtt-ws': mqtt.MqttWs, http: http.Http };
+export const transports = {
+  mqtt: mqtt.Mqtt,
+  'mqtt-ws': mqtt.MqttWs,
+  amqp: amqp.Amqp,
+  'amqp-ws': amqp.AmqpWs,
+  http: http.Http,
+};
 export const credentials = ['device key', 'policy key', 'policy token', 'thumbprint', 'CA-signed'];
 
 // The fields of a registration that admit `credential`, and a function that makes the client.

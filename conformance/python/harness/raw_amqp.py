@@ -72,6 +72,19 @@ def put_token(
         return read(stream, until=b"status-description")
 
 
+def attach_sender(hub: Hub, device: str, credential=None) -> bytes:
+    """The bytes of the answer to a device that attaches its telemetry link by its certificate alone."""
+    target = described(0x29, text(f"/devices/{device}/messages/events"))
+    source = described(0x28, text("client"))
+    attach = described(0x12, text("in"), number(0), FALSE, NULL, NULL, source, target, NULL, NULL, number(0))
+    with tls_stream(hub, "amqp", credential=credential) as stream:
+        stream.settimeout(10)
+        stream.sendall(AMQP_HEADER + frame(described(0x10, text("client"), text(hub.hostname))))
+        stream.sendall(frame(described(0x11, NULL, number(0), number(100), number(100))))
+        stream.sendall(frame(attach))
+        return read(stream, until=b"amqp:unauthorized-access")
+
+
 def read(stream: socket.socket, until: bytes) -> bytes:
     """What comes until a text of it has come, and its frame is whole."""
     received = b""

@@ -209,11 +209,15 @@ pub enum Operation {
     WriteTwins,
     /// Call a direct method.
     CallMethods,
+    /// Send device-bound messages.
+    SendToDevices,
+    /// Empty the queue of device-bound messages of a device.
+    PurgeInbox,
 }
 
 impl Operation {
     /// All operations.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::ReadIdentities,
         Self::WriteIdentities,
         Self::ReadRegistryStatistics,
@@ -222,6 +226,8 @@ impl Operation {
         Self::ReadTwins,
         Self::WriteTwins,
         Self::CallMethods,
+        Self::SendToDevices,
+        Self::PurgeInbox,
     ];
 
     /// The rights it needs, all of them.
@@ -233,7 +239,9 @@ impl Operation {
             | Self::ReadEvents
             | Self::ReadTwins
             | Self::WriteTwins
-            | Self::CallMethods => Rights::of(&[Right::ServiceConnect]),
+            | Self::CallMethods
+            | Self::SendToDevices
+            | Self::PurgeInbox => Rights::of(&[Right::ServiceConnect]),
         }
     }
 
@@ -248,6 +256,8 @@ impl Operation {
             Self::ReadTwins => "read twins",
             Self::WriteTwins => "change twins",
             Self::CallMethods => "call direct methods",
+            Self::SendToDevices => "send device-bound messages",
+            Self::PurgeInbox => "purge device-bound messages",
         }
     }
 }

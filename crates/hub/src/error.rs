@@ -56,6 +56,8 @@ codes! {
     SystemModuleModifyUnauthorizedAccess = 401100 / 401;
     /// The device is disabled. On the wire it is refused as unauthorised.
     DeviceDisabled = 403012 / 403;
+    /// As many device-bound messages wait for the device as may.
+    DeviceMaximumQueueDepthExceeded = 403004 / 403;
     /// As many calls of methods are under way to the device as may be.
     DeviceMaximumInflightMethodExceeded = 403800 / 403;
     /// There is no such route.
@@ -80,6 +82,8 @@ codes! {
     ModuleAlreadyExistsOnDevice = 409301 / 409;
     /// The etag does not match.
     PreconditionFailed = 412001 / 412;
+    /// The lock of a device-bound message lapsed, or the message was settled already.
+    DeviceMessageLockLost = 412002 / 412;
     /// The message is too large.
     MessageTooLarge = 413001 / 413;
     /// Too many devices, or too many entries in one request.

@@ -326,7 +326,9 @@ impl Hub {
             | Key::PolicyUse(_)
             | Key::Finding(_)
             | Key::AppliedFix(_)
-            | Key::Twin(_) => Vec::new(),
+            | Key::Twin(_)
+            | Key::Inbox(_)
+            | Key::InboxMessage(..) => Vec::new(),
         }
     }
 

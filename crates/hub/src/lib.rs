@@ -24,6 +24,7 @@ pub mod findings;
 pub mod fixes;
 pub mod hub;
 pub mod identity;
+pub mod inbox;
 pub mod key_search;
 pub mod method;
 pub mod policies;

@@ -8,6 +8,7 @@ use crate::access::{Policy, PolicyName};
 use crate::activity::{Activity, PolicyUse};
 use crate::finding::{AppliedFix, Finding};
 use crate::identity::{DeviceId, Identity, ModuleId};
+use crate::inbox::{Content, Queue};
 use crate::ports::secrets::Fingerprint;
 use crate::record_reading::AuthenticationText;
 use crate::settings::HubSettings;
@@ -38,6 +39,10 @@ pub enum Key {
     Finding(String),
     /// A fix that was made, by its id.
     AppliedFix(String),
+    /// The queue of device-bound messages of an identity.
+    Inbox(Identity),
+    /// The content of one of them, by its number in the queue.
+    InboxMessage(Identity, u64),
     /// The twin of an identity.
     Twin(Identity),
 }
@@ -57,6 +62,8 @@ impl Key {
             Self::PolicyUse(_) => Kind::PolicyUse,
             Self::Finding(_) => Kind::Finding,
             Self::AppliedFix(_) => Kind::AppliedFix,
+            Self::Inbox(_) => Kind::Inbox,
+            Self::InboxMessage(..) => Kind::InboxMessage,
             Self::Twin(_) => Kind::Twin,
         }
     }
@@ -73,10 +80,14 @@ impl Key {
             | Self::Finding(name)
             | Self::AppliedFix(name) => (name.clone(), String::new()),
             Self::Settings => (String::new(), String::new()),
-            Self::Session(identity) | Self::Activity(identity) | Self::Twin(identity) => (
-                identity.device.to_string(),
-                identity.module.as_ref().map(ToString::to_string).unwrap_or_default(),
-            ),
+            Self::Session(identity)
+            | Self::Activity(identity)
+            | Self::Twin(identity)
+            | Self::Inbox(identity) => (identity.device.to_string(), module_text(identity)),
+            // A blank comes before all that an id may have, and the digits are as many for every number.
+            Self::InboxMessage(identity, sequence) => {
+                (identity.device.to_string(), format!("{} {sequence:020}", module_text(identity)))
+            }
         }
     }
 
@@ -95,8 +106,17 @@ impl Key {
             Kind::Finding => Self::Finding(owner.to_owned()),
             Kind::AppliedFix => Self::AppliedFix(owner.to_owned()),
             Kind::Twin => Self::Twin(identity(owner, name)?),
+            Kind::Inbox => Self::Inbox(identity(owner, name)?),
+            Kind::InboxMessage => {
+                let (module, sequence) = name.rsplit_once(' ')?;
+                Self::InboxMessage(identity(owner, module)?, sequence.parse().ok()?)
+            }
         })
     }
+}
+
+fn module_text(identity: &Identity) -> String {
+    identity.module.as_ref().map(ToString::to_string).unwrap_or_default()
 }
 
 fn identity(device: &str, module: &str) -> Option<Identity> {
@@ -135,11 +155,15 @@ pub enum Kind {
     AppliedFix = 11,
     /// Twins.
     Twin = 12,
+    /// Queues of device-bound messages.
+    Inbox = 13,
+    /// The contents of device-bound messages.
+    InboxMessage = 14,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::Device,
         Self::Module,
         Self::Policy,
@@ -152,6 +176,8 @@ impl Kind {
         Self::Finding,
         Self::AppliedFix,
         Self::Twin,
+        Self::Inbox,
+        Self::InboxMessage,
     ];
 }
 
@@ -183,6 +209,10 @@ pub enum Record {
     AppliedFix(Box<AppliedFix>),
     /// A twin.
     Twin(Box<Twin>),
+    /// A queue of device-bound messages.
+    Inbox(Box<Queue>),
+    /// The content of a device-bound message.
+    InboxMessage(Box<Content>),
 }
 
 impl Record {
@@ -203,6 +233,8 @@ impl Record {
             Kind::Finding => Self::Finding(serde_json::from_str(text)?),
             Kind::AppliedFix => Self::AppliedFix(serde_json::from_str(text)?),
             Kind::Twin => Self::Twin(serde_json::from_str(text)?),
+            Kind::Inbox => Self::Inbox(serde_json::from_str(text)?),
+            Kind::InboxMessage => Self::InboxMessage(serde_json::from_str(text)?),
         })
     }
 }

@@ -99,6 +99,8 @@ pub struct DeviceView {
     pub connected: bool,
     /// Its last use, as far as it is written down; `None` when it was never used.
     pub activity: Option<Activity>,
+    /// Device-bound messages that wait for it.
+    pub messages_waiting: usize,
 }
 
 /// A module with its keys opened and its live state.
@@ -112,6 +114,8 @@ pub struct ModuleView {
     pub connected: bool,
     /// Its last use, as far as it is written down; `None` when it was never used.
     pub activity: Option<Activity>,
+    /// Device-bound messages that wait for it.
+    pub messages_waiting: usize,
 }
 
 impl Hub {
@@ -184,7 +188,7 @@ impl Hub {
         by: &By,
     ) -> Result<(), HubError> {
         let mut keys = vec![Key::Device(id.clone())];
-        for kind in [Kind::Module, Kind::Session, Kind::Activity] {
+        for kind in [Kind::Module, Kind::Session, Kind::Activity, Kind::Inbox, Kind::InboxMessage] {
             keys.extend(self.registry.list_of(kind, id.clone()).await?.into_iter().map(|(key, _)| key));
         }
         // Those of older identities are made when they are asked for, perhaps just now, so that they are not listed.
@@ -305,12 +309,16 @@ impl Hub {
             return Err(system_module(id));
         }
         let identity = Identity::module(device.clone(), id.clone());
-        let keys = [
+        let mut keys = vec![
             Key::Module(device.clone(), id.clone()),
             Key::Session(identity.clone()),
             Key::Activity(identity.clone()),
-            Key::Twin(identity),
+            Key::Twin(identity.clone()),
+            Key::Inbox(identity.clone()),
         ];
+        let contents = self.registry.list_of(Kind::InboxMessage, device.clone()).await?.into_iter();
+        let its_own = |key: &Key| matches!(key, Key::InboxMessage(owner, _) if *owner == identity);
+        keys.extend(contents.map(|(key, _)| key).filter(its_own));
         let now = self.now();
         self.change(&keys, |loaded| {
             let module = as_module(loaded[0].as_ref()).ok_or_else(|| unknown_module(device, id))?;
@@ -415,6 +423,7 @@ impl Hub {
         Ok(DeviceView {
             keys: opened(&device.authentication, &identity, &*self.secrets),
             connected: self.bus.holder(&identity).is_some(),
+            messages_waiting: self.messages_waiting(&identity, &device.generation).await?,
             activity: self.activity(identity, device.created).await?,
             device,
         })
@@ -425,6 +434,7 @@ impl Hub {
         Ok(ModuleView {
             keys: opened(&module.authentication, &identity, &*self.secrets),
             connected: self.bus.holder(&identity).is_some(),
+            messages_waiting: self.messages_waiting(&identity, &module.generation).await?,
             activity: self.activity(identity, module.created).await?,
             module,
         })

@@ -176,6 +176,7 @@ mod tests {
             self.endings.lock().expect("not poisoned").push(ending);
         }
         fn desired_changed(&self, _: &Arc<DesiredChange>) {}
+        fn inbox_changed(&self) {}
         fn takes_calls(&self) -> bool {
             self.callable.load(Ordering::SeqCst)
         }

@@ -49,6 +49,9 @@ pub trait Holder: Send + Sync {
     /// earlier ones is ended with [`Ending::NotReading`]: its client reads the twin when it comes back.
     fn desired_changed(&self, change: &Arc<DesiredChange>);
 
+    /// Tells it that a message waits for it, if it asked to be told.
+    fn inbox_changed(&self);
+
     /// Whether it takes calls of methods.
     fn takes_calls(&self) -> bool;
 

@@ -79,7 +79,7 @@ pub struct Versioned {
 }
 
 /// A set of writes that become true together.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Change {
     /// The writes, each key at most once.
     pub writes: Vec<Write>,

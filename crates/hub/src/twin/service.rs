@@ -42,6 +42,8 @@ pub struct TwinView {
     pub connected: bool,
     /// Its last use, as far as it is written down; `None` when it was never used.
     pub activity: Option<Activity>,
+    /// Device-bound messages that wait for it.
+    pub messages_waiting: usize,
 }
 
 impl Hub {
@@ -210,6 +212,7 @@ impl Hub {
         Ok(TwinView {
             connected: self.bus.holder(identity).is_some(),
             activity: self.activity(identity.clone(), created).await?,
+            messages_waiting: self.messages_waiting(identity, &twin.generation).await?,
             identity: identity.clone(),
             device,
             authentication,

@@ -85,7 +85,9 @@ impl Holder for Live {
         self.signals.waker.wake();
     }
 
-    // Links for twins and methods are not served over AMQP yet: whoever comes by it does not ask for them.
+    // Links for what the hub has for a device are not served over AMQP yet: whoever comes by it does not ask for it.
+
+    fn inbox_changed(&self) {}
 
     fn desired_changed(&self, _change: &Arc<DesiredChange>) {}
 

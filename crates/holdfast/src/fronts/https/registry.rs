@@ -392,7 +392,7 @@ pub(super) fn device_json(view: &DeviceView) -> Value {
         "connectionStateUpdatedTime": last_change(view.activity.as_ref()),
         "statusUpdatedTime": device.status_updated.map_or_else(|| NEVER.to_owned(), time),
         "lastActivityTime": last_change(view.activity.as_ref()),
-        "cloudToDeviceMessageCount": 0,
+        "cloudToDeviceMessageCount": view.messages_waiting,
         "capabilities": { "iotEdge": device.edge },
         "authentication": authentication_json(&device.authentication, view.keys.as_ref()),
     });
@@ -417,7 +417,7 @@ pub(super) fn module_json(view: &ModuleView) -> Value {
         "connectionState": connection_state(view.connected),
         "connectionStateUpdatedTime": last_change(view.activity.as_ref()),
         "lastActivityTime": last_change(view.activity.as_ref()),
-        "cloudToDeviceMessageCount": 0,
+        "cloudToDeviceMessageCount": view.messages_waiting,
         "authentication": authentication_json(&module.authentication, view.keys.as_ref()),
     })
 }

@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 
 use super::answer::{self, Answer};
 use super::request::{self, Asked};
-use super::{HttpsFront, authorize, management, methods, registry, telemetry, twins, websocket};
+use super::{HttpsFront, authorize, inbox, management, methods, registry, telemetry, twins, websocket};
 use crate::listen::Visitor;
 
 /// The first api-version of the service routes (`spec/service-rest.md` §1).
@@ -114,6 +114,25 @@ async fn dispatch(
         {
             only(method, &[Method::POST])?;
             telemetry::send(front, asked, visitor, header_names, identity(device, Some(module))?, body).await
+        }
+        [_, device, _, _] if word(0, "devices") && word(2, "messages") && word(3, "devicebound") => {
+            only(method, &[Method::GET])?;
+            inbox::receive(hub, asked, visitor, identity(device, None)?).await
+        }
+        [_, device, _, _, lock] if word(0, "devices") && word(2, "messages") && word(3, "devicebound") => {
+            only(method, &[Method::DELETE])?;
+            inbox::settle(hub, asked, visitor, identity(device, None)?, lock).await
+        }
+        [_, device, _, _, lock, _]
+            if word(0, "devices") && word(2, "messages") && word(3, "devicebound") && word(5, "abandon") =>
+        {
+            only(method, &[Method::POST])?;
+            inbox::settle(hub, asked, visitor, identity(device, None)?, lock).await
+        }
+        [_, device, _] if word(0, "devices") && word(2, "commands") => {
+            only(method, &[Method::DELETE])?;
+            api_version(asked)?;
+            inbox::purge(hub, asked, visitor, device).await
         }
         [_] if word(0, "devices") => {
             only(method, &[Method::GET, Method::POST])?;

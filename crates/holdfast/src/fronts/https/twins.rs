@@ -78,7 +78,7 @@ fn twin_json(view: &TwinView) -> Value {
     value["statusUpdateTime"] = json!(device.status_updated.map_or_else(|| NEVER.to_owned(), time_text));
     value["connectionState"] = json!(connection_state(view.connected));
     value["lastActivityTime"] = json!(last_change(view.activity.as_ref()));
-    value["cloudToDeviceMessageCount"] = json!(0);
+    value["cloudToDeviceMessageCount"] = json!(view.messages_waiting);
     value["authenticationType"] = json!(authentication);
     value["x509Thumbprint"] = thumbprints;
     value["version"] = json!(twin.version);

@@ -12,7 +12,9 @@ use bytestring::ByteString;
 use hub::authenticate::Grant;
 use hub::backoff::Pace;
 use hub::decision::{Act, cut};
+use hub::error::{HubError, HubErrorCode};
 use hub::hub::{Credential, Hub, NotAdmitted, NotTaken};
+use hub::inbox::{Receiver, Settlement};
 use hub::method::{MethodAnswer, MethodError};
 use hub::ports::bus::{Ending, Epoch, Holder as _};
 use hub::ports::event_log::{AppendError, Ticket};
@@ -28,9 +30,10 @@ use wire::mqtt::{
 };
 
 use super::address::{Request, TwinRequest, UserName, client_id, events_bag, may_subscribe};
+use super::inbox::Unsettled;
 use super::live::{Live, Outgoing};
 use super::requests::Outcome;
-use super::{properties, requests};
+use super::{inbox, properties, requests};
 use crate::drain::Drain;
 use crate::io::Stream;
 use crate::listen::{Visitor, spoken};
@@ -108,13 +111,16 @@ struct Online {
     will: Option<LastWill>,
     /// The highest version of the desired properties that the client was sent, if it was sent any.
     desired_seen: u64,
+    /// Device-bound messages that the client has not acknowledged; `None` before the first one.
+    unsettled: Option<Box<Unsettled>>,
 }
 
 impl Online {
     /// Lets the hub know what the client is to be sent.
     fn follow_subscriptions(&self, hub: &Hub) {
         let calls = requests::wants_calls(&self.session);
-        self.live.subscribed(calls, requests::wants_desired(&self.session));
+        let messages = inbox::granted(&self.session, self.live.grant().identity()).is_some();
+        self.live.subscribed(calls, requests::wants_desired(&self.session), messages);
         if calls {
             hub.bus.takes_calls(self.live.grant().identity());
         }
@@ -141,6 +147,8 @@ enum End {
 enum Wake {
     /// Bytes came, or acknowledgements went out, or there is room again.
     Progress,
+    /// A device-bound message may wait.
+    Inbox,
     /// A deadline has come.
     Timeout,
     /// It is over.
@@ -163,10 +171,20 @@ impl<S: Stream> Conversation<S> {
             }
             match poll_fn(|cx| self.poll(sleep.as_mut(), cx)).await {
                 Wake::Progress => {}
+                Wake::Inbox => {
+                    if let Err(end) = Box::pin(self.deliver()).await {
+                        return end;
+                    }
+                }
                 Wake::Timeout => {
                     let now = Instant::now();
                     if self.online.as_ref().and_then(|online| online.ends).is_some_and(|ends| ends <= now) {
                         return End::Ended(Ending::TokenEnded);
+                    }
+                    if let Some(online) = &mut self.online
+                        && online.unsettled.as_mut().is_some_and(|unsettled| unsettled.lapse(now))
+                    {
+                        online.live.inbox_changed();
                     }
                     if let Err(violation) = self.machine.handle_timeout(now) {
                         return End::Refused(refusal_of(&violation, self.machine.first_byte()));
@@ -214,6 +232,13 @@ impl<S: Stream> Conversation<S> {
             self.send_outgoing();
             return Poll::Ready(Wake::Progress);
         }
+        if self.machine.output().is_empty()
+            && let Some(online) = &self.online
+            && online.live.may_have_message()
+            && !online.unsettled.as_ref().is_some_and(|unsettled| unsettled.is_full())
+        {
+            return Poll::Ready(Wake::Inbox);
+        }
         if was_full && self.unacknowledged.len() < UNACKNOWLEDGED_MAX {
             // Packets that came already wait in the machine: nothing else would wake for them.
             return Poll::Ready(Wake::Progress);
@@ -225,9 +250,7 @@ impl<S: Stream> Conversation<S> {
         if may_read && let Poll::Ready(wake) = self.poll_read(cx) {
             return Poll::Ready(wake);
         }
-        let token_end = self.online.as_ref().and_then(|online| online.ends);
-        let deadline =
-            token_end.map_or(self.machine.next_timeout(), |ends| ends.min(self.machine.next_timeout()));
+        let deadline = self.next_deadline();
         // The timer is set anew only when it fires too early or is due too late, not with every packet.
         while sleep.as_mut().poll(cx).is_ready() || sleep.deadline() > deadline.into() {
             if deadline <= Instant::now() {
@@ -236,6 +259,14 @@ impl<S: Stream> Conversation<S> {
             sleep.as_mut().reset(deadline.into());
         }
         Poll::Pending
+    }
+
+    /// When the client was silent for too long, its token ends, or a message that it does not acknowledge goes back.
+    fn next_deadline(&self) -> Instant {
+        let online = self.online.as_ref();
+        let ends = online.and_then(|online| online.ends);
+        let lapse = online.and_then(|online| online.unsettled.as_ref()?.next_lapse());
+        [ends, lapse].into_iter().flatten().fold(self.machine.next_timeout(), Instant::min)
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
@@ -292,8 +323,7 @@ impl<S: Stream> Conversation<S> {
             Event::Connect(connect) => Box::pin(self.on_connect(connect)).await,
             Event::Subscribe(packet_id, filters) => Box::pin(self.on_subscribe(packet_id, filters)).await,
             Event::Unsubscribe(packet_id, filters) => Box::pin(self.on_unsubscribe(packet_id, filters)).await,
-            // Nothing is sent to devices yet that they could acknowledge.
-            Event::PubAck(_) => Ok(()),
+            Event::PubAck(packet_id) => Box::pin(self.on_acknowledged(packet_id)).await,
             Event::Disconnect => Err(End::Disconnected),
         }
     }
@@ -393,6 +423,59 @@ impl<S: Stream> Conversation<S> {
         }
     }
 
+    /// Sends device-bound messages while there are any and the client acknowledges what it has.
+    async fn deliver(&mut self) -> Result<(), End> {
+        let Some(online) = self.online.as_mut() else { return Ok(()) };
+        let sender = online.live.grant().sender.clone();
+        let (identity, generation) = (&sender.identity, sender.generation.as_str());
+        let failed = |error: HubError| End::Failed(format!("the inbox could not be read: {error}"));
+        let Some(qos) = inbox::granted(&online.session, identity) else {
+            online.live.looks_into_inbox();
+            return Ok(());
+        };
+        if online.unsettled.is_none() {
+            // What an earlier connection had and never acknowledged, perhaps before a crash of the hub.
+            self.hub.release_inbox(identity, generation).await.map_err(failed)?;
+        }
+        let unsettled = online.unsettled.get_or_insert_default();
+        online.live.looks_into_inbox();
+        while !unsettled.is_full() {
+            let delivery = self.hub.take_from_inbox(identity, generation, Receiver::Connection).await;
+            let Some(delivery) = delivery.map_err(failed)? else { return Ok(()) };
+            let topic = inbox::topic(identity, &delivery.content);
+            match self.machine.publish(&topic, delivery.content.body, qos) {
+                Some(packet_id) => unsettled.push(packet_id, delivery.token, Instant::now()),
+                // Nobody acknowledges QoS 0: what is sent is done with.
+                None => {
+                    let settled =
+                        self.hub.settle(identity, generation, delivery.token, Settlement::Complete).await;
+                    settled.map_err(failed)?;
+                }
+            }
+        }
+        // There may be more than the client may have at a time.
+        online.live.inbox_changed();
+        Ok(())
+    }
+
+    /// A PUBACK completes a device-bound message.
+    async fn on_acknowledged(&mut self, packet_id: PacketId) -> Result<(), End> {
+        let Some(online) = self.online.as_mut() else { return Ok(()) };
+        let Some(token) = online.unsettled.as_mut().and_then(|unsettled| unsettled.acknowledged(packet_id))
+        else {
+            return Ok(());
+        };
+        let sender = online.live.grant().sender.clone();
+        let settled =
+            self.hub.settle(&sender.identity, &sender.generation, token, Settlement::Complete).await;
+        match settled {
+            Ok(()) => Ok(()),
+            // It came too late, and the message is sent again.
+            Err(error) if error.code == HubErrorCode::DeviceMessageLockLost => Ok(()),
+            Err(error) => Err(End::Failed(format!("a message could not be completed: {error}"))),
+        }
+    }
+
     fn take_stalled(&mut self) -> Result<(), End> {
         match self.stalled.take() {
             Some(stalled) => self.take(stalled.0, stalled.1),
@@ -449,6 +532,7 @@ impl<S: Stream> Conversation<S> {
             keeps_session,
             will: None,
             desired_seen: 0,
+            unsettled: None,
         });
         // A change that committed while this was decided found no connection to end, so it is looked at once more.
         let still_holds = self.hub.clone().still_holds(online.live.grant()).await;
@@ -580,6 +664,11 @@ impl<S: Stream> Conversation<S> {
             let identity = grant.identity().clone();
             self.hub.bus.release(&identity, online.epoch);
             online.live.close();
+            if online.unsettled.as_ref().is_some_and(|unsettled| !unsettled.is_empty())
+                && let Err(error) = self.hub.release_inbox(&identity, &grant.sender.generation).await
+            {
+                tracing::warn!(device.id = %identity, %error, "unacknowledged messages wait for their locks to lapse");
+            }
             if let (Some(will), false) = (&online.will, matches!(end, End::Disconnected)) {
                 self.publish_will(will, grant.sender.clone(), &identity);
             }

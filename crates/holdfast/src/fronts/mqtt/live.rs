@@ -22,7 +22,7 @@ pub(super) struct Live {
     grant: Grant,
     ending: OnceLock<Ending>,
     waker: AtomicWaker,
-    /// [`CALLS`], [`DESIRED`] and [`MAIL`], which are looked at with every packet.
+    /// [`CALLS`] and the like, which are looked at with every packet.
     flags: AtomicU8,
     /// There is none while there is nothing in it: most connections are idle.
     mail: Mutex<Option<Box<Mail>>>,
@@ -34,6 +34,10 @@ const CALLS: u8 = 1;
 const DESIRED: u8 = 2;
 /// Something waits to be sent.
 const MAIL: u8 = 4;
+/// The client subscribed to device-bound messages.
+const MESSAGES: u8 = 8;
+/// Such a message may wait in the inbox.
+const INBOX: u8 = 16;
 
 /// What the hub sends of its own accord.
 pub(super) enum Outgoing {
@@ -79,13 +83,25 @@ impl Live {
     }
 
     /// Says what the client subscribed to.
-    pub(super) fn subscribed(&self, calls: bool, desired: bool) {
+    pub(super) fn subscribed(&self, calls: bool, desired: bool, messages: bool) {
         let set = |flag: u8, on: bool| match on {
             true => self.flags.fetch_or(flag, Ordering::SeqCst),
             false => self.flags.fetch_and(!flag, Ordering::SeqCst),
         };
         set(CALLS, calls);
         set(DESIRED, desired);
+        set(MESSAGES, messages);
+        set(INBOX, messages);
+    }
+
+    /// Whether there may be a message in the inbox.
+    pub(super) fn may_have_message(&self) -> bool {
+        self.has(INBOX)
+    }
+
+    /// The inbox is looked at from now on: a message that comes later is told again.
+    pub(super) fn looks_into_inbox(&self) {
+        self.flags.fetch_and(!INBOX, Ordering::SeqCst);
     }
 
     /// Whether something waits to be sent.
@@ -124,7 +140,7 @@ impl Live {
     /// Drops what waits, and with it the ways back of calls, whose callers learn by it that the connection ended.
     pub(super) fn close(&self) {
         let dropped = {
-            self.flags.fetch_and(!(CALLS | DESIRED), Ordering::SeqCst);
+            self.flags.fetch_and(!(CALLS | DESIRED | MESSAGES | INBOX), Ordering::SeqCst);
             self.mail().take()
         };
         drop(dropped);
@@ -185,6 +201,13 @@ impl Holder for Live {
         }
     }
 
+    fn inbox_changed(&self) {
+        if self.has(MESSAGES) {
+            self.flags.fetch_or(INBOX, Ordering::SeqCst);
+            self.waker.wake();
+        }
+    }
+
     fn takes_calls(&self) -> bool {
         self.has(CALLS) && self.ending.get().is_none()
     }
@@ -239,7 +262,7 @@ mod tests {
         };
         let basis = Basis::Key(Slot::Primary, Fingerprint(String::new()));
         let live = Live::new(Grant { sender: Arc::new(sender), ends: None, basis });
-        live.subscribed(true, true);
+        live.subscribed(true, true, true);
         live
     }
 
@@ -311,7 +334,7 @@ mod tests {
     #[test]
     fn who_did_not_subscribe_is_sent_nothing() {
         let (live, told) = (subscribed(), Arc::default());
-        live.subscribed(false, false);
+        live.subscribed(false, false, false);
         live.desired_changed(&change(2, 1));
         assert!(!live.takes_calls());
         live.call(call(1, &told));

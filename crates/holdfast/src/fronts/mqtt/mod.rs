@@ -2,6 +2,7 @@
 
 mod address;
 mod conversation;
+mod inbox;
 mod live;
 mod properties;
 mod requests;

@@ -1,0 +1,30 @@
+//! Device-bound messages: what waits for a device or module, and what becomes of it (`spec/device-mqtt.md` §5,
+//! `spec/device-https.md` §4, `spec/amqp.md` §9).
+//!
+//! Each identity has a queue: a record that says what waits in which state, beside a record for the content of each
+//! message. Every step replaces the queue's record, so that two steps at a time cannot both be true.
+
+use std::time::Duration;
+
+mod message;
+mod queue;
+mod service;
+#[cfg(test)]
+mod tests;
+
+pub use self::message::{Ack, Content, NotEnqueued, Submission, text_of};
+pub use self::queue::{Dead, Entry, Fate, Lock, LockLost, LockToken, Queue, QueueFull, Receiver, Taken};
+pub use self::service::{Delivery, Settlement, lock_token};
+
+/// The largest message, counted as telemetry is (`spec/limits.md` §1).
+pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
+/// Messages that may wait for one device or module.
+pub const QUEUE_MAX: usize = 50;
+/// How long a message waits when its sender does not say.
+pub const TIME_TO_LIVE: Duration = Duration::from_secs(3_600);
+/// How long it may wait at most.
+pub const TIME_TO_LIVE_MAX: Duration = Duration::from_secs(2 * 86_400);
+/// How long a receiver may take to settle a message.
+pub const LOCK_TIME: Duration = Duration::from_secs(60);
+/// How often a message is delivered at most, counting those that were abandoned.
+pub const DELIVERIES_MAX: u32 = 10;

@@ -1,0 +1,220 @@
+//! The queue of one identity: pure steps from one state to the next.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::{Ack, DELIVERIES_MAX, LOCK_TIME, QUEUE_MAX};
+
+/// What waits for one device or module, in the order it was sent.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Queue {
+    /// The generation of the identity that the messages were sent to.
+    pub generation: String,
+    /// The number of the message that was sent last; 0 before the first.
+    pub last_sequence: u64,
+    /// The messages.
+    pub entries: Vec<Entry>,
+}
+
+/// One message that waits; its content lies beside the queue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Entry {
+    /// Its number within the queue, never used again.
+    pub sequence: u64,
+    /// Its id, if its sender gave it one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub message_id: Option<String>,
+    /// When it was sent.
+    pub enqueued: Timestamp,
+    /// When it expires.
+    pub expires: Timestamp,
+    /// What its sender wants to hear of it.
+    #[serde(default)]
+    pub ack: Ack,
+    /// How often it was abandoned.
+    #[serde(default)]
+    pub abandoned: u32,
+    /// Who has it at the moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lock: Option<Lock>,
+}
+
+/// That a receiver has a message and has not settled it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lock {
+    /// What it is settled with.
+    pub token: LockToken,
+    /// When it lapses.
+    pub until: Timestamp,
+    /// What kind of receiver has it.
+    pub by: Receiver,
+}
+
+/// A kind of receiver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Receiver {
+    /// The connection of the identity, of which there is one: what an earlier one had is taken back when the next one asks.
+    Connection,
+    /// Requests over HTTPS, which come and go.
+    Requests,
+}
+
+/// Names one delivery of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct LockToken(pub Uuid);
+
+/// There is no room for another message (403004).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("{QUEUE_MAX} messages wait for it already")]
+pub struct QueueFull;
+
+/// The lock lapsed, or the message was settled or purged (412002).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the lock is lost")]
+pub struct LockLost;
+
+/// How a message left its queue (`spec/amqp.md` §9.2).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Fate {
+    /// The receiver completed it.
+    Completed,
+    /// The receiver rejected it.
+    Rejected,
+    /// Nobody completed it in time.
+    Expired,
+    /// It was abandoned too often.
+    DeliveryCountExceeded,
+    /// A service purged the queue.
+    Purged,
+}
+
+/// A message that left its queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dead {
+    /// The message, as it was.
+    pub entry: Entry,
+    /// How it went.
+    pub fate: Fate,
+}
+
+/// A message that a receiver was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// The message, its lock included.
+    pub entry: Entry,
+    /// What it is settled with.
+    pub token: LockToken,
+}
+
+impl Entry {
+    fn is_locked(&self, now: Timestamp) -> bool {
+        self.lock.as_ref().is_some_and(|lock| lock.until > now)
+    }
+
+    /// How often it was delivered and came back by no accident: what a receiver is shown.
+    pub fn delivery_count(&self) -> u32 {
+        self.abandoned
+    }
+}
+
+impl Queue {
+    /// An empty queue of this generation of an identity.
+    pub fn new(generation: &str) -> Self {
+        Self { generation: generation.to_owned(), ..Self::default() }
+    }
+
+    /// Adds a message at the end and gives its number.
+    pub fn enqueue(
+        &mut self,
+        message_id: Option<String>,
+        ack: Ack,
+        now: Timestamp,
+        expires: Timestamp,
+    ) -> Result<u64, QueueFull> {
+        if self.entries.len() >= QUEUE_MAX {
+            return Err(QueueFull);
+        }
+        self.last_sequence += 1;
+        let sequence = self.last_sequence;
+        self.entries.push(Entry {
+            sequence,
+            message_id,
+            enqueued: now,
+            expires,
+            ack,
+            abandoned: 0,
+            lock: None,
+        });
+        Ok(sequence)
+    }
+
+    /// Whether [`Queue::take`] would give a message.
+    pub fn has_next(&self, now: Timestamp) -> bool {
+        self.entries.iter().any(|entry| !entry.is_locked(now) && entry.expires > now)
+    }
+
+    /// Gives the first message that nobody has, and locks it.
+    pub fn take(&mut self, token: LockToken, by: Receiver, now: Timestamp) -> Option<Taken> {
+        let entry = self.entries.iter_mut().find(|entry| !entry.is_locked(now) && entry.expires > now)?;
+        let until = now.checked_add(SignedDuration::try_from(LOCK_TIME).ok()?).ok()?;
+        entry.lock = Some(Lock { token, until, by });
+        Some(Taken { entry: entry.clone(), token })
+    }
+
+    /// Removes a message that its receiver is done with.
+    pub fn finish(&mut self, token: LockToken, fate: Fate, now: Timestamp) -> Result<Dead, LockLost> {
+        let at = self.locked(token, now)?;
+        Ok(Dead { entry: self.entries.remove(at), fate })
+    }
+
+    /// Takes a message back at the request of its receiver; beyond [`DELIVERIES_MAX`] times it is gone.
+    pub fn abandon(&mut self, token: LockToken, now: Timestamp) -> Result<Option<Dead>, LockLost> {
+        let at = self.locked(token, now)?;
+        let entry = &mut self.entries[at];
+        entry.lock = None;
+        entry.abandoned += 1;
+        let spent = entry.abandoned >= DELIVERIES_MAX;
+        Ok(spent.then(|| Dead { entry: self.entries.remove(at), fate: Fate::DeliveryCountExceeded }))
+    }
+
+    /// Takes back what the last connection had: that it is gone is nobody's verdict, and counts for nothing. Says whether
+    /// there was anything.
+    pub fn release_connection(&mut self) -> bool {
+        let mut released = false;
+        for entry in &mut self.entries {
+            if entry.lock.as_ref().is_some_and(|lock| lock.by == Receiver::Connection) {
+                entry.lock = None;
+                released = true;
+            }
+        }
+        released
+    }
+
+    /// Removes what expired. A message that a receiver has may still be settled until its lock lapses.
+    pub fn expire(&mut self, now: Timestamp) -> Vec<Dead> {
+        let gone = self.entries.extract_if(.., |entry| entry.expires <= now && !entry.is_locked(now));
+        gone.map(|entry| Dead { entry, fate: Fate::Expired }).collect()
+    }
+
+    /// Removes everything, what receivers have included.
+    pub fn purge(&mut self) -> Vec<Dead> {
+        self.entries.drain(..).map(|entry| Dead { entry, fate: Fate::Purged }).collect()
+    }
+
+    /// When the next message expires or the next lock lapses.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        self.entries.iter().map(|entry| entry.lock.as_ref().map_or(entry.expires, |lock| lock.until)).min()
+    }
+
+    fn locked(&self, token: LockToken, now: Timestamp) -> Result<usize, LockLost> {
+        let held =
+            |entry: &Entry| entry.lock.as_ref().is_some_and(|lock| lock.token == token && lock.until > now);
+        self.entries.iter().position(held).ok_or(LockLost)
+    }
+}

@@ -1,0 +1,263 @@
+//! The queues of a hub: each step loaded, decided and committed.
+
+use uuid::Uuid;
+
+use super::{
+    Content, Dead, Entry, Fate, LockLost, LockToken, MESSAGE_BYTES_MAX, NotEnqueued, Queue, Receiver,
+    Submission,
+};
+use crate::error::{HubError, HubErrorCode};
+use crate::hub::Hub;
+use crate::identity::Identity;
+use crate::ports::registry::{Change, Versioned, Write};
+use crate::record::{Key, Record};
+use crate::registry::{unknown_device, unknown_module};
+
+/// A message in the hands of a receiver.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// Its place in the queue, and its state.
+    pub entry: Entry,
+    /// What it is settled with.
+    pub token: LockToken,
+    /// What is in it.
+    pub content: Content,
+}
+
+/// What a receiver makes of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Settlement {
+    /// It is done with it.
+    Complete,
+    /// It does not want it.
+    Reject,
+    /// It wants it again, or somebody else shall have it.
+    Abandon,
+}
+
+/// The key of a queue, and where its record has to be replaced.
+struct Loaded {
+    queue: Queue,
+    version: Option<u64>,
+    /// Messages of an earlier identity of this name.
+    stale: Vec<u64>,
+}
+
+impl Hub {
+    /// Puts a message into the queue of a device or module; durable when this returns.
+    pub async fn send_to_device(
+        &self,
+        identity: &Identity,
+        submission: &Submission,
+    ) -> Result<u64, NotEnqueued> {
+        let bytes = submission.metered_bytes();
+        if bytes > MESSAGE_BYTES_MAX {
+            return Err(NotEnqueued::TooLarge { bytes });
+        }
+        let now = self.now();
+        let expires = submission.expiry(now)?;
+        let content = Content::from(submission);
+        let generation = self.generation_of(identity).await?;
+        let sequence = self
+            .change(&[Key::Inbox(identity.clone())], |loaded| {
+                let mut loaded = Loaded::of(loaded, &generation);
+                let mut dead = loaded.queue.expire(now);
+                let Ok(sequence) =
+                    loaded.queue.enqueue(submission.message_id(), submission.ack, now, expires)
+                else {
+                    return Err(HubError::from(NotEnqueued::QueueFull));
+                };
+                // A message that is past its time is not kept for anybody.
+                dead.extend(loaded.queue.expire(now));
+                let expired = dead.iter().any(|dead| dead.entry.sequence == sequence);
+                dead.retain(|dead| dead.entry.sequence != sequence);
+                let mut change = loaded.change(identity, &dead);
+                if !expired {
+                    change.writes.push(Write {
+                        key: Key::InboxMessage(identity.clone(), sequence),
+                        replaces: None,
+                        record: Some(Record::InboxMessage(Box::new(content.clone()))),
+                    });
+                }
+                Ok((change, sequence))
+            })
+            .await
+            .map_err(|error| match error.code {
+                HubErrorCode::DeviceMaximumQueueDepthExceeded => NotEnqueued::QueueFull,
+                _ => NotEnqueued::Hub(error),
+            })?;
+        if let Some(holder) = self.bus.holder(identity) {
+            holder.inbox_changed();
+        }
+        Ok(sequence)
+    }
+
+    /// Gives the first message that nobody has to a receiver that was admitted in this generation, and locks it for
+    /// [`super::LOCK_TIME`].
+    pub async fn take_from_inbox(
+        &self,
+        identity: &Identity,
+        generation: &str,
+        by: Receiver,
+    ) -> Result<Option<Delivery>, HubError> {
+        let now = self.now();
+        // A queue without anything to give, which is the rule, is not written.
+        let stored = self.registry.load(Key::Inbox(identity.clone())).await?;
+        if !Loaded::of(&[stored], generation).queue.has_next(now) {
+            return Ok(None);
+        }
+        let token = self.lock_token();
+        let taken = self
+            .change(&[Key::Inbox(identity.clone())], |loaded| {
+                let mut loaded = Loaded::of(loaded, generation);
+                let dead = loaded.queue.expire(now);
+                let taken = loaded.queue.take(token, by, now);
+                Ok((loaded.change(identity, &dead), taken))
+            })
+            .await?;
+        let Some(taken) = taken else { return Ok(None) };
+        let stored = self.registry.load(Key::InboxMessage(identity.clone(), taken.entry.sequence)).await?;
+        match stored.map(|stored| stored.record) {
+            Some(Record::InboxMessage(content)) => {
+                Ok(Some(Delivery { entry: taken.entry, token, content: *content }))
+            }
+            // It was purged in between.
+            _ => Ok(None),
+        }
+    }
+
+    /// Settles a message; durable when this returns.
+    pub async fn settle(
+        &self,
+        identity: &Identity,
+        generation: &str,
+        token: LockToken,
+        settlement: Settlement,
+    ) -> Result<(), HubError> {
+        let now = self.now();
+        self.change(&[Key::Inbox(identity.clone())], |loaded| {
+            let mut loaded = Loaded::of(loaded, generation);
+            let dead = match settlement {
+                Settlement::Complete => loaded.queue.finish(token, Fate::Completed, now).map(Some),
+                Settlement::Reject => loaded.queue.finish(token, Fate::Rejected, now).map(Some),
+                Settlement::Abandon => loaded.queue.abandon(token, now),
+            };
+            let mut dead: Vec<Dead> = dead.map_err(lock_lost)?.into_iter().collect();
+            dead.extend(loaded.queue.expire(now));
+            Ok((loaded.change(identity, &dead), ()))
+        })
+        .await
+    }
+
+    /// Takes back what the last connection of an identity had, before the next one takes anything, or when it is gone.
+    pub async fn release_inbox(&self, identity: &Identity, generation: &str) -> Result<(), HubError> {
+        let stored = self.registry.load(Key::Inbox(identity.clone())).await?;
+        if !Loaded::of(&[stored], generation).queue.release_connection() {
+            return Ok(());
+        }
+        self.change(&[Key::Inbox(identity.clone())], |loaded| {
+            let mut loaded = Loaded::of(loaded, generation);
+            Ok(match loaded.queue.release_connection() {
+                true => (loaded.change(identity, &[]), ()),
+                false => (Change::default(), ()),
+            })
+        })
+        .await
+    }
+
+    /// How many messages wait for an identity of this generation, those included that a receiver has.
+    pub(crate) async fn messages_waiting(
+        &self,
+        identity: &Identity,
+        generation: &str,
+    ) -> Result<usize, HubError> {
+        let stored = self.registry.load(Key::Inbox(identity.clone())).await?;
+        let mut queue = Loaded::of(&[stored], generation).queue;
+        queue.expire(self.now());
+        Ok(queue.entries.len())
+    }
+
+    /// Empties the queue of a device or module, and says how many messages were in it.
+    pub async fn purge_inbox(&self, identity: &Identity) -> Result<usize, HubError> {
+        let generation = self.generation_of(identity).await?;
+        let now = self.now();
+        self.change(&[Key::Inbox(identity.clone())], |loaded| {
+            let mut loaded = Loaded::of(loaded, &generation);
+            let mut dead = loaded.queue.expire(now);
+            let purged = loaded.queue.purge();
+            let count = purged.len();
+            dead.extend(purged);
+            Ok((loaded.change(identity, &dead), count))
+        })
+        .await
+    }
+
+    fn lock_token(&self) -> LockToken {
+        let mut bytes = [0; 16];
+        self.random.fill(&mut bytes);
+        LockToken(uuid::Builder::from_random_bytes(bytes).into_uuid())
+    }
+
+    /// The generation of a registered identity.
+    async fn generation_of(&self, identity: &Identity) -> Result<String, HubError> {
+        let device = self.registry.load(Key::Device(identity.device.clone())).await?;
+        let Some(Record::Device(device)) = device.map(|stored| stored.record) else {
+            return Err(unknown_device(&identity.device));
+        };
+        let Some(id) = &identity.module else { return Ok(device.generation) };
+        let module = self.registry.load(Key::Module(identity.device.clone(), id.clone())).await?;
+        match module.map(|stored| stored.record) {
+            Some(Record::Module(module)) => Ok(module.generation),
+            _ => Err(unknown_module(&identity.device, id)),
+        }
+    }
+}
+
+impl Loaded {
+    fn of(stored: &[Option<Versioned>], generation: &str) -> Self {
+        let stored = stored.first().and_then(Option::as_ref);
+        let version = stored.map(|stored| stored.version);
+        let mut queue = match stored.map(|stored| &stored.record) {
+            Some(Record::Inbox(queue)) => (**queue).clone(),
+            _ => Queue::new(generation),
+        };
+        let mut stale = Vec::new();
+        if queue.generation != generation {
+            // Numbers go on, for the contents of the old messages are still there.
+            stale = queue.entries.drain(..).map(|entry| entry.sequence).collect();
+            generation.clone_into(&mut queue.generation);
+        }
+        Self { queue, version, stale }
+    }
+
+    /// The change that makes the queue what it is now, without the contents of what left it.
+    fn change(self, identity: &Identity, dead: &[Dead]) -> Change {
+        let gone = dead.iter().map(|dead| dead.entry.sequence).chain(self.stale);
+        let mut writes: Vec<Write> = gone
+            .map(|sequence| Write {
+                key: Key::InboxMessage(identity.clone(), sequence),
+                // A content is written once.
+                replaces: Some(1),
+                record: None,
+            })
+            .collect();
+        writes.push(Write {
+            key: Key::Inbox(identity.clone()),
+            replaces: self.version,
+            record: Some(Record::Inbox(Box::new(self.queue))),
+        });
+        Change { writes, ..Change::default() }
+    }
+}
+
+fn lock_lost(_: LockLost) -> HubError {
+    HubError::new(
+        HubErrorCode::DeviceMessageLockLost,
+        "The lock of this message lapsed, or it was settled already",
+    )
+}
+
+/// Reads a lock token as clients send it back.
+pub fn lock_token(text: &str) -> Result<LockToken, HubError> {
+    Uuid::try_parse(text.trim_matches('"')).map(LockToken).map_err(|_| lock_lost(LockLost))
+}

@@ -1,0 +1,110 @@
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::*;
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_900_000_000 + second).expect("a time")
+}
+
+fn token(number: u128) -> LockToken {
+    LockToken(Uuid::from_u128(number))
+}
+
+fn queue_of(count: usize) -> Queue {
+    let mut queue = Queue::new("1");
+    for _ in 0..count {
+        queue.enqueue(None, Ack::None, at(0), at(3_600)).expect("room");
+    }
+    queue
+}
+
+fn sequence(taken: Option<Taken>) -> Option<u64> {
+    taken.map(|taken| taken.entry.sequence)
+}
+
+#[test]
+fn messages_are_given_in_the_order_they_were_sent_and_each_to_one_receiver() {
+    let mut queue = queue_of(2);
+    let given = [1, 2, 3].map(|n| sequence(queue.take(token(n), Receiver::Requests, at(1))));
+    assert_eq!(given, [Some(1), Some(2), None]);
+    queue.finish(token(2), Fate::Completed, at(2)).expect("its lock holds");
+    assert_eq!(queue.finish(token(2), Fate::Completed, at(2)), Err(LockLost), "settled twice");
+    assert_eq!(queue.entries.len(), 1);
+}
+
+#[test]
+fn a_lock_that_lapses_gives_the_message_to_the_next_one_and_counts_for_nothing() {
+    let mut queue = queue_of(1);
+    queue.take(token(1), Receiver::Requests, at(0));
+    assert!(!queue.has_next(at(59)));
+    assert!(queue.has_next(at(60)));
+    assert_eq!(queue.finish(token(1), Fate::Completed, at(60)), Err(LockLost));
+    let taken = queue.take(token(2), Receiver::Requests, at(60)).expect("it is free");
+    assert_eq!(taken.entry.delivery_count(), 0);
+}
+
+#[test]
+fn a_message_that_is_abandoned_too_often_is_dead() {
+    let mut queue = queue_of(1);
+    for n in 1..10 {
+        queue.take(token(n), Receiver::Requests, at(0)).expect("it came back");
+        assert_eq!(queue.abandon(token(n), at(0)), Ok(None));
+    }
+    let taken = queue.take(token(10), Receiver::Requests, at(0)).expect("once more");
+    assert_eq!(taken.entry.delivery_count(), 9);
+    let dead = queue.abandon(token(10), at(0)).expect("its lock holds").expect("it was the tenth time");
+    assert_eq!((dead.fate, queue.entries.len()), (Fate::DeliveryCountExceeded, 0));
+}
+
+#[test]
+fn what_a_connection_had_comes_back_with_the_next_one_and_what_a_request_has_stays() {
+    let mut queue = queue_of(2);
+    queue.take(token(1), Receiver::Connection, at(0));
+    queue.take(token(2), Receiver::Requests, at(0));
+    assert!(queue.release_connection());
+    assert_eq!(sequence(queue.take(token(3), Receiver::Connection, at(0))), Some(1));
+    assert_eq!(sequence(queue.take(token(4), Receiver::Connection, at(0))), None);
+    assert!(queue.finish(token(2), Fate::Completed, at(1)).is_ok());
+}
+
+#[test]
+fn the_fifty_first_message_is_refused_until_one_is_gone() {
+    let mut queue = queue_of(QUEUE_MAX);
+    let send = |queue: &mut Queue| queue.enqueue(None, Ack::None, at(0), at(9));
+    assert_eq!(send(&mut queue), Err(QueueFull));
+    queue.take(token(1), Receiver::Requests, at(0));
+    assert_eq!(send(&mut queue), Err(QueueFull), "a message in somebody's hands still waits");
+    queue.finish(token(1), Fate::Rejected, at(0)).expect("its lock holds");
+    assert_eq!(send(&mut queue), Ok(51));
+}
+
+#[test]
+fn what_expires_is_given_to_nobody_and_what_somebody_has_may_still_be_completed() {
+    let mut queue = queue_of(1);
+    queue.enqueue(None, Ack::None, at(0), at(30)).expect("room");
+    queue.take(token(1), Receiver::Requests, at(3_590)).expect("in time");
+    let dead = queue.expire(at(3_600));
+    assert_eq!(
+        dead.iter().map(|dead| (dead.entry.sequence, dead.fate)).collect::<Vec<_>>(),
+        [(2, Fate::Expired)]
+    );
+    assert!(queue.finish(token(1), Fate::Completed, at(3_601)).is_ok());
+    assert_eq!(queue.purge(), []);
+}
+
+#[test]
+fn a_queue_and_a_content_are_read_as_they_were_written() {
+    let mut queue = queue_of(2);
+    queue.take(token(7), Receiver::Connection, at(5));
+    let text = serde_json::to_string(&queue).expect("text");
+    assert_eq!(serde_json::from_str::<Queue>(&text).expect(&text), queue);
+    let submission = Submission {
+        application: vec![("color".to_owned(), crate::telemetry::PropertyValue::Text("red brick".into()))],
+        body: bytes::Bytes::from_static(&[0, 255, 10]),
+        ..Submission::default()
+    };
+    let content = Content::from(&submission);
+    let text = serde_json::to_string(&content).expect("text");
+    assert_eq!(serde_json::from_str::<Content>(&text).expect(&text), content);
+}

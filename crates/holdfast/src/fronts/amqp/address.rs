@@ -11,6 +11,8 @@ pub(super) enum Address {
     /// Where a device or module sends its messages. Most SDKs encode the id and some do not, so that it may be one of
     /// two: decoded, and as it was written.
     Events(Identity, Option<Identity>),
+    /// Where services send device-bound messages.
+    ToDevices,
     /// `$management` of the event hub.
     Management,
     /// A partition of the built-in endpoint.
@@ -48,6 +50,9 @@ impl Address {
         }
         if segments.len() == 1 && word(0, "$management") {
             return Self::Management;
+        }
+        if segments.len() == 2 && word(0, "messages") && word(1, "devicebound") {
+            return Self::ToDevices;
         }
         if word(0, "messages") && word(1, "events") {
             return Self::Redirect(path.splitn(3, '/').nth(2).unwrap_or_default().to_owned());

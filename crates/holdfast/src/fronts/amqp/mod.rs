@@ -9,6 +9,7 @@ mod filter;
 mod live;
 mod management;
 mod reader;
+mod submission;
 mod telemetry;
 
 use std::sync::Arc;

@@ -55,6 +55,14 @@ fn translate(
     sender: &Arc<Sender>,
     enqueued: Millis,
 ) -> Result<Message, Unreadable> {
+    let (system, application, body) = parts(encoded, message)?;
+    Ok(Message { enqueued, sender: sender.clone(), system, application, body })
+}
+
+type Parts = (Vec<(SystemProperty, ByteString)>, Vec<(ByteString, PropertyValue)>, Bytes);
+
+/// The system properties, application properties and body of a message.
+pub(super) fn parts(encoded: &Bytes, message: &Encoded<'_>) -> Result<Parts, Unreadable> {
     let kept = Kept(encoded);
     let mut system = kept.properties(message);
     for entry in message.message_annotations.iter() {
@@ -80,7 +88,7 @@ fn translate(
     }
     keep_last(&mut application);
     let body = kept.body(message.body)?;
-    Ok(Message { enqueued, sender: sender.clone(), system, application, body })
+    Ok((system, application, body))
 }
 
 fn add(system: &mut Vec<(SystemProperty, ByteString)>, property: SystemProperty, value: ByteString) {

@@ -28,6 +28,14 @@ impl<S: Stream> Conversation<S> {
                 let identity = written.filter(|written| self.devices.knows(written)).unwrap_or(decoded);
                 return self.open_intake(link, attach, identity).await;
             }
+            (Address::ToDevices, Role::Sender) => {
+                let refused = |refusal| {
+                    let text =
+                        "Unauthorized access. The right ServiceConnect is required to send to devices.";
+                    Declined::because(Error::new(condition::UNAUTHORIZED_ACCESS, text), refusal)
+                };
+                self.may_send().map_err(refused).map(|()| (Link::ToDevices, requests()))
+            }
             (Address::Cbs, Role::Sender) => Ok((Link::CbsRequests, requests())),
             (Address::Cbs, Role::Receiver) => {
                 Ok((Link::CbsAnswers(VecDeque::new()), AttachAnswer::default()))
@@ -54,7 +62,7 @@ impl<S: Stream> Conversation<S> {
                 not_found(&format!("eventhub:{name}")),
                 Refusal::UnknownEventHub { presented: cut(&name), name: entity },
             )),
-            (Address::Events(..) | Address::Unknown, _) => {
+            (Address::Events(..) | Address::ToDevices | Address::Unknown, _) => {
                 let text = "The link address did not match any of the expected formats";
                 Err(Error::new(condition::NOT_ALLOWED, text).into())
             }

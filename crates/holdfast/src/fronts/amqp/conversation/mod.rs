@@ -6,6 +6,7 @@ mod attach;
 mod devices;
 mod intake;
 mod reading;
+mod to_devices;
 mod tokens;
 mod transport;
 
@@ -133,6 +134,8 @@ enum Link {
     ManagementAnswers(VecDeque<BytesMut>),
     /// Events go out.
     Reader(Box<Reader>),
+    /// Device-bound messages of a service come in.
+    ToDevices,
     /// Messages of a device or module come in; these are their stamps.
     Telemetry(Arc<Sender>),
 }
@@ -361,6 +364,9 @@ impl<S: Stream> Conversation<S> {
 
     async fn on_delivery(&mut self, delivery: Delivery) {
         let Some(kind) = self.links.get(&delivery.link) else { return };
+        if matches!(kind, Link::ToDevices) {
+            return self.send_to_device(&delivery).await;
+        }
         let (is_cbs, is_management) =
             (matches!(kind, Link::CbsRequests), matches!(kind, Link::ManagementRequests));
         let request = match Message::parse(&delivery.message) {

@@ -1,0 +1,69 @@
+//! Device-bound messages of services: each is in its queue before it is accepted (`spec/amqp.md` §9.1).
+
+use hub::access::Operation;
+use hub::error::HubErrorCode;
+use hub::hub::Hub;
+use hub::identity::Identity;
+use hub::inbox::{NotEnqueued, Submission};
+use hub::refusal::Refusal;
+use wire::amqp::connection::Delivery;
+use wire::amqp::performative::{DeliveryState, Error, condition};
+
+use super::{ARGUMENT_ERROR, Conversation};
+use crate::fronts::amqp::submission::{Addressed, read};
+use crate::io::Stream;
+
+impl<S: Stream> Conversation<S> {
+    /// Whether the client may send to devices.
+    pub(super) fn may_send(&self) -> Result<(), Refusal> {
+        match self.grants.first() {
+            Some(grant) => grant.may(Operation::SendToDevices),
+            None => Err(Refusal::NoCredential),
+        }
+    }
+
+    /// Takes a message for a device, and settles it once it is in the queue.
+    pub(super) async fn send_to_device(&mut self, delivery: &Delivery) {
+        let state = match read(&delivery.message) {
+            Ok(Addressed { to, submission }) => {
+                let hub = self.front.hub.clone();
+                match enqueue(&hub, &to, &submission).await {
+                    Ok(()) => DeliveryState::Accepted,
+                    Err(error) => DeliveryState::Rejected(Some(told(&error))),
+                }
+            }
+            Err(problem) => {
+                let text = format!("The message was not taken: {problem}.");
+                DeliveryState::Rejected(Some(Error::new(ARGUMENT_ERROR, text)))
+            }
+        };
+        if !delivery.settled {
+            let _ = self.machine.settle(delivery.id, state);
+        }
+    }
+}
+
+/// `to` is as it was written, and decoded: some SDKs encode the id and some do not.
+async fn enqueue(hub: &Hub, to: &[Identity], submission: &Submission) -> Result<(), NotEnqueued> {
+    let Some((last, others)) = to.split_last() else { return Ok(()) };
+    for identity in others {
+        match hub.send_to_device(identity, submission).await {
+            Err(NotEnqueued::Hub(error)) if error.code == HubErrorCode::DeviceNotFound => {}
+            outcome => return outcome.map(drop),
+        }
+    }
+    hub.send_to_device(last, submission).await.map(drop)
+}
+
+fn told(error: &NotEnqueued) -> Error {
+    let condition = match error {
+        NotEnqueued::TooLarge { .. } => condition::MESSAGE_SIZE_EXCEEDED,
+        NotEnqueued::QueueFull => condition::RESOURCE_LIMIT_EXCEEDED,
+        NotEnqueued::ExpiresTooLate => ARGUMENT_ERROR,
+        NotEnqueued::Hub(error) => match error.code {
+            HubErrorCode::DeviceNotFound | HubErrorCode::ModuleNotFound => condition::NOT_FOUND,
+            _ => condition::INTERNAL_ERROR,
+        },
+    };
+    Error::new(condition, format!("The message was not taken: {error}."))
+}

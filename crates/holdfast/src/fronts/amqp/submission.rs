@@ -1,0 +1,110 @@
+//! A device-bound message of a service, from AMQP's words into the hub's.
+
+use bytes::Bytes;
+use hub::identity::{DeviceId, Identity, ModuleId};
+use hub::inbox::{Ack, Submission};
+use hub::telemetry::SystemProperty;
+use jiff::Timestamp;
+use percent_encoding::percent_decode_str;
+use wire::amqp::message::Message;
+
+use super::telemetry::{Unreadable, parts};
+
+/// A message and who it is for.
+pub(super) struct Addressed {
+    /// The identity as it was written and, where that is another one, decoded.
+    pub(super) to: Vec<Identity>,
+    /// The message.
+    pub(super) submission: Submission,
+}
+
+/// Why a message cannot be sent.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unsendable {
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+    #[error(
+        "its `to` is `{0}`; it names a device by `/devices/{{id}}/messages/devicebound` or a module by \
+         `/devices/{{id}}/modules/{{id}}/messages/devicebound`"
+    )]
+    To(String),
+}
+
+/// Reads a message.
+pub(super) fn read(encoded: &Bytes) -> Result<Addressed, Unsendable> {
+    let message = Message::parse(encoded).map_err(Unreadable::from)?;
+    let expires = message.properties.absolute_expiry_time;
+    let text = message.properties.to.unwrap_or_default();
+    let to = identities(text);
+    if to.is_empty() {
+        return Err(Unsendable::To(hub::decision::cut(text)));
+    }
+    let (system, application, body) = parts(encoded, &message)?;
+    let ack = system.iter().find(|(property, _)| *property == SystemProperty::Ack);
+    let ack = ack.map_or(Ack::None, |(_, value)| Ack::parse(value));
+    let own = [SystemProperty::To, SystemProperty::Expiry, SystemProperty::Ack];
+    let system = system.into_iter().filter(|(property, _)| !own.contains(property));
+    Ok(Addressed {
+        to,
+        submission: Submission {
+            system: system.map(|(property, value)| (property, value.to_string())).collect(),
+            application: application.into_iter().map(|(name, value)| (name.to_string(), value)).collect(),
+            body,
+            expires: expires.and_then(|expires| Timestamp::from_millisecond(expires).ok()),
+            ack,
+        },
+    })
+}
+
+fn identities(to: &str) -> Vec<Identity> {
+    let path = match to.split_once("://") {
+        Some((_, rest)) => rest.split_once('/').map_or("", |(_, path)| path),
+        None => to.trim_start_matches('/'),
+    };
+    let segments: Vec<&str> = path.split('/').collect();
+    let decoded: Vec<String> =
+        segments.iter().map(|text| percent_decode_str(text).decode_utf8_lossy().into_owned()).collect();
+    let written = identity(&segments);
+    let decoded = identity(&decoded.iter().map(String::as_str).collect::<Vec<_>>());
+    let differs = decoded.filter(|decoded| written.as_ref() != Some(decoded));
+    written.into_iter().chain(differs).collect()
+}
+
+fn identity(segments: &[&str]) -> Option<Identity> {
+    let word =
+        |at: usize, literal: &str| segments.get(at).is_some_and(|text| text.eq_ignore_ascii_case(literal));
+    if !word(0, "devices") {
+        return None;
+    }
+    let device = DeviceId::parse(segments.get(1)?).ok()?;
+    match segments.len() {
+        4 if word(2, "messages") && word(3, "devicebound") => Some(Identity::device(device)),
+        6 if word(2, "modules") && word(4, "messages") && word(5, "devicebound") => {
+            Some(Identity::module(device, ModuleId::parse(segments[3]).ok()?))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_spelling_of_to_names_its_device() {
+        let names = |to: &str| identities(to).iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(names("/devices/d1/messages/devicebound"), ["d1"]);
+        assert_eq!(names("devices/d1/messages/deviceBound"), ["d1"]);
+        assert_eq!(names("amqps://h.net/devices/d1/modules/m/messages/devicebound"), ["d1/m"]);
+        assert_eq!(names("/devices/a%2Bb/messages/devicebound"), ["a%2Bb", "a+b"]);
+        for nobody in [
+            "",
+            "/devices/d1",
+            "/messages/devicebound",
+            "/devices//messages/devicebound",
+            "/twins/d1/messages/devicebound",
+        ] {
+            assert!(names(nobody).is_empty(), "{nobody}");
+        }
+    }
+}

@@ -40,7 +40,7 @@ impl Part {
         }
     }
 
-    /// How large it may be, in bytes as [`bytes_of`] counts them.
+    /// How large it may be, in bytes as the limits count them (`spec/limits.md` §1.2).
     pub fn bytes_max(self) -> usize {
         match self {
             Self::Tags => 8 * 1024,

@@ -1,7 +1,7 @@
 //! The twin of a device or module: a document of three parts. `tags` are the service's alone; `desired` is written by the
 //! service and read by the device, `reported` the other way round (`spec/service-rest.md` §4, `spec/device-mqtt.md` §8).
 //!
-//! [`Twin::edited`] and [`Twin::reported`] decide what a change makes of a twin, as pure functions; [`service`] loads,
+//! [`Twin::edited`] and [`Twin::reported`] decide what a change makes of a twin, as pure functions; `service` loads,
 //! stores and announces.
 
 mod content;

@@ -23,22 +23,26 @@ fn unreadable(what: &str, error: &serde_json::Error) -> StoreError {
 
 pub(super) fn load(connection: &Connection, key: &Key) -> Result<Option<Versioned>, StoreError> {
     let (owner, name) = key.parts();
-    let row = connection
+    let mut statement = connection
         .prepare_cached("SELECT version, body FROM records WHERE kind = ?1 AND owner = ?2 AND name = ?3")
-        .and_then(|mut statement| {
-            statement
-                .query_row(params![key.kind() as u8, owner, name], |row| {
-                    Ok((row.get::<_, u64>(0)?, row.get::<_, String>(1)?))
-                })
-                .optional()
-        })
         .map_err(store_error)?;
-    row.map(|(version, body)| versioned(key.kind(), version, &body)).transpose()
+    let mut rows = statement.query(params![key.kind() as u8, owner, name]).map_err(store_error)?;
+    match rows.next().map_err(store_error)? {
+        Some(row) => versioned(key.kind(), row, 0).map(Some),
+        None => Ok(None),
+    }
 }
 
-fn versioned(kind: Kind, version: u64, body: &str) -> Result<Versioned, StoreError> {
-    let record = Record::from_json(kind, body).map_err(|error| unreadable("a record", &error))?;
+/// Reads a record out of two columns, the version and the body, where they lie.
+fn versioned(kind: Kind, row: &rusqlite::Row<'_>, at: usize) -> Result<Versioned, StoreError> {
+    let version = row.get(at).map_err(store_error)?;
+    let record = Record::from_json(kind, text(row, at + 1)?);
+    let record = record.map_err(|error| unreadable("a record", &error))?;
     Ok(Versioned { version, record })
+}
+
+fn text<'a>(row: &'a rusqlite::Row<'_>, at: usize) -> Result<&'a str, StoreError> {
+    row.get_ref(at).and_then(|text| Ok(text.as_str()?)).map_err(store_error)
 }
 
 pub(super) fn list(
@@ -69,27 +73,16 @@ fn select(
     sql: &str,
     values: &[&dyn ToSql],
 ) -> Result<Vec<(Key, Versioned)>, StoreError> {
-    let rows = connection
-        .prepare_cached(sql)
-        .and_then(|mut statement| {
-            let row = |row: &rusqlite::Row<'_>| {
-                Ok((
-                    row.get::<_, String>(0)?,
-                    row.get::<_, String>(1)?,
-                    row.get(2)?,
-                    row.get::<_, String>(3)?,
-                ))
-            };
-            statement.query_map(values, row)?.collect::<Result<Vec<_>, _>>()
-        })
-        .map_err(store_error)?;
-    rows.into_iter()
-        .map(|(owner, name, version, body)| {
-            let key = Key::from_parts(kind, &owner, &name)
-                .ok_or_else(|| StoreError::Failed(format!("`{owner}`, `{name}` is no key of a {kind:?}")))?;
-            Ok((key, versioned(kind, version, &body)?))
-        })
-        .collect()
+    let mut statement = connection.prepare_cached(sql).map_err(store_error)?;
+    let mut rows = statement.query(values).map_err(store_error)?;
+    let mut found = Vec::new();
+    while let Some(row) = rows.next().map_err(store_error)? {
+        let (owner, name) = (text(row, 0)?, text(row, 1)?);
+        let key = Key::from_parts(kind, owner, name)
+            .ok_or_else(|| StoreError::Failed(format!("`{owner}`, `{name}` is no key of a {kind:?}")))?;
+        found.push((key, versioned(kind, row, 2)?));
+    }
+    Ok(found)
 }
 
 pub(super) fn count(connection: &Connection, kind: Kind) -> Result<u64, StoreError> {
@@ -142,9 +135,8 @@ pub(super) fn decisions(
         && let Some(row) = rows.next().map_err(store_error)?
     {
         let number = row.get(0).map_err(store_error)?;
-        let body = row.get_ref(1).and_then(|body| Ok(body.as_str()?)).map_err(store_error)?;
         let record: Decision =
-            serde_json::from_str(body).map_err(|error| unreadable("a decision", &error))?;
+            serde_json::from_str(text(row, 1)?).map_err(|error| unreadable("a decision", &error))?;
         if filter.admits(&record) {
             found.push(Numbered { number, record });
         }

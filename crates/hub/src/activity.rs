@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::access::{PolicyName, Right};
 use crate::decision::Door;
 use crate::record::Slot;
+use crate::record_reading::CredentialUseText;
 
 /// The last use of an identity.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +37,12 @@ pub struct Activity {
 
 /// The credential that an identity was admitted with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "camelCase", rename_all_fields = "camelCase")]
+#[serde(
+    tag = "kind",
+    rename_all = "camelCase",
+    rename_all_fields = "camelCase",
+    try_from = "CredentialUseText"
+)]
 pub enum CredentialUse {
     /// A SAS token.
     Token {

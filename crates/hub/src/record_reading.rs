@@ -1,13 +1,16 @@
-//! Reading [`Authentication`] without a copy of it: serde reads an enum by its tag out of a buffer that holds all members,
-//! and this one is read with every connection.
+//! Reading [`Authentication`] and [`CredentialUse`] without a copy of them: serde reads an enum by its tag out of a buffer
+//! that holds all members, and these are read with every connection and for every identity of a look.
 
 use std::fmt;
 
+use jiff::Timestamp;
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
-use crate::record::{Authentication, SealedKey, Thumbprint};
+use crate::access::PolicyName;
+use crate::activity::CredentialUse;
+use crate::record::{Authentication, SealedKey, Slot, Thumbprint};
 
 /// An [`Authentication`] as it lies in the registry.
 #[derive(Deserialize)]
@@ -82,6 +85,54 @@ impl<'de> Visitor<'de> for HeldVisitor {
     }
 }
 
+/// A [`CredentialUse`] as it lies in the registry.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct CredentialUseText {
+    kind: CredentialKind,
+    ends: Option<i64>,
+    policy: Option<PolicyName>,
+    slot: Option<Slot>,
+    thumbprint: Option<String>,
+    public_key: Option<String>,
+    serial: Option<String>,
+    issuer: Option<String>,
+    not_before: Option<Timestamp>,
+    not_after: Option<Timestamp>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum CredentialKind {
+    Token,
+    Certificate,
+}
+
+impl TryFrom<CredentialUseText> for CredentialUse {
+    type Error = &'static str;
+
+    fn try_from(text: CredentialUseText) -> Result<Self, Self::Error> {
+        match text.kind {
+            CredentialKind::Token => {
+                let ends = text.ends.ok_or("the use of a token lacks its end")?;
+                Ok(Self::Token { ends, policy: text.policy, slot: text.slot })
+            }
+            CredentialKind::Certificate => {
+                let lacking =
+                    "the use of a certificate lacks its thumbprint, public key, serial number or issuer";
+                Ok(Self::Certificate {
+                    thumbprint: text.thumbprint.ok_or(lacking)?,
+                    public_key: text.public_key.ok_or(lacking)?,
+                    serial: text.serial.ok_or(lacking)?,
+                    issuer: text.issuer.ok_or(lacking)?,
+                    not_before: text.not_before,
+                    not_after: text.not_after,
+                })
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,6 +155,27 @@ mod tests {
             let text = serde_json::to_string(&authentication).expect("text");
             assert_eq!(serde_json::from_str::<Authentication>(&text).expect(&text), authentication);
         }
+    }
+
+    #[test]
+    fn the_use_of_a_credential_is_read_as_it_was_written() {
+        let policy = Some(PolicyName::parse("device").expect("a name"));
+        for used in [
+            CredentialUse::Token { ends: 1_900_000_000, policy, slot: Some(Slot::Secondary) },
+            CredentialUse::Token { ends: -1, policy: None, slot: None },
+            CredentialUse::Certificate {
+                thumbprint: "t".to_owned(),
+                public_key: "k".to_owned(),
+                serial: "s".to_owned(),
+                issuer: "i".to_owned(),
+                not_before: Some(Timestamp::UNIX_EPOCH),
+                not_after: None,
+            },
+        ] {
+            let text = serde_json::to_string(&used).expect("text");
+            assert_eq!(serde_json::from_str::<CredentialUse>(&text).expect(&text), used);
+        }
+        assert!(serde_json::from_str::<CredentialUse>(r#"{"kind":"certificate","ends":1}"#).is_err());
     }
 
     #[test]

@@ -120,7 +120,7 @@ impl Hub {
             let replaces = before.as_ref().map(|stored| stored.version);
             let (owner, name) = key.parts();
             records.push(Replaced {
-                key: (key.kind(), owner, name),
+                key: (key.kind(), owner.to_owned(), name.into_owned()),
                 before: before.map(|stored| Box::new(stored.record)),
                 version: replaces.unwrap_or(0) + 1,
             });

@@ -1,6 +1,8 @@
 //! What the registry keeps: the records and their keys. The serialised form of everything here rests on disk:
 //! add members with a default, never rename or reuse one.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -70,23 +72,23 @@ impl Key {
 
     /// The key as two texts, an owner and a name within it, such that the pairs of one kind sort as the keys do.
     /// [`Key::from_parts`] reads them back.
-    pub fn parts(&self) -> (String, String) {
+    pub fn parts(&self) -> (&str, Cow<'_, str>) {
         match self {
-            Self::Device(device) => (device.to_string(), String::new()),
-            Self::Module(device, module) => (device.to_string(), module.to_string()),
-            Self::Policy(name) | Self::PolicyUse(name) => (name.to_string(), String::new()),
+            Self::Device(device) => (device.as_str(), Cow::default()),
+            Self::Module(device, module) => (device.as_str(), module.as_str().into()),
+            Self::Policy(name) | Self::PolicyUse(name) => (name.as_str(), Cow::default()),
             Self::Authority(name)
             | Self::ConsumerGroup(name)
             | Self::Finding(name)
-            | Self::AppliedFix(name) => (name.clone(), String::new()),
-            Self::Settings => (String::new(), String::new()),
+            | Self::AppliedFix(name) => (name, Cow::default()),
+            Self::Settings => ("", Cow::default()),
             Self::Session(identity)
             | Self::Activity(identity)
             | Self::Twin(identity)
-            | Self::Inbox(identity) => (identity.device.to_string(), module_text(identity)),
+            | Self::Inbox(identity) => (identity.device.as_str(), module_text(identity).into()),
             // A blank comes before all that an id may have, and the digits are as many for every number.
             Self::InboxMessage(identity, sequence) => {
-                (identity.device.to_string(), format!("{} {sequence:020}", module_text(identity)))
+                (identity.device.as_str(), format!("{} {sequence:020}", module_text(identity)).into())
             }
         }
     }
@@ -115,8 +117,8 @@ impl Key {
     }
 }
 
-fn module_text(identity: &Identity) -> String {
-    identity.module.as_ref().map(ToString::to_string).unwrap_or_default()
+fn module_text(identity: &Identity) -> &str {
+    identity.module.as_ref().map(ModuleId::as_str).unwrap_or_default()
 }
 
 fn identity(device: &str, module: &str) -> Option<Identity> {
@@ -216,6 +218,11 @@ pub enum Record {
 }
 
 impl Record {
+    /// The record as JSON text, as it rests.
+    pub fn to_json(&self) -> Result<String, serde_json::Error> {
+        json_text(self)
+    }
+
     /// Reads the JSON text of a record whose kind is known. Reading an enum by its tag would copy every member first, in
     /// search of the tag.
     pub fn from_json(kind: Kind, text: &str) -> Result<Self, serde_json::Error> {
@@ -237,6 +244,16 @@ impl Record {
             Kind::InboxMessage => Self::InboxMessage(serde_json::from_str(text)?),
         })
     }
+}
+
+/// What most records and decisions take as text, in bytes.
+const TEXT_BYTES: usize = 1_024;
+
+/// JSON text, for which memory is mostly asked once.
+pub(crate) fn json_text(value: &impl Serialize) -> Result<String, serde_json::Error> {
+    let mut text = Vec::with_capacity(TEXT_BYTES);
+    serde_json::to_writer(&mut text, value)?;
+    String::from_utf8(text).map_err(serde::ser::Error::custom)
 }
 
 /// A device identity (`spec/service-rest.md` §3).

@@ -400,7 +400,7 @@ impl Hub {
         // Bounded: an explanation is worth a scan of a large fleet, not of an unlimited one.
         for _ in 0..100 {
             let page = self.registry.list(Kind::Device, after.take(), LIST_MAX).await?;
-            let ids: Vec<String> = page.iter().map(|(key, _)| key.parts().0).collect();
+            let ids: Vec<String> = page.iter().map(|(key, _)| key.parts().0.to_owned()).collect();
             near.extend(crate::explain::near_misses(wanted, ids.iter().map(String::as_str)));
             match page.last() {
                 Some((key, _)) if page.len() == LIST_MAX => after = Some(key.clone()),
@@ -414,7 +414,7 @@ impl Hub {
     pub async fn near_modules(&self, device: &str, wanted: &str) -> Result<Vec<String>, StoreError> {
         let Ok(device) = DeviceId::parse(device) else { return Ok(Vec::new()) };
         let modules = self.registry.list_of(Kind::Module, device).await?;
-        let ids: Vec<String> = modules.iter().map(|(key, _)| key.parts().1).collect();
+        let ids: Vec<String> = modules.iter().map(|(key, _)| key.parts().1.into_owned()).collect();
         Ok(crate::explain::near_misses(wanted, ids.iter().map(String::as_str)))
     }
 

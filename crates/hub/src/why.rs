@@ -59,7 +59,7 @@ impl Hub {
             }
             Some(Refusal::UnknownPolicy { policy, .. }) => {
                 let policies = self.registry.list(Kind::Policy, None, crate::policies::POLICIES_MAX).await?;
-                let names: Vec<String> = policies.iter().map(|(key, _)| key.parts().0).collect();
+                let names: Vec<String> = policies.iter().map(|(key, _)| key.parts().0.to_owned()).collect();
                 let near = near_misses(policy, names.iter().map(String::as_str));
                 Some(Refusal::UnknownPolicy { policy: policy.clone(), near })
             }
@@ -70,7 +70,7 @@ impl Hub {
             }
             Some(Refusal::UnknownConsumerGroup { group, .. }) => {
                 let groups = self.registry.list(Kind::ConsumerGroup, None, 20).await?;
-                let groups = groups.iter().map(|(key, _)| key.parts().0);
+                let groups = groups.iter().map(|(key, _)| key.parts().0.to_owned());
                 let groups = std::iter::once("$Default".to_owned()).chain(groups).collect();
                 Some(Refusal::UnknownConsumerGroup { group: group.clone(), groups })
             }

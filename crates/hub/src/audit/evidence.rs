@@ -6,10 +6,11 @@ use serde::{Deserialize, Serialize};
 use super::tree::{Hash, Node};
 use super::{BLOCK_LEVEL, numbers_of};
 use crate::decision::{Decision, Numbered};
+use crate::record::json_text;
 
 /// The entry of a leaf: the text under which a record is stored.
 pub fn entry(number: u64, decision: &Decision) -> Result<String, serde_json::Error> {
-    serde_json::to_string(&Numbered { number, record: decision })
+    json_text(&Numbered { number, record: decision })
 }
 
 /// What the log says that it is.

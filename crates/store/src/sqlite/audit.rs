@@ -51,13 +51,11 @@ impl SqliteAudit {
     }
 }
 
-/// How many records were ever written: SQLite remembers the largest number that it gave.
+/// How many records were ever written, which each transaction that writes some writes down.
 pub(super) fn size_of(connection: &Connection) -> Result<u64, StoreError> {
-    let sequence: Option<u64> = connection
-        .query_row("SELECT seq FROM sqlite_sequence WHERE name = 'decisions'", [], |row| row.get(0))
-        .optional()
-        .map_err(store_error)?;
-    Ok(sequence.unwrap_or_default().max(newest(connection)?))
+    let size: u64 =
+        connection.query_row("SELECT size FROM audit_edge", [], |row| row.get(0)).map_err(store_error)?;
+    Ok(size.max(newest(connection)?))
 }
 
 pub(super) fn newest(connection: &Connection) -> Result<u64, StoreError> {

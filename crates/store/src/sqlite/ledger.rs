@@ -9,7 +9,7 @@ use hub::ports::registry::StoreError;
 use jiff::Timestamp;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::audit::{Gone, StoredNodes, bytes_of, size_of};
+use super::audit::{Gone, StoredNodes, bytes_of, newest, size_of};
 use super::rows::{device_of, store_error};
 
 /// What writing needs to know of the log. A copy is worked on in each transaction, and takes its place with the commit.
@@ -18,6 +18,8 @@ pub(super) struct Ledger {
     pub(super) frontier: Frontier,
     /// How many rows there are that the bound counts.
     bounded: u64,
+    /// No row before this number is one of them.
+    oldest: u64,
     /// The time of the newest record.
     newest: Timestamp,
 }
@@ -43,26 +45,32 @@ impl Ledger {
             Err(Gone::Store(error)) => Err(error),
             Ok(hash) => Ok(hash),
         })?;
-        let bounded = connection
-            .query_row("SELECT count(*) FROM decisions WHERE changed = 0", [], |row| row.get(0))
+        let (bounded, oldest) = connection
+            .query_row("SELECT bounded, oldest FROM audit_edge", [], |row| Ok((row.get(0)?, row.get(1)?)))
             .map_err(store_error)?;
-        Ok(Self { frontier, bounded, newest: Timestamp::UNIX_EPOCH })
+        Ok(Self { frontier, bounded, oldest, newest: Timestamp::UNIX_EPOCH })
     }
 
-    /// Writes a decision.
-    pub(super) fn append(&mut self, connection: &Connection, decision: &Decision) -> Result<(), StoreError> {
-        let number = self.frontier.size() + 1;
-        let body = entry(number, decision)
-            .map_err(|error| StoreError::Failed(format!("a decision cannot be written: {error}")))?;
-        let leaf = Hash::of_leaf(body.as_bytes());
-        let stays = retention::stays(decision);
-        connection
+    /// Writes decisions.
+    pub(super) fn append<'a>(
+        &mut self,
+        connection: &Connection,
+        decisions: impl IntoIterator<Item = &'a Decision>,
+    ) -> Result<(), StoreError> {
+        let mut insert = connection
             .prepare_cached(
                 "INSERT INTO decisions (number, changed, refused, device, address, leaf, body)
                  VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             )
-            .and_then(|mut statement| {
-                statement.execute(params![
+            .map_err(store_error)?;
+        for decision in decisions {
+            let number = self.frontier.size() + 1;
+            let body = entry(number, decision)
+                .map_err(|error| StoreError::Failed(format!("a decision cannot be written: {error}")))?;
+            let leaf = Hash::of_leaf(body.as_bytes());
+            let stays = retention::stays(decision);
+            insert
+                .execute(params![
                     number,
                     stays,
                     decision.refusal.is_some(),
@@ -71,12 +79,21 @@ impl Ledger {
                     leaf.0,
                     body
                 ])
-            })
-            .map_err(store_error)?;
-        self.push(connection, leaf)?;
-        self.bounded += u64::from(!stays);
-        self.newest = decision.time;
+                .map_err(store_error)?;
+            self.push(connection, leaf)?;
+            self.bounded += u64::from(!stays);
+            self.newest = decision.time;
+        }
         Ok(())
+    }
+
+    /// Writes down what [`Ledger::open`] reads, in the transaction of the records that it counts.
+    pub(super) fn keep_edge(&self, connection: &Connection) -> Result<(), StoreError> {
+        connection
+            .prepare_cached("UPDATE audit_edge SET size = ?1, bounded = ?2, oldest = ?3")
+            .and_then(|mut statement| statement.execute([self.frontier.size(), self.bounded, self.oldest]))
+            .map(drop)
+            .map_err(store_error)
     }
 
     fn push(&mut self, connection: &Connection, leaf: Hash) -> Result<(), StoreError> {
@@ -99,13 +116,25 @@ impl Ledger {
         if self.bounded <= bound.saturating_add(retention::STEP_RECORDS) {
             return Ok(());
         }
-        let oldest: Option<u64> = connection
-            .query_row("SELECT min(number) FROM decisions WHERE changed = 0", [], |row| row.get(0))
-            .map_err(store_error)?;
-        let Some(oldest) = oldest.map(block_of) else { return Ok(()) };
-        let end = (self.frontier.size() / BLOCK_RECORDS).min(oldest + STEP_BLOCKS_MAX);
-        let counts = (oldest..end).map(|block| count(connection, block)).collect::<Result<Vec<_>, _>>()?;
-        let due = retention::due(self.bounded, bound, counts.iter().copied());
+        let oldest = block_of(self.oldest);
+        let complete = (self.frontier.size() / BLOCK_RECORDS).min(oldest + STEP_BLOCKS_MAX);
+        // No more blocks are counted than may go.
+        let (mut counts, mut outcome) = (Vec::new(), Ok(()));
+        let due = retention::due(
+            self.bounded,
+            bound,
+            (oldest..complete).map_while(|block| match count(connection, block) {
+                Ok(number) => {
+                    counts.push(number);
+                    Some(number)
+                }
+                Err(error) => {
+                    outcome = Err(error);
+                    None
+                }
+            }),
+        );
+        outcome?;
         if due == 0 {
             return Ok(());
         }
@@ -114,18 +143,23 @@ impl Ledger {
         for block in oldest..end {
             drop_bodies(connection, block)?;
         }
-        self.bounded -= counts[..due].iter().sum::<u64>();
+        self.bounded = self.bounded.saturating_sub(counts[..due].iter().sum());
+        self.oldest = last + 1;
         let statement =
             retention::statement(self.newest, first, last, numbers_left(connection, first, last)?);
-        self.append(connection, &statement)
+        self.append(connection, [&statement])
     }
 
     /// Makes a tree of the rows that were written before there was one. A record that was dropped by then counts as an empty
     /// entry.
     pub(super) fn begin(connection: &Connection) -> Result<Self, StoreError> {
-        let bounded = 0;
-        let mut ledger = Self { frontier: Frontier::default(), bounded, newest: Timestamp::UNIX_EPOCH };
-        let size = size_of(connection)?;
+        let frontier = Frontier::default();
+        let mut ledger = Self { frontier, bounded: 0, oldest: 1, newest: Timestamp::UNIX_EPOCH };
+        let sequence: Option<u64> = connection
+            .query_row("SELECT seq FROM sqlite_sequence WHERE name = 'decisions'", [], |row| row.get(0))
+            .optional()
+            .map_err(store_error)?;
+        let size = sequence.unwrap_or_default().max(newest(connection)?);
         for block in 0..hub::audit::blocks_in(size) {
             let mut leaves = Vec::new();
             let mut there = 0;

@@ -1,5 +1,7 @@
 //! The statements, and how keys, records and decisions become rows. Nothing else in here speaks SQL but the schema.
 
+use std::collections::BTreeMap;
+
 use hub::decision::{Decision, DecisionFilter, Numbered};
 use hub::identity::DeviceId;
 use hub::ports::registry::{Change, StoreError, Versioned, Write};
@@ -86,10 +88,42 @@ fn select(
 }
 
 pub(super) fn count(connection: &Connection, kind: Kind) -> Result<u64, StoreError> {
+    let sql = match is_counted(kind) {
+        true => "SELECT records FROM kinds WHERE kind = ?1",
+        false => "SELECT count(*) FROM records WHERE kind = ?1",
+    };
     connection
-        .prepare_cached("SELECT records FROM kinds WHERE kind = ?1")
+        .prepare_cached(sql)
         .and_then(|mut statement| statement.query_row([kind as u8], |row| row.get(0)).optional())
         .map(Option::unwrap_or_default)
+        .map_err(store_error)
+}
+
+/// Whether the number of records is kept in `kinds`: not of those that are noted, for nobody asks often.
+fn is_counted(kind: Kind) -> bool {
+    !matches!(kind, Kind::Activity | Kind::PolicyUse)
+}
+
+/// Keeps the numbers of records in step with a change.
+fn keep_counts(connection: &Connection, writes: &[Write]) -> Result<(), StoreError> {
+    let mut grown: BTreeMap<u8, i64> = BTreeMap::new();
+    for write in writes.iter().filter(|write| is_counted(write.key.kind())) {
+        let by = i64::from(write.record.is_some()) - i64::from(write.replaces.is_some());
+        *grown.entry(write.key.kind() as u8).or_default() += by;
+    }
+    grown.retain(|_, by| *by != 0);
+    if grown.is_empty() {
+        return Ok(());
+    }
+    let mut statement = connection
+        .prepare_cached(
+            "INSERT INTO kinds (kind, records) VALUES (?1, ?2)
+             ON CONFLICT (kind) DO UPDATE SET records = records + excluded.records",
+        )
+        .map_err(store_error)?;
+    grown
+        .into_iter()
+        .try_for_each(|(kind, by)| statement.execute(params![kind, by]).map(drop))
         .map_err(store_error)
 }
 
@@ -156,36 +190,39 @@ pub(super) fn apply(
 ) -> Result<Vec<u64>, StoreError> {
     let versions =
         change.writes.iter().map(|write| apply_write(connection, write)).collect::<Result<Vec<_>, _>>()?;
+    keep_counts(connection, &change.writes)?;
     if let Some(decision) = &change.decision {
-        ledger.append(connection, decision)?;
+        ledger.append(connection, [decision])?;
     }
     Ok(versions)
 }
 
-/// Writes a record whatever was there.
-pub(super) fn note(connection: &Connection, key: &Key, record: &Record) -> Result<(), StoreError> {
-    let (owner, name) = key.parts();
-    let body = serde_json::to_string(record)
-        .map_err(|error| StoreError::Failed(format!("the record {key:?} cannot be written: {error}")))?;
-    connection
+/// Writes records whatever was there.
+pub(super) fn note(connection: &Connection, records: &[(Key, Record)]) -> Result<(), StoreError> {
+    let mut upsert = connection
         .prepare_cached(
             "INSERT INTO records (kind, owner, name, version, body) VALUES (?1, ?2, ?3, 1, ?4)
              ON CONFLICT (kind, owner, name) DO UPDATE SET version = version + 1, body = excluded.body",
         )
-        .and_then(|mut statement| statement.execute(params![key.kind() as u8, owner, name, body]))
-        .map(drop)
-        .map_err(store_error)
+        .map_err(store_error)?;
+    for (key, record) in records {
+        let (owner, name) = key.parts();
+        upsert.execute(params![key.kind() as u8, owner, name, body(key, record)?]).map_err(store_error)?;
+    }
+    Ok(())
+}
+
+/// A record as it rests.
+fn body(key: &Key, record: &Record) -> Result<String, StoreError> {
+    record
+        .to_json()
+        .map_err(|error| StoreError::Failed(format!("the record {key:?} cannot be written: {error}")))
 }
 
 fn apply_write(connection: &Connection, write: &Write) -> Result<u64, StoreError> {
     let (owner, name) = write.key.parts();
     let kind = write.key.kind() as u8;
-    let body = match &write.record {
-        Some(record) => Some(serde_json::to_string(record).map_err(|error| {
-            StoreError::Failed(format!("the record {:?} cannot be written: {error}", write.key))
-        })?),
-        None => None,
-    };
+    let body = write.record.as_ref().map(|record| body(&write.key, record)).transpose()?;
     let (changed, version) = match (body, write.replaces) {
         (Some(body), None) => (
             connection

@@ -141,7 +141,10 @@ impl Writer {
         if let Some(error) = broken {
             return Err(error);
         }
-        ledger.retain(&self.connection, self.decisions_max)?;
+        if ledger.frontier.size() > self.ledger.frontier.size() {
+            ledger.retain(&self.connection, self.decisions_max)?;
+            ledger.keep_edge(&self.connection)?;
+        }
         self.execute("COMMIT")?;
         Ok(ledger)
     }
@@ -151,12 +154,8 @@ impl Writer {
         let connection = &self.connection;
         let done = match job {
             Job::Commit(change, _) => return self.change(change, ledger),
-            Job::Note(records, _) => {
-                records.iter().try_for_each(|(key, record)| rows::note(connection, key, record))
-            }
-            Job::Record(decisions, _) => {
-                decisions.iter().try_for_each(|decision| ledger.append(connection, decision))
-            }
+            Job::Note(records, _) => rows::note(connection, records),
+            Job::Record(decisions, _) => ledger.append(connection, decisions),
             Job::Keep(kept, _) => ledger::keep_checkpoint(connection, kept),
             Job::Close => Ok(()),
         };

@@ -46,7 +46,7 @@ fn a_registry_of_a_newer_program_or_of_something_else_is_refused() {
     let newer = directory.path().join("newer.db");
     drop(open(&newer).unwrap());
     sql(&newer, "PRAGMA user_version = 99");
-    assert!(matches!(open(&newer), Err(OpenError::Newer { found: 99, known: 2 })));
+    assert!(matches!(open(&newer), Err(OpenError::Newer { found: 99, known: 3 })));
     let foreign = directory.path().join("foreign.db");
     sql(&foreign, "CREATE TABLE t (x)");
     assert!(matches!(open(&foreign), Err(OpenError::Foreign)));

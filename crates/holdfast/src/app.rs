@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
@@ -128,6 +129,7 @@ impl App {
             readers: Arc::default(),
             backoff: Arc::new(Backoff::new(config.refusals_per_minute)),
             calls: Arc::default(),
+            rechecks: AtomicU64::default(),
             settings: Settings {
                 hosts,
                 event_hub_name: config.event_hub_name(),
@@ -270,6 +272,8 @@ impl App {
 fn follow_changes(hub: &Arc<Hub>, registry: &dyn Registry, guard: &Arc<Guard>) -> watch::Receiver<u64> {
     let (policies, policy_changes) = watch::channel(0_u64);
     let (changes, mut changed) = mpsc::channel::<Vec<Key>>(CHANGES_MAX);
+    let crowded = Arc::new(AtomicBool::new(false));
+    let too_many = crowded.clone();
     let guard = Arc::downgrade(guard);
     let bus = hub.bus.clone();
     registry.watch(Arc::new(move |Committed { keys, announces }| {
@@ -294,13 +298,18 @@ fn follow_changes(hub: &Arc<Hub>, registry: &dyn Registry, guard: &Arc<Guard>) -
             guard.changed();
         }
         if !keys.is_empty() && changes.try_send(keys).is_err() {
-            tracing::error!("too many changes at once: some connections were not rechecked");
+            crowded.store(true, Ordering::SeqCst);
+            // A queue that is still full has something to wake up for.
+            let _ = changes.try_send(Vec::new());
         }
     }));
     let hub = hub.clone();
     tokio::spawn(async move {
         while let Some(keys) = changed.recv().await {
             hub.recheck(&keys).await;
+            if too_many.swap(false, Ordering::SeqCst) {
+                hub.recheck_all().await;
+            }
         }
     });
     policy_changes

@@ -57,6 +57,8 @@ pub struct Grant {
     pub ends: Option<i64>,
     /// What it depends on.
     pub basis: Basis,
+    /// How often the hub had rechecked grants before this one was decided (see [`Hub::confirm`](crate::hub::Hub::confirm)).
+    pub rechecks: u64,
 }
 
 impl Grant {
@@ -173,7 +175,7 @@ fn grant_of(
         source: Source::Telemetry,
         model_id: None,
     };
-    let grant = Grant { sender: Arc::new(sender), ends, basis };
+    let grant = Grant { sender: Arc::new(sender), ends, basis, rechecks: 0 };
     known.settings.allows(&grant, now)?;
     Ok(grant)
 }
@@ -372,8 +374,9 @@ pub fn open_key(
     secrets: &dyn Secrets,
 ) -> Option<zeroize::Zeroizing<String>> {
     let sealed = STANDARD.decode(&key.sealed).ok()?;
-    let plain = secrets.open(&slot_place(place, slot), &sealed).ok()?;
-    String::from_utf8(plain.to_vec()).ok().map(zeroize::Zeroizing::new)
+    let mut plain = secrets.open(&slot_place(place, slot), &sealed).ok()?;
+    let text = String::from_utf8(std::mem::take(&mut *plain));
+    text.map_err(|error| zeroize::Zeroizing::new(error.into_bytes())).ok().map(zeroize::Zeroizing::new)
 }
 
 /// Seals the text of a key for a place and slot.

@@ -2,6 +2,7 @@
 //! makes it durable, and records it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use jiff::Timestamp;
 
@@ -56,6 +57,8 @@ pub struct Hub {
     pub calls: Arc<Calls>,
     /// What the operator set.
     pub settings: Settings,
+    /// How often grants were rechecked since the start.
+    pub rechecks: AtomicU64,
 }
 
 /// What the operator sets of a hub.
@@ -117,6 +120,7 @@ impl Hub {
             Credential::Certificate(_) | Credential::Nothing => None,
         };
         facts.token = token.as_ref().map(Token::facts);
+        let rechecks = self.rechecks.load(Ordering::SeqCst);
         let policy_name = token.as_ref().and_then(|token| token.skn.as_deref());
         let by_certificate = matches!(credential, Credential::Certificate(_));
         let loaded = self.load_known(identity, policy_name, by_certificate).await?;
@@ -129,12 +133,23 @@ impl Hub {
             facts.chain = chain.facts();
         }
         let admitted = authenticate::admit(identity, presented, &self.known(&loaded), self.clock.now());
-        let grant = admitted.inspect_err(|refusal| {
+        let mut grant = admitted.inspect_err(|refusal| {
             facts.clue = clue_of(refusal, Some(identity), credential);
         })?;
+        grant.rechecks = rechecks;
         facts.slot = grant.basis.slot();
         facts.policy = grant.basis.policy().cloned();
         Ok(grant)
+    }
+
+    /// Decides again on a grant that [`Hub::admit`] gave, once its connection is on the bus: a change that committed
+    /// meanwhile found no connection to end. Records are looked at only if a recheck began since, for one that begins
+    /// later finds the connection.
+    pub async fn confirm(&self, grant: &Grant) -> Result<(), NotAdmitted> {
+        match self.rechecks.load(Ordering::SeqCst) == grant.rechecks {
+            true => Ok(()),
+            false => self.still_holds(grant).await,
+        }
     }
 
     /// Decides, after a change of the registry, whether a grant still holds.
@@ -284,11 +299,22 @@ impl Hub {
 
     /// Ends the connections whose right ended with a committed change; those of other records go on.
     pub async fn recheck(&self, changed: &[Key]) {
+        self.rechecks.fetch_add(1, Ordering::SeqCst);
         for key in changed {
-            for holder in self.concerned(key).await {
-                if matches!(self.still_holds(holder.grant()).await, Err(NotAdmitted::Refused(_))) {
-                    holder.end(Ending::RightEnded);
-                }
+            self.recheck_each(self.concerned(key).await).await;
+        }
+    }
+
+    /// The same of all connections, when it is not known what changed.
+    pub async fn recheck_all(&self) {
+        self.rechecks.fetch_add(1, Ordering::SeqCst);
+        self.recheck_each(self.bus.holders()).await;
+    }
+
+    async fn recheck_each(&self, holders: Vec<Arc<dyn Holder>>) {
+        for holder in holders {
+            if matches!(self.still_holds(holder.grant()).await, Err(NotAdmitted::Refused(_))) {
+                holder.end(Ending::RightEnded);
             }
         }
     }

@@ -193,7 +193,7 @@ mod tests {
             model_id: None,
         };
         let basis = Basis::Key(Slot::Primary, Fingerprint(String::new()));
-        let grant = Grant { sender: Arc::new(sender), ends: None, basis };
+        let grant = Grant { sender: Arc::new(sender), ends: None, basis, rechecks: 0 };
         Arc::new(Connection { grant, callable: callable.into(), endings: Mutex::default() })
     }
 

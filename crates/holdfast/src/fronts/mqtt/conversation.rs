@@ -534,9 +534,8 @@ impl<S: Stream> Conversation<S> {
             desired_seen: 0,
             unsettled: None,
         });
-        // A change that committed while this was decided found no connection to end, so it is looked at once more.
-        let still_holds = self.hub.clone().still_holds(online.live.grant()).await;
-        if matches!(still_holds, Err(NotAdmitted::Refused(_))) {
+        let confirmed = self.hub.clone().confirm(online.live.grant()).await;
+        if matches!(confirmed, Err(NotAdmitted::Refused(_))) {
             self.machine.refuse(ConnectAckReason::NotAuthorized);
             self.online = Some(online);
             return Err(End::Ended(Ending::RightEnded));

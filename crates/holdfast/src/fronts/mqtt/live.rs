@@ -261,7 +261,7 @@ mod tests {
             model_id: None,
         };
         let basis = Basis::Key(Slot::Primary, Fingerprint(String::new()));
-        let live = Live::new(Grant { sender: Arc::new(sender), ends: None, basis });
+        let live = Live::new(Grant { sender: Arc::new(sender), ends: None, basis, rechecks: 0 });
         live.subscribed(true, true, true);
         live
     }

@@ -1,5 +1,7 @@
 //! Whether a symmetric key can be guessed, or was published.
 
+use std::sync::LazyLock;
+
 use aws_lc_rs::digest::{SHA256, digest};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -43,8 +45,8 @@ fn entropy(bytes: &[u8]) -> f64 {
     bytes.iter().for_each(|byte| counts[usize::from(*byte)] += 1);
     let length = bytes.len().max(1) as f64;
     // Most bytes of a good key occur once, and the logarithm of one is nothing: this is done for each key of a fleet.
-    let repeated = counts.into_iter().filter(|count| *count > 1).map(f64::from);
-    length.log2() - repeated.map(|count| count * count.log2()).sum::<f64>() / length
+    let repeated = bytes.iter().map(|byte| counts[usize::from(*byte)]).filter(|count| *count > 1);
+    length.log2() - repeated.map(|count| f64::from(count).log2()).sum::<f64>() / length
 }
 
 /// Keys that stand in documentation and tools, by the SHA-256 of their bytes in base64.
@@ -61,11 +63,15 @@ const PUBLISHED: &[(&str, &str)] = &[
     ("Sw/5jmbGujvOZ+68FnIZ3CSSq5C3HHg8qMITMDAVVuQ=", "the Azure Cosmos DB emulator"),
 ];
 
+/// The digests of [`PUBLISHED`] as bytes.
+static DIGESTS: LazyLock<Vec<Vec<u8>>> =
+    LazyLock::new(|| PUBLISHED.iter().map(|(known, _)| STANDARD.decode(known).unwrap_or_default()).collect());
+
 /// Where a key was published.
 pub fn published(key: &[u8]) -> Option<&'static str> {
     let digest = digest(&SHA256, key);
-    let text = STANDARD.encode(digest);
-    PUBLISHED.iter().find(|(known, _)| *known == text).map(|(_, place)| *place)
+    let at = DIGESTS.iter().position(|known| known == digest.as_ref())?;
+    Some(PUBLISHED[at].1)
 }
 
 /// Words in the subject of certificates that tutorials have people make, with a password that everybody knows.

@@ -114,7 +114,7 @@ impl Guard {
         let runtime = Handle::current();
         let watching = std::thread::Builder::new()
             .name("posture".to_owned())
-            .spawn(move || runtime.clone().block_on(keep_looking(guard)));
+            .spawn(move || keep_looking(&guard, &runtime));
         match watching {
             Ok(thread) => *self.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread),
             Err(error) => {
@@ -162,25 +162,27 @@ impl Guard {
         self.latest.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Waits. False when the hub stops.
+    async fn rest(&self, length: Duration) -> bool {
+        tokio::time::timeout(length, self.stopping.notified()).await.is_err()
+    }
+
     fn observed(&self) -> MutexGuard<'_, Observed> {
         self.observed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-async fn keep_looking(guard: Arc<Guard>) {
+fn keep_looking(guard: &Guard, runtime: &Handle) {
     let mut rest = LOOK_EVERY_MIN;
     let mut last = Instant::now();
-    loop {
-        tokio::select! {
-            () = tokio::time::sleep(rest) => {}
-            () = guard.stopping.notified() => return,
-        }
+    while runtime.block_on(guard.rest(rest)) {
         if !guard.observed().news && last.elapsed() < LOOK_EVERY_MAX {
             rest = LOOK_EVERY_MIN;
             continue;
         }
         last = Instant::now();
-        if let Err(error) = guard.look().await {
+        // Outside the runtime: this thread reads the registry itself, and need not hand the fleet from thread to thread.
+        if let Err(error) = futures_executor::block_on(guard.look()) {
             tracing::error!(%error, "the posture of the fleet could not be judged");
         }
         rest = (last.elapsed() * LOOK_SHARE).clamp(LOOK_EVERY_MIN, LOOK_EVERY_MAX);

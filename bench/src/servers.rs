@@ -152,7 +152,7 @@ fn launch(kind: &Kind, directory: &Path, arguments: &[String]) -> Result<(Child,
             let _ = fs::remove_file(&ready_file);
             let mut command = Command::new(program);
             match kind {
-                Kind::HoldfastUnwatched(_) => command.args(["dev", "--unwatched"]),
+                Kind::HoldfastUnwatched(_) => command.args(["dev", "--unwatched", "--hub-events", "none"]),
                 _ => command.arg("serve"),
             };
             command.args(arguments).arg("--listen").arg(address.to_string());

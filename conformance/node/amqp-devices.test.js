@@ -181,7 +181,11 @@ async function restart(refusalsPerMinute = 0) {
   process.kill(pid, 'SIGKILL');
   rmSync(readyFile);
   const args = ['dev', '--listen', hostname, '--ready-file', readyFile, '--data', join(dirname(readyFile), 'data')];
-  const env = { ...process.env, HOLDFAST_REFUSALS_PER_MINUTE: String(refusalsPerMinute) };
+  const env = {
+    ...process.env,
+    HOLDFAST_REFUSALS_PER_MINUTE: String(refusalsPerMinute),
+    HOLDFAST_HUB_EVENTS: 'none',
+  };
   again = spawn(process.env.HOLDFAST_BIN, args, { stdio: 'ignore', env });
   await until(() => {
     try {

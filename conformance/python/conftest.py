@@ -11,8 +11,8 @@ from harness.rest import Registry
 
 
 @pytest.fixture(scope="module")
-def hub(tmp_path_factory):
-    hub = Hub(data=tmp_path_factory.mktemp("data"))
+def hub(request, tmp_path_factory):
+    hub = Hub(data=tmp_path_factory.mktemp("data"), hub_events=getattr(request.module, "HUB_EVENTS", "none"))
     hub.start()
     # The one way to hand a CA to azure-iot-hub, which speaks through `requests`.
     before = os.environ.get("REQUESTS_CA_BUNDLE")

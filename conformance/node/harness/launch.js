@@ -18,8 +18,8 @@ export async function startHub() {
   const stderrFile = join(folder, 'stderr');
   const log = openSync(stderrFile, 'a');
   const args = ['dev', '--listen', freshAddress(), '--ready-file', readyFile, '--data', join(folder, 'data')];
-  // Tests are refused more often in a minute than anybody should be.
-  const env = { ...process.env, HOLDFAST_REFUSALS_PER_MINUTE: '0' };
+  // Tests are refused more often in a minute than anybody should be, and read what devices sent and nothing else.
+  const env = { ...process.env, HOLDFAST_REFUSALS_PER_MINUTE: '0', HOLDFAST_HUB_EVENTS: 'none' };
   const child = spawn(binary, args, { stdio: ['ignore', log, log], env });
   closeSync(log);
   const ended = new Promise((resolve) => {

@@ -39,6 +39,7 @@ class Hub:
         config: Path | None = None,
         moves_clock: bool = False,
         slows_down: bool = False,
+        hub_events: str | None = "none",
     ):
         self.address = fresh_address()
         self.data = data
@@ -46,6 +47,7 @@ class Hub:
         self.config = config
         self.clock = Clock() if moves_clock else None
         self.slows_down = slows_down
+        self.hub_events = hub_events
         self.folder = Path(tempfile.mkdtemp(prefix="holdfast-conformance-"))
         self.ready: dict = {}
         self._process: subprocess.Popen | None = None
@@ -115,7 +117,12 @@ class Hub:
     def _environment(self) -> dict[str, str]:
         environment = {**os.environ, **(self.clock.environment() if self.clock else {})}
         # Tests are refused more often in a minute than anybody should be.
-        return environment if self.slows_down else {**environment, "HOLDFAST_REFUSALS_PER_MINUTE": "0"}
+        if not self.slows_down:
+            environment["HOLDFAST_REFUSALS_PER_MINUTE"] = "0"
+        # Most of them read what devices sent, and nothing else.
+        if self.hub_events is not None:
+            environment["HOLDFAST_HUB_EVENTS"] = self.hub_events
+        return environment
 
     def stderr(self, lines: int = 80) -> str:
         path = self.folder / "stderr"

@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use hub::backoff::Backoff;
 use hub::decision::{Door, Origin};
 use hub::hub::{Hub, SECURITY_PARTITIONS, Settings};
+use hub::hub_events::EventStream;
 use hub::ports::bus::Ending;
 use hub::ports::clock::Clock;
 use hub::ports::registry::{Committed, Registry};
@@ -121,6 +122,7 @@ impl App {
         let hub = Arc::new(Hub {
             registry: registry.clone(),
             log: journal.clone(),
+            events: Arc::new(EventStream::new(journal.clone())),
             secrets,
             bus: Arc::new(MemoryBus::new()),
             clock,
@@ -135,6 +137,7 @@ impl App {
                 event_hub_name: config.event_hub_name(),
                 modules_per_device_max: config.modules_per_device,
                 security_messages_in_events: config.security_messages_in_events,
+                events: config.hub_events.unwrap_or_default(),
             },
         });
         let by = By { actor: "first start".to_owned(), origin: Origin::default() };
@@ -275,8 +278,9 @@ fn follow_changes(hub: &Arc<Hub>, registry: &dyn Registry, guard: &Arc<Guard>) -
     let crowded = Arc::new(AtomicBool::new(false));
     let too_many = crowded.clone();
     let guard = Arc::downgrade(guard);
-    let bus = hub.bus.clone();
-    registry.watch(Arc::new(move |Committed { keys, announces }| {
+    let (bus, stream) = (hub.bus.clone(), hub.events.clone());
+    registry.watch(Arc::new(move |Committed { keys, announces, events }| {
+        stream.publish(events);
         if let Some(change) = announces
             && let Some(holder) = bus.holder(&change.identity)
         {

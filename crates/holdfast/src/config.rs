@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use hub::hub_events::HubEvents;
 use posture::facts::ConfiguredSecret;
 use serde::Deserialize;
 use zeroize::Zeroizing;
@@ -33,6 +34,9 @@ pub(crate) struct Config {
     pub(crate) partitions: u16,
     /// Whether security messages of devices go into the event stream too. Default: false, they are kept for the guard.
     pub(crate) security_messages_in_events: bool,
+    /// Which of its own events the hub puts into the event stream: `TwinChangeEvents`, `DeviceLifecycleEvents` and
+    /// `DeviceConnectionStateEvents` with commas between them, `all` or `none`. Default: all for `dev`, none for `serve`.
+    pub(crate) hub_events: Option<HubEvents>,
     /// How long events are kept, in hours. Default: 24. Range: 1 to 8760.
     pub(crate) retention_hours: u32,
     /// Modules that a device may have. Default: 50.
@@ -67,6 +71,7 @@ impl Default for Config {
             event_hub_name: None,
             partitions: 4,
             security_messages_in_events: false,
+            hub_events: None,
             retention_hours: 24,
             modules_per_device: 50,
             refusals_per_minute: hub::backoff::AT_ONCE,

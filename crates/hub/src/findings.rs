@@ -76,7 +76,7 @@ impl Hub {
         let by = By { actor: "posture".to_owned(), origin: Origin::default() };
         let change = match what {
             Some(what) => change(writes, what, target, &by, now),
-            None => Change { writes, decision: None, announces: None },
+            None => Change { writes, ..Change::default() },
         };
         self.registry.commit(change).await.map(drop)
     }

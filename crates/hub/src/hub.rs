@@ -12,6 +12,7 @@ use crate::backoff::Backoff;
 use crate::certificate::Chain;
 use crate::decision::{Act, Decision, Facts, Origin};
 use crate::error::HubError;
+use crate::hub_events::{EventStream, HubEvents};
 use crate::identity::Identity;
 use crate::key_search::Clue;
 use crate::method::Calls;
@@ -39,6 +40,8 @@ pub struct Hub {
     pub registry: Arc<dyn Registry>,
     /// Telemetry.
     pub log: Arc<dyn EventLog>,
+    /// The way of the hub's own events into it.
+    pub events: Arc<EventStream>,
     /// Sealed keys.
     pub secrets: Arc<dyn Secrets>,
     /// Who is connected.
@@ -72,6 +75,8 @@ pub struct Settings {
     pub modules_per_device_max: usize,
     /// Whether security messages go into the event stream too, instead of the partition kept for the guard.
     pub security_messages_in_events: bool,
+    /// Which of its own events the hub puts into the stream.
+    pub events: HubEvents,
 }
 
 /// What a connection brings to be admitted.
@@ -288,8 +293,7 @@ impl Hub {
                 return Ok(());
             }
             let write = Write { key: key.clone(), replaces, record };
-            match self.registry.commit(Change { writes: vec![write], decision: None, announces: None }).await
-            {
+            match self.registry.commit(Change { writes: vec![write], ..Change::default() }).await {
                 Err(StoreError::Stale(_)) => continue,
                 other => return other.map(|_| ()),
             }

@@ -23,6 +23,7 @@ pub mod finding;
 pub mod findings;
 pub mod fixes;
 pub mod hub;
+pub mod hub_events;
 pub mod identity;
 pub mod inbox;
 pub mod key_search;

@@ -173,8 +173,9 @@ impl Hub {
                 let what = if stored.is_some() { "update device" } else { "create device" };
                 let version = stored.map(|stored| stored.version);
                 let record = Some(Record::Device(device.clone()));
+                let events = self.made(&writes, now);
                 writes.insert(0, Write { key: keys[0].clone(), replaces: version, record });
-                Ok((change(writes, what, id.to_string(), by, now), device))
+                Ok((Change { events, ..change(writes, what, id.to_string(), by, now) }, device))
             })
             .await?;
         self.device_view(device).await
@@ -203,7 +204,8 @@ impl Hub {
             let writes = keys.iter().zip(loaded).filter_map(|(key, stored)| {
                 Some(Write { key: key.clone(), replaces: Some(stored.as_ref()?.version), record: None })
             });
-            Ok((change(writes.collect(), "delete device", id.to_string(), by, now), ()))
+            let events = self.removed(&keys, loaded, now);
+            Ok((Change { events, ..change(writes.collect(), "delete device", id.to_string(), by, now) }, ()))
         })
         .await
     }
@@ -289,8 +291,9 @@ impl Hub {
                 let what = if stored.is_some() { "update module" } else { "create module" };
                 let version = stored.map(|stored| stored.version);
                 let record = Some(Record::Module(module.clone()));
+                let events = self.made(&writes, now);
                 writes.insert(0, Write { key: keys[0].clone(), replaces: version, record });
-                Ok((change(writes, what, format!("{device}/{id}"), by, now), module))
+                Ok((Change { events, ..change(writes, what, format!("{device}/{id}"), by, now) }, module))
             })
             .await?;
         self.module_view(module).await
@@ -328,7 +331,8 @@ impl Hub {
             let writes = keys.iter().zip(loaded).filter_map(|(key, stored)| {
                 Some(Write { key: key.clone(), replaces: Some(stored.as_ref()?.version), record: None })
             });
-            Ok((change(writes.collect(), "delete module", format!("{device}/{id}"), by, now), ()))
+            let (target, events) = (format!("{device}/{id}"), self.removed(&keys, loaded, now));
+            Ok((Change { events, ..change(writes.collect(), "delete module", target, by, now) }, ()))
         })
         .await
     }
@@ -675,7 +679,7 @@ pub fn change(writes: Vec<Write>, what: &str, target: String, by: &By, now: Time
     decision.identity = concerns_a_device.then_some(target);
     decision.actor = Some(by.actor.clone());
     decision.origin = by.origin.clone();
-    Change { writes, decision: Some(decision), announces: None }
+    Change { writes, decision: Some(decision), ..Change::default() }
 }
 
 /// Gives a new identity its twin, over whatever an earlier one left.

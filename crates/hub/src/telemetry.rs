@@ -58,9 +58,10 @@ impl Message {
 pub struct Sender {
     /// The device or module that sent it.
     pub identity: Identity,
-    /// The generation of the identity (`iothub-connection-auth-generation-id`).
+    /// The generation of the identity (`iothub-connection-auth-generation-id`); empty in the hub's own events.
     pub generation: String,
-    /// How the connection was authenticated (`iothub-connection-auth-method`), as the JSON text of the wire.
+    /// How the connection was authenticated (`iothub-connection-auth-method`), as the JSON text of the wire;
+    /// empty in the hub's own events.
     pub auth_method: String,
     /// What kind of event it is.
     pub source: Source,
@@ -73,6 +74,12 @@ pub struct Sender {
 pub enum Source {
     /// A message that a device or module sent.
     Telemetry,
+    /// The hub's, of a twin that changed.
+    TwinChange,
+    /// The hub's, of an identity that was made or removed.
+    DeviceLifecycle,
+    /// The hub's, of a connection that began or ended.
+    DeviceConnectionState,
 }
 
 impl Source {
@@ -80,6 +87,9 @@ impl Source {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Telemetry => "Telemetry",
+            Self::TwinChange => "twinChangeEvents",
+            Self::DeviceLifecycle => "deviceLifecycleEvents",
+            Self::DeviceConnectionState => "deviceConnectionStateEvents",
         }
     }
 }

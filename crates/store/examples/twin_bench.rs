@@ -57,7 +57,7 @@ async fn report(
         }))?;
         let twin = twin.reported(&patch, None, Timestamp::now())?;
         let write = Write { key: key.clone(), replaces, record: Some(Record::Twin(Box::new(twin))) };
-        registry.commit(Change { writes: vec![write], decision: None, announces: None }).await?;
+        registry.commit(Change { writes: vec![write], ..Change::default() }).await?;
         done.fetch_add(1, Ordering::Relaxed);
     }
     Ok(())

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use ::hub::access::PolicyName;
+use ::hub::hub_events::HubEvents;
 use anyhow::Context as _;
 use serde_json::{Map, Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -81,6 +82,10 @@ pub(super) struct HubOptions {
     /// Partitions of the event stream, fixed when the data directory is made.
     #[arg(long, value_name = "N", env = "HOLDFAST_PARTITIONS")]
     partitions: Option<u16>,
+    /// Events that the hub itself puts into the event stream: TwinChangeEvents, DeviceLifecycleEvents,
+    /// DeviceConnectionStateEvents, all or none. Default: all for dev, none for serve.
+    #[arg(long, value_name = "SOURCES", env = "HOLDFAST_HUB_EVENTS")]
+    hub_events: Option<HubEvents>,
     /// Refusals in a minute that are answered at once, of each address and in each name; 0 slows nobody down.
     #[arg(long, value_name = "N", env = "HOLDFAST_REFUSALS_PER_MINUTE")]
     refusals_per_minute: Option<u32>,
@@ -99,6 +104,7 @@ impl HubOptions {
         config.mqtt_port = self.mqtt_port.unwrap_or(config.mqtt_port);
         config.amqp_port = self.amqp_port.unwrap_or(config.amqp_port);
         config.partitions = self.partitions.unwrap_or(config.partitions);
+        config.hub_events = self.hub_events.or(config.hub_events);
         config.refusals_per_minute = self.refusals_per_minute.unwrap_or(config.refusals_per_minute);
         config
     }
@@ -128,6 +134,7 @@ pub(super) fn dev(args: DevArgs) -> anyhow::Result<ExitCode> {
     let begun = Instant::now();
     let (mut config, temporary) = args.options.for_development(args.config.as_deref())?;
     config.unwatched = args.unwatched;
+    config.hub_events.get_or_insert(HubEvents::ALL);
     run_hub(&config, temporary, args.options.ready_file.as_deref(), "info", async |ready, stop| {
         print_ready(ready, begun);
         if args.unwatched {

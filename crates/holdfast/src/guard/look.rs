@@ -67,8 +67,7 @@ impl Guard {
         let mut sweep = Sweep::new(self.hub.now(), known);
         let orphans = gather::identities(&self.hub, &settings, judged, &mut sweep).await?;
         if !orphans.is_empty() {
-            let removed =
-                self.hub.registry.commit(Change { writes: orphans, decision: None, announces: None }).await;
+            let removed = self.hub.registry.commit(Change { writes: orphans, ..Change::default() }).await;
             // One of them was used again; the next look sees.
             tracing::debug!(?removed, "the use of identities that are gone was removed");
         }

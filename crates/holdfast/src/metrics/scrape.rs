@@ -50,6 +50,11 @@ async fn now(hub: &Hub, guard: &Guard) -> Result<Registry, HubError> {
         ConstCounter::new(hub.backoff.delayed()),
     );
     registry.register(
+        "hub_events_lost",
+        "Events of the hub that did not enter the stream, because the log had no room or failed",
+        ConstCounter::new(hub.events.lost()),
+    );
+    registry.register(
         "event_log_bytes",
         "What the event log takes on the disk",
         ConstGauge::new(guard.place().bytes("journal") as i64),

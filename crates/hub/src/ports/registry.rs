@@ -7,6 +7,7 @@ use super::audit::AuditLog;
 use crate::decision::{Decision, DecisionFilter, Numbered};
 use crate::identity::DeviceId;
 use crate::record::{Key, Kind, Record};
+use crate::telemetry::Message;
 use crate::twin::DesiredChange;
 
 /// Versioned records, and the audit record that commits with each change of them.
@@ -67,6 +68,8 @@ pub struct Committed<'a> {
     pub keys: &'a [Key],
     /// What it announced.
     pub announces: Option<&'a Arc<DesiredChange>>,
+    /// What goes into the stream of events.
+    pub events: &'a [Message],
 }
 
 /// A record with the version that a write must name to replace it.
@@ -87,6 +90,8 @@ pub struct Change {
     pub decision: Option<Decision>,
     /// What a live connection is to be told of it.
     pub announces: Option<Arc<DesiredChange>>,
+    /// What the stream of events is to be told of it.
+    pub events: Vec<Message>,
 }
 
 /// One write of a [`Change`].

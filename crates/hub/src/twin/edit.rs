@@ -1,5 +1,7 @@
 //! What a change makes of a twin: decided here, stored and announced elsewhere.
 
+use std::borrow::Cow;
+
 use jiff::Timestamp;
 use serde_json::Value;
 
@@ -24,6 +26,21 @@ pub enum Edit {
     Clear,
     /// To merge this into it, or to put this in its place.
     Set(Members),
+}
+
+impl Edit {
+    /// What it is as a merge patch to these members.
+    pub(super) fn patch(&self, members: &Members) -> Cow<'_, Members> {
+        match self {
+            Self::Set(patch) => Cow::Borrowed(patch),
+            Self::Clear => Cow::Owned(removal_of(members)),
+        }
+    }
+}
+
+/// The patch that removes all members.
+fn removal_of(members: &Members) -> Members {
+    members.keys().map(|key| (key.clone(), Value::Null)).collect()
 }
 
 /// How the members of an [`Edit::Set`] are meant.
@@ -136,8 +153,7 @@ fn edited_desired(
     let (section, told) = match (edit, how) {
         (Edit::Clear, _) => {
             // A device that merges what it is told ends with nothing too.
-            let removed = desired.properties.keys().map(|key| (key.clone(), Value::Null)).collect();
-            (desired.replaced(Part::Desired, &Members::new(), now), removed)
+            (desired.replaced(Part::Desired, &Members::new(), now), removal_of(&desired.properties))
         }
         (Edit::Set(patch), How::Merge) => {
             check(Part::Desired, patch)?;

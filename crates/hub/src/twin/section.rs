@@ -41,6 +41,15 @@ impl Section {
         Value::Object(members)
     }
 
+    /// What a patch changed of it: the patch, with `$metadata` of what it wrote and `$version`.
+    pub(crate) fn changed_json(&self, patch: &Members) -> Value {
+        let mut members = patch.clone();
+        members.shift_remove("$metadata");
+        members.insert("$metadata".to_owned(), Value::Object(touched(&self.metadata, patch)));
+        members.insert("$version".to_owned(), json!(self.version));
+        Value::Object(members)
+    }
+
     /// The section after a patch, whose content is checked already.
     pub(super) fn patched(&self, part: Part, patch: &Members, now: Timestamp) -> Self {
         let mut section = self.clone();
@@ -97,6 +106,25 @@ pub(super) fn merge(properties: &mut Members, mut metadata: Option<(&mut Members
             }
         }
     }
+}
+
+/// The metadata of what a patch wrote, and of the objects around it.
+fn touched(metadata: &Members, patch: &Members) -> Members {
+    let mut nodes: Members = metadata
+        .iter()
+        .filter(|(key, _)| key.starts_with('$'))
+        .map(|(k, v)| (k.clone(), v.clone()))
+        .collect();
+    for (key, value) in patch {
+        let node = match (value, metadata.get(key)) {
+            (Value::Object(inner), Some(Value::Object(node))) => Value::Object(touched(node, inner)),
+            (_, Some(node)) => node.clone(),
+            // What was removed has none.
+            (_, None) => continue,
+        };
+        nodes.insert(key.clone(), node);
+    }
+    nodes
 }
 
 /// What metadata says of everything that one change touches.

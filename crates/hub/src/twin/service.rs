@@ -1,5 +1,6 @@
 //! The twins of a hub: loaded, changed and announced.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -9,6 +10,7 @@ use super::{How, Members, Twin, TwinEdit};
 use crate::activity::Activity;
 use crate::error::HubError;
 use crate::hub::Hub;
+use crate::hub_events::TwinParts;
 use crate::identity::Identity;
 use crate::ports::registry::{Change, Versioned, Write};
 use crate::record::{Authentication, Device, Key, Record};
@@ -91,6 +93,20 @@ impl Hub {
                     let told = DesiredChange { identity: identity.clone(), version: desired_version, body };
                     Arc::new(told)
                 });
+                change.events = match how {
+                    How::Replace => self.twin_replaced(identity, &edited.twin, now),
+                    How::Merge => {
+                        let (tags, desired) = (edit.tags.as_ref(), edit.desired.as_ref());
+                        let changed = TwinParts {
+                            tags: tags.map(|edit| edit.patch(&twin.tags)),
+                            desired: desired.map(|edit| edit.patch(&twin.desired.properties)),
+                            reported: None,
+                        };
+                        self.twin_updated(identity, &edited.twin, &changed, now)
+                    }
+                }
+                .into_iter()
+                .collect();
                 Ok((change, edited.twin))
             })
             .await?;
@@ -112,14 +128,16 @@ impl Hub {
             let reported = self
                 .change(std::slice::from_ref(&key), |loaded| {
                     let Some((twin, version)) = as_twin(loaded[0].as_ref()) else {
-                        return Ok((nothing(), None));
+                        return Ok((Change::default(), None));
                     };
                     let twin = of_generation(twin.clone(), identity, generation)?;
                     let twin = twin.reported(patch, if_version, now)?;
                     let reported = twin.reported.version;
+                    let changed = TwinParts { reported: Some(Cow::Borrowed(patch)), ..TwinParts::default() };
+                    let events = self.twin_updated(identity, &twin, &changed, now).into_iter().collect();
                     let record = Some(Record::Twin(Box::new(twin)));
                     let write = Write { key: key.clone(), replaces: Some(version), record };
-                    Ok((Change { writes: vec![write], ..nothing() }, Some(reported)))
+                    Ok((Change { writes: vec![write], events, ..Change::default() }, Some(reported)))
                 })
                 .await?;
             match reported {
@@ -147,7 +165,7 @@ impl Hub {
             twin.version += 1;
             let record = Some(Record::Twin(Box::new(twin)));
             let write = Write { key: key.clone(), replaces: Some(version), record };
-            Ok((Change { writes: vec![write], ..nothing() }, ()))
+            Ok((Change { writes: vec![write], ..Change::default() }, ()))
         })
         .await
     }
@@ -172,7 +190,7 @@ impl Hub {
                 return Err(unknown_device(&identity.device));
             }
             if let Some((twin, _)) = as_twin(loaded[0].as_ref()) {
-                return Ok((nothing(), twin.clone()));
+                return Ok((Change::default(), twin.clone()));
             }
             let owner = loaded.last().and_then(Option::as_ref).ok_or_else(|| unknown(identity))?;
             let generation = match &owner.record {
@@ -189,7 +207,7 @@ impl Hub {
                 record: Some(owner.record.clone()),
             };
             let writes = vec![Write { key: keys[0].clone(), replaces: None, record }, owner];
-            Ok((Change { writes, ..nothing() }, twin))
+            Ok((Change { writes, ..Change::default() }, twin))
         })
         .await
     }
@@ -220,10 +238,6 @@ impl Hub {
             twin,
         })
     }
-}
-
-fn nothing() -> Change {
-    Change { writes: Vec::new(), decision: None, announces: None }
 }
 
 fn as_twin(stored: Option<&Versioned>) -> Option<(&Twin, u64)> {

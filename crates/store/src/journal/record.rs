@@ -112,12 +112,18 @@ fn write_sender(out: &mut Vec<u8>, sender: &Arc<Sender>, before: &mut Before) {
 fn source_code(source: Source) -> u8 {
     match source {
         Source::Telemetry => 1,
+        Source::TwinChange => 2,
+        Source::DeviceLifecycle => 3,
+        Source::DeviceConnectionState => 4,
     }
 }
 
 fn read_source(code: u8) -> Result<Source, DecodeError> {
     match code {
         1 => Ok(Source::Telemetry),
+        2 => Ok(Source::TwinChange),
+        3 => Ok(Source::DeviceLifecycle),
+        4 => Ok(Source::DeviceConnectionState),
         code => Err(DecodeError::Unknown { what: "message source", code: code.into() }),
     }
 }

@@ -62,7 +62,8 @@ impl MemoryRegistry {
         state.record(change.decision, self.decisions_max)?;
         drop(state);
         if !keys.is_empty() {
-            let committed = Committed { keys: &keys, announces: change.announces.as_ref() };
+            let committed =
+                Committed { keys: &keys, announces: change.announces.as_ref(), events: &change.events };
             watchers.iter().for_each(|watcher| watcher(committed));
         }
         Ok(versions)

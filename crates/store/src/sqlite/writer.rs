@@ -7,6 +7,7 @@ use hub::audit::evidence::Kept;
 use hub::decision::Decision;
 use hub::ports::registry::{Change, Committed, StoreError, Watcher};
 use hub::record::{Key, Record};
+use hub::telemetry::Message;
 use hub::twin::DesiredChange;
 use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
@@ -50,6 +51,7 @@ enum Outcome {
 struct Told {
     keys: Vec<Key>,
     announces: Option<Arc<DesiredChange>>,
+    events: Vec<Message>,
 }
 
 impl Writer {
@@ -129,7 +131,7 @@ impl Writer {
             match job {
                 Job::Commit(change, reply) => {
                     let keys = change.writes.into_iter().map(|write| write.key).collect();
-                    let told = Told { keys, announces: change.announces };
+                    let told = Told { keys, announces: change.announces, events: change.events };
                     outcomes.push(Outcome::Committed(told, result, reply));
                 }
                 Job::Note(_, reply) | Job::Record(_, reply) | Job::Keep(_, reply) => {
@@ -213,7 +215,7 @@ impl Outcome {
 }
 
 fn tell_watchers(watchers: &Watchers, told: &Told) {
-    let committed = Committed { keys: &told.keys, announces: told.announces.as_ref() };
+    let committed = Committed { keys: &told.keys, announces: told.announces.as_ref(), events: &told.events };
     let watchers: Vec<Watcher> = super::lock(watchers).clone();
     for watcher in watchers {
         // A watcher that panics must not take the registry with it.

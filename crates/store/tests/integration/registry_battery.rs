@@ -91,7 +91,7 @@ pub(crate) fn group_record(name: &str) -> Option<Record> {
 }
 
 pub(crate) fn write(key: Key, replaces: Option<u64>, record: Option<Record>) -> Change {
-    Change { writes: vec![Write { key, replaces, record }], decision: None, announces: None }
+    Change { writes: vec![Write { key, replaces, record }], ..Change::default() }
 }
 
 pub(crate) fn changed(what: &str) -> Decision {
@@ -146,7 +146,7 @@ fn a_stale_write_undoes_the_whole_change(registry: &dyn Registry) {
             Write { key: group("there"), replaces: Some(7), record: None },
         ],
         decision: Some(changed("two at once")),
-        announces: None,
+        ..Change::default()
     };
     assert_eq!(wait(registry.commit(change.clone())), Err(StoreError::Stale(group("there"))));
     assert_eq!(wait(registry.load(group("new"))), Ok(None));
@@ -179,7 +179,7 @@ fn a_kind_is_listed_in_pages_and_counted(registry: &dyn Registry) {
     ];
     let mut keys: Vec<_> = writes[..5].iter().map(|write| write.key.clone()).collect();
     keys.sort();
-    wait(registry.commit(Change { writes, decision: None, announces: None })).unwrap();
+    wait(registry.commit(Change { writes, ..Change::default() })).unwrap();
     assert_eq!(wait(registry.count(Kind::Session)), Ok(5));
     assert_eq!(wait(registry.count(Kind::Device)), Ok(0));
     let mut listed = Vec::new();
@@ -226,10 +226,10 @@ fn what_belongs_to_a_device_is_listed_and_the_disabled_are_counted(registry: &dy
         session("d1", "a"),
         session("d", "a"),
     ];
-    wait(registry.commit(Change { writes, decision: None, announces: None })).unwrap();
+    wait(registry.commit(Change { writes, ..Change::default() })).unwrap();
     assert_eq!(wait(registry.count_disabled()), Ok(2));
     (disabled.replaces, disabled.record) = (Some(1), device("d2", Status::Enabled).record);
-    wait(registry.commit(Change { writes: vec![disabled], decision: None, announces: None })).unwrap();
+    wait(registry.commit(Change { writes: vec![disabled], ..Change::default() })).unwrap();
     assert_eq!(wait(registry.count_disabled()), Ok(1));
     let listed = wait(registry.list_of(Kind::Session, DeviceId::parse("d").unwrap())).unwrap();
     let keys: Vec<_> = listed.into_iter().map(|(key, _)| key).collect();

@@ -1,7 +1,7 @@
 //! An event of the log as an AMQP message (`spec/event-hubs-endpoint.md` §7).
 
 use hub::ports::event_log::{Bounds, StoredEvent};
-use hub::telemetry::{PropertyValue, SystemProperty};
+use hub::telemetry::{PropertyValue, Source, SystemProperty};
 use jiff::Timestamp;
 use wire::amqp::message::{MapWriter, MessageId, MessageWriter, Properties};
 
@@ -27,8 +27,10 @@ pub(super) fn write(w: &mut MessageWriter<'_>, event: &StoredEvent, runtime: Opt
         if let Some(module) = &sender.identity.module {
             map.string("iothub-connection-module-id", module.as_str());
         }
-        map.string("iothub-connection-auth-method", &sender.auth_method);
-        map.string("iothub-connection-auth-generation-id", &sender.generation);
+        if sender.source == Source::Telemetry {
+            map.string("iothub-connection-auth-method", &sender.auth_method);
+            map.string("iothub-connection-auth-generation-id", &sender.generation);
+        }
         map.timestamp("iothub-enqueuedtime", message.enqueued);
         map.string("iothub-message-source", sender.source.as_str());
         if let Some(model) = &sender.model_id {

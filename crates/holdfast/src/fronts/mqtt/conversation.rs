@@ -520,7 +520,7 @@ impl<S: Stream> Conversation<S> {
         let now = Instant::now();
         let ends = grant.ends.map(|ends| now + until(ends, self.hub.now()));
         let live = Arc::new(Live::new(grant));
-        let epoch = self.hub.bus.claim(live.clone());
+        let epoch = self.hub.claim(live.clone());
         let keeps_session = !connect.clean_session;
         let _connected = self.door.connected(&live.grant().basis);
         let mut online = Box::new(Online {
@@ -661,7 +661,7 @@ impl<S: Stream> Conversation<S> {
         if let Some(online) = self.online.take() {
             let grant = online.live.grant();
             let identity = grant.identity().clone();
-            self.hub.bus.release(&identity, online.epoch);
+            self.hub.release(&identity, online.epoch);
             online.live.close();
             if online.unsettled.as_ref().is_some_and(|unsettled| !unsettled.is_empty())
                 && let Err(error) = self.hub.release_inbox(&identity, &grant.sender.generation).await

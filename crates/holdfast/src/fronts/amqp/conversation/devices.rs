@@ -164,7 +164,7 @@ impl<S: Stream> Conversation<S> {
             facts.chain = chain.facts();
         }
         let _connected = door.connected(&grant.basis);
-        let epoch = self.front.hub.bus.claim(known.live.clone());
+        let epoch = self.front.hub.claim(known.live.clone());
         known.online = Some(Online { epoch, links: 1, _connected });
         // A change that committed while this was decided found no connection to end, so it is looked at once more.
         let (hub, live) = (self.front.hub.clone(), known.live.clone());
@@ -251,7 +251,7 @@ impl<S: Stream> Conversation<S> {
 
     fn release(&self, identity: &Identity, epoch: Epoch, reason: String, refusal: Option<Refusal>) {
         let hub = &self.front.hub;
-        hub.bus.release(identity, epoch);
+        hub.release(identity, epoch);
         let (act, origin) = (Act::Disconnect { reason }, self.visitor.origin.clone());
         hub.record(act, Some(identity.to_string()), origin, Facts::default(), refusal);
     }
@@ -315,7 +315,7 @@ impl<S: Stream> Conversation<S> {
     fn forget_device(&mut self, identity: &Identity) -> Option<Known> {
         let known = self.devices.forget(identity)?;
         if let Some(online) = &known.online {
-            self.front.hub.bus.release(identity, online.epoch);
+            self.front.hub.release(identity, online.epoch);
         }
         Some(known)
     }

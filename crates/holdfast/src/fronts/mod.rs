@@ -3,4 +3,5 @@
 
 pub(crate) mod amqp;
 pub(crate) mod https;
+mod mailbox;
 pub(crate) mod mqtt;

@@ -670,8 +670,9 @@ impl<S: Stream> Conversation<S> {
             let identity = grant.identity().clone();
             self.hub.bus.release(&identity, online.epoch);
             online.live.mailbox.close();
-            if online.unsettled.as_ref().is_some_and(|unsettled| !unsettled.is_empty())
-                && let Err(error) = self.hub.release_inbox(&identity, &grant.sender.generation).await
+            if let Some(unsettled) = &online.unsettled
+                && let Err(error) =
+                    self.hub.give_back(&identity, &grant.sender.generation, &unsettled.tokens()).await
             {
                 tracing::warn!(device.id = %identity, %error, "unacknowledged messages wait for their locks to lapse");
             }

@@ -5,3 +5,4 @@ pub(crate) mod amqp;
 pub(crate) mod https;
 mod mailbox;
 pub(crate) mod mqtt;
+mod twin;

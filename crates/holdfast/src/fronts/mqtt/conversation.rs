@@ -32,10 +32,10 @@ use wire::mqtt::{
 use super::address::{Request, TwinRequest, UserName, client_id, events_bag, may_subscribe};
 use super::inbox::Unsettled;
 use super::live::Live;
-use super::requests::Outcome;
 use super::{inbox, properties, requests};
 use crate::drain::Drain;
 use crate::fronts::mailbox::{Outgoing, Wanted};
+use crate::fronts::twin::Outcome;
 use crate::io::Stream;
 use crate::listen::{Visitor, spoken};
 use crate::metrics::{Connected, DoorMetrics, Metrics};

@@ -30,7 +30,7 @@ async function receiver(transport) {
 const count = async (id) => (await registry.get(id)).responseBody.cloudToDeviceMessageCount;
 
 for (const [door, service] of Object.entries(doors)) {
-  for (const name of ['mqtt', 'mqtt-ws']) {
+  for (const name of ['mqtt', 'mqtt-ws', 'amqp', 'amqp-ws']) {
     test(`a message of a service over ${door} reaches a device over ${name}, and completing it takes it away`, async () => {
       const { client, id, next } = await receiver(transports[name]);
       await service.open();

@@ -101,7 +101,7 @@ impl Mailbox {
         self.wants(Wanted::Messages) && self.flags.fetch_or(INBOX, Ordering::SeqCst) & INBOX == 0
     }
 
-    /// Takes a change for a client that asks for changes. True when nothing else waited.
+    /// Takes a change for a client that asks for changes. True when no other one waited.
     pub(crate) fn put_change(&self, change: &Arc<DesiredChange>) -> Result<bool, NotReading> {
         if !self.wants(Wanted::Desired) {
             return Ok(false);
@@ -115,11 +115,12 @@ impl Mailbox {
         }
         mail.waiting.push_back(Outgoing::Desired(change.clone()));
         mail.count(change, 1);
-        Ok(self.has_mail_now())
+        self.set_mail();
+        Ok(mail.changes == 1)
     }
 
-    /// Takes a call for a client that asks for calls; it is dropped, and with it its way back, for any other. True when
-    /// nothing else waited.
+    /// Takes a call for a client that asks for calls; it is dropped, and with it its way back, for any other. True when no
+    /// other one waited.
     pub(crate) fn put_call(&self, call: Call) -> bool {
         let mut mail = self.mail();
         // `close` clears the flag before it takes the mail: what comes later finds it cleared.
@@ -129,8 +130,10 @@ impl Mailbox {
         let Call { id, name, payload, answer } = call;
         let mail = mail.get_or_insert_default();
         mail.calls.push((id, answer));
+        let is_first = !mail.waiting.iter().any(|waiting| matches!(waiting, Outgoing::Call { .. }));
         mail.waiting.push_back(Outgoing::Call { id, name, payload });
-        self.has_mail_now()
+        self.set_mail();
+        is_first
     }
 
     /// Whether something waits to be sent.
@@ -169,7 +172,7 @@ impl Mailbox {
             Outgoing::Call { .. } => return self.tidy(&mut slot),
         }
         mail.waiting.push_front(outgoing);
-        self.has_mail_now();
+        self.set_mail();
     }
 
     /// Hands an answer to who waits for it. One that nobody waits for any longer is passed over.
@@ -234,9 +237,9 @@ impl Mailbox {
         self.flags.load(Ordering::SeqCst) & flag != 0
     }
 
-    /// Something waits; true when nothing did before. The caller holds the mail, as [`Mailbox::tidy`] does.
-    fn has_mail_now(&self) -> bool {
-        self.flags.fetch_or(MAIL, Ordering::SeqCst) & MAIL == 0
+    /// Something waits. The caller holds the mail, as that of [`Mailbox::tidy`] does.
+    fn set_mail(&self) {
+        self.flags.fetch_or(MAIL, Ordering::SeqCst);
     }
 
     /// Gives the memory back when nothing is left, and keeps the flag true.
@@ -310,9 +313,10 @@ mod tests {
         let (mailbox, told) = (subscribed(), Arc::default());
         assert!(mailbox.mail().is_none() && !mailbox.has_outgoing());
         assert_eq!(mailbox.put_change(&change(2, 10)), Ok(true));
-        assert!(!mailbox.put_call(call(1, &told)), "something waited already");
+        assert_eq!(mailbox.put_change(&change(3, 10)), Ok(false), "one waited already");
+        assert!(mailbox.put_call(call(1, &told)), "a call is news beside changes");
         assert!(mailbox.has_outgoing());
-        assert!(matches!(mailbox.next_outgoing(), Some(Outgoing::Desired(_))));
+        assert!((0..2).all(|_| matches!(mailbox.next_outgoing(), Some(Outgoing::Desired(_)))));
         let Some(Outgoing::Call { id, .. }) = mailbox.next_outgoing() else { panic!("no call") };
         assert!(!mailbox.has_outgoing() && mailbox.mail().is_some(), "the call is not answered yet");
         mailbox.answer(|call| call == id, answer);
@@ -365,7 +369,7 @@ mod tests {
         let (mailbox, told) = (subscribed(), Arc::default());
         mailbox.put_call(call(1, &told));
         mailbox.put_call(call(2, &told));
-        assert_eq!(mailbox.put_change(&change(2, 1)), Ok(false));
+        assert_eq!(mailbox.put_change(&change(2, 1)), Ok(true));
         let Some(Outgoing::Call { id: first, name, payload }) = mailbox.next_of(is_call) else {
             panic!("no call")
         };
@@ -390,7 +394,7 @@ mod tests {
 
         let mailbox = subscribed();
         mailbox.put_call(call(1, &told));
-        assert_eq!(mailbox.put_change(&change(2, 1)), Ok(false));
+        assert_eq!(mailbox.put_change(&change(2, 1)), Ok(true));
         mailbox.drop_calls();
         assert_eq!(Arc::strong_count(&told), 1);
         assert!(matches!(mailbox.next_outgoing(), Some(Outgoing::Desired(_))), "changes are none of it");

@@ -73,8 +73,10 @@ impl<S: Stream> Conversation<S> {
             Event::Delivery(delivery) => self.on_delivery(*delivery).await,
             Event::Detached { link, cause } => {
                 let Some(gone) = self.links.remove(&link) else { return true };
-                if let (Link::Device(_, sender), DetachCause::PeerMisbehaved(misbehaved)) = (&gone, &cause) {
-                    self.record_operation(sender, "send telemetry", misbehaviour(misbehaved));
+                if let (Link::Device(purpose, sender), DetachCause::PeerMisbehaved(misbehaved)) =
+                    (&gone, &cause)
+                {
+                    self.record_operation(sender, *purpose, misbehaviour(misbehaved));
                 }
                 self.forget_link(link, gone);
             }
@@ -84,10 +86,7 @@ impl<S: Stream> Conversation<S> {
                     self.forget_link(id, link);
                 }
             }
-            Event::DrainRequested { link, .. } => {
-                // Nothing more is ready than was sent already.
-                let _ = self.machine.drained(link);
-            }
+            Event::DrainRequested { link, .. } => self.on_drain(link),
             Event::Closed(reason) => {
                 self.over.reason = match &reason {
                     CloseReason::ByPeer(None) => Cow::Borrowed("the client said good-bye"),
@@ -119,6 +118,17 @@ impl<S: Stream> Conversation<S> {
             Purpose::TwinAnswers => self.send_twin(&sender.identity),
             Purpose::Telemetry | Purpose::CallAnswers | Purpose::TwinRequests => {}
         }
+    }
+
+    /// A client wants what there is, and the rest of its credit back.
+    fn on_drain(&mut self, id: LinkId) {
+        if let Some(Link::Device(Purpose::Messages, sender)) = self.links.get(&id) {
+            let identity = sender.identity.clone();
+            return self.drain_messages(&identity);
+        }
+        // Nothing more is ready than is sent at once.
+        self.on_sendable(id);
+        let _ = self.machine.drained(id);
     }
 
     async fn on_delivery(&mut self, delivery: Delivery) {

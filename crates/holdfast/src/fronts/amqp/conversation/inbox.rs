@@ -32,6 +32,8 @@ pub(super) struct Messages {
     is_first: bool,
     /// One that was taken, and could not be sent yet.
     taken: Option<Box<Delivery>>,
+    /// The client wants what there is, and the rest of its credit back.
+    is_draining: bool,
 }
 
 struct Unsettled {
@@ -44,7 +46,14 @@ struct Unsettled {
 
 impl Messages {
     pub(super) fn new(link: LinkId) -> Self {
-        Self { link, unsettled: Vec::new(), is_taking: false, is_first: true, taken: None }
+        Self {
+            link,
+            unsettled: Vec::new(),
+            is_taking: false,
+            is_first: true,
+            taken: None,
+            is_draining: false,
+        }
     }
 
     /// What the link had and did not settle.
@@ -72,8 +81,28 @@ impl Messages {
 }
 
 impl<S: Stream> Conversation<S> {
-    /// Sends what was taken, and has the next message taken if there may be one and the client wants it.
+    /// Sends what there is, as far as the client wants it.
     pub(super) fn send_messages(&mut self, identity: &Identity) {
+        self.send_taken(identity);
+        let Some((_, _, bound)) = self.devices.sending(identity) else { return };
+        let Some(messages) = bound.messages.as_mut() else { return };
+        if !messages.is_taking && messages.taken.is_none() && std::mem::take(&mut messages.is_draining) {
+            let _ = self.machine.drained(messages.link);
+        }
+    }
+
+    /// A client wants what there is on a link, and the rest of its credit back.
+    pub(super) fn drain_messages(&mut self, identity: &Identity) {
+        if let Some((_, _, bound)) = self.devices.sending(identity)
+            && let Some(messages) = bound.messages.as_mut()
+        {
+            messages.is_draining = true;
+            self.send_messages(identity);
+        }
+    }
+
+    /// Sends what was taken, and has the next message taken if there may be one and the client wants it.
+    fn send_taken(&mut self, identity: &Identity) {
         let Some((sender, mailbox, bound)) = self.devices.sending(identity) else { return };
         let Some(messages) = bound.messages.as_mut() else { return };
         if let Some(taken) = messages.taken.take() {

@@ -13,6 +13,7 @@ use wire::amqp::connection::{Delivery, DeliveryId};
 use wire::amqp::message::BATCH_MESSAGE_FORMAT;
 use wire::amqp::performative::{DeliveryState, Error, condition};
 
+use super::links::Purpose;
 use super::{ARGUMENT_ERROR, Conversation};
 use crate::fronts::amqp::telemetry;
 use crate::io::Stream;
@@ -198,7 +199,7 @@ impl<S: Stream> Conversation<S> {
 
     /// Records that a message was refused; those that are taken are counted.
     fn record_message(&self, sender: &Sender, refusal: Refusal) {
-        self.record_operation(sender, "send telemetry", refusal);
+        self.record_operation(sender, Purpose::Telemetry, refusal);
     }
 }
 

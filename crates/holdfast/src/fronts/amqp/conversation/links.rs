@@ -56,6 +56,18 @@ impl Purpose {
         })
     }
 
+    /// What a client does by it, in records.
+    fn operation(self) -> &'static str {
+        match self {
+            Self::Telemetry => "send telemetry",
+            Self::Messages => "receive device-bound messages",
+            Self::Calls => "receive calls of methods",
+            Self::CallAnswers => "answer a call of a method",
+            Self::TwinRequests => "ask about the twin",
+            Self::TwinAnswers => "receive the twin",
+        }
+    }
+
     fn answer(self) -> AttachAnswer {
         let (snd_settle_mode, rcv_settle_mode, credit) = match self {
             Self::Telemetry => (None, Some(RcvSettleMode::First), CreditPolicy::TopUp(CREDIT)),
@@ -188,9 +200,10 @@ impl<S: Stream> Conversation<S> {
         self.send_twin(identity);
     }
 
-    /// Records that something a device sent was refused.
-    pub(super) fn record_operation(&self, sender: &Sender, name: &str, refusal: Refusal) {
-        let (act, origin) = (Act::Operation { name: name.to_owned() }, self.visitor.origin.clone());
+    /// Records that something was refused that a device did by a link.
+    pub(super) fn record_operation(&self, sender: &Sender, purpose: Purpose, refusal: Refusal) {
+        let name = purpose.operation().to_owned();
+        let (act, origin) = (Act::Operation { name }, self.visitor.origin.clone());
         let identity = Some(sender.identity.to_string());
         self.front.hub.record(act, identity, origin, self.facts(), Some(refusal));
     }

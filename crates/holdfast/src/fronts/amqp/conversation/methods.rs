@@ -8,6 +8,7 @@ use hub::telemetry::Sender;
 use wire::amqp::connection::{Blocked, Delivery, SendError, SendOptions};
 use wire::amqp::performative::{DeliveryState, Error};
 
+use super::links::Purpose;
 use super::{ARGUMENT_ERROR, Conversation};
 use crate::fronts::amqp::device_bound::{CallAnswer, write_call};
 use crate::fronts::mailbox::Outgoing;
@@ -50,7 +51,7 @@ impl<S: Stream> Conversation<S> {
                 let problem = format!("an answer to a call of a method is not taken: {problem}");
                 self.record_operation(
                     sender,
-                    "answer a method",
+                    Purpose::CallAnswers,
                     Refusal::Protocol { problem: cut(&problem) },
                 );
                 DeliveryState::Rejected(Some(Error::new(ARGUMENT_ERROR, problem)))

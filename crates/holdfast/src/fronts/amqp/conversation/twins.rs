@@ -15,6 +15,7 @@ use wire::amqp::message::Message;
 use wire::amqp::performative::{DeliveryState, Error, condition};
 
 use super::desk::Errand;
+use super::links::Purpose;
 use super::{ARGUMENT_ERROR, Conversation};
 use crate::fronts::amqp::twin::{self, Request};
 use crate::fronts::mailbox::{Outgoing, Wanted};
@@ -56,7 +57,7 @@ impl<S: Stream> Conversation<S> {
         };
         let problem = format!("a request about the twin is not taken: {problem}");
         self.settle(settles, DeliveryState::Rejected(Some(Error::new(ARGUMENT_ERROR, problem.clone()))));
-        self.record_operation(sender, "ask about the twin", Refusal::Protocol { problem: cut(&problem) });
+        self.record_operation(sender, Purpose::TwinRequests, Refusal::Protocol { problem: cut(&problem) });
     }
 
     /// A request is done, or could not be: answers it.

@@ -384,6 +384,52 @@ test('a token of a policy with DeviceConnect for the whole hub opens the links o
   assert.deepEqual(causes(unknown), ['unknown-device']);
 });
 
+test("a policy's token for one device opens the links of that device's modules, and of no other's", async () => {
+  const record = await createDevice();
+  const other = await createDevice();
+  for (const { deviceId } of [record, other]) await registry.addModule({ deviceId, moduleId: 'm1' });
+  const module = ({ deviceId }) => `/devices/${deviceId}/modules/m1/messages/events`;
+  await connected(async (connection) => {
+    const scoped = (options) => token(`${ready.hostname}/devices/${record.deviceId}`, policyKey('device'), { policy: 'device', ...options });
+    assert.equal((await putToken(connection, scoped({ seconds: 3 })))['status-code'], 200);
+    const sender = await openSender(connection, module(record));
+    assert.equal((await outcome(sender, { body: 'of a module' })).event, 'accepted');
+    assert.equal(await refusal(connection.open_sender(module(other))), 'amqp:unauthorized-access');
+    // The module goes on with the renewed token of its device.
+    await putToken(connection, scoped(), 'request-2');
+    await pause(4_000);
+    assert.equal((await outcome(sender, { body: 'renewed' })).event, 'accepted');
+  });
+  const [event] = await reader.fromDevice(record.deviceId, 2);
+  assert.equal(event.systemProperties['iothub-connection-module-id'], 'm1');
+});
+
+test("a device's own token opens no link of its modules", async () => {
+  const record = await createDevice();
+  await registry.addModule({ deviceId: record.deviceId, moduleId: 'm1' });
+  await connected(async (connection) => {
+    await putToken(connection, tokenOf(record));
+    const address = `/devices/${record.deviceId}/modules/m1/messages/events`;
+    assert.equal(await refusal(connection.open_sender(address)), 'amqp:unauthorized-access');
+  });
+});
+
+test('a module signs in by SASL PLAIN with its token', async () => {
+  const { deviceId } = await createDevice();
+  const { responseBody: record } = await registry.addModule({ deviceId, moduleId: 'm1' });
+  const [hub] = ready.hostname.split('.');
+  const username = `${deviceId}/modules/m1@sas.${hub}`;
+  const password = token(`${ready.hostname}/devices/${deviceId}/modules/m1`, keyOf(record));
+  await connected(
+    async (connection) => {
+      const sender = await openSender(connection, `/devices/${deviceId}/modules/m1/messages/events`);
+      assert.equal((await outcome(sender, { body: 'plain module' })).event, 'accepted');
+      assert.equal(await refusal(connection.open_sender(events(deviceId))), 'amqp:unauthorized-access');
+    },
+    { username, password },
+  );
+});
+
 test('a device signs in by SASL PLAIN with its token', async () => {
   const record = await createDevice();
   const [hub] = ready.hostname.split('.');

@@ -120,9 +120,15 @@ impl<S: Stream> Conversation<S> {
         if self.devices.known.len() >= IDENTITIES_MAX && !self.devices.known.contains_key(&identity) {
             return Err(Refusal::TokensFull { limit: IDENTITIES_MAX });
         }
-        if self.keep(grant, token.map(Box::new), true) {
+        let (renews, token) = (grant.clone(), token.map(Box::new));
+        if self.keep(grant, token.clone(), true) {
             self.recheck_device(&identity).await;
         }
+        let modules = self.devices.known.iter().filter(|(other, known)| {
+            !known.is_own && other.module.is_some() && other.device == identity.device
+        });
+        let renewed = modules.filter_map(|(_, known)| known.live.grant().renewed_with(&renews));
+        self.renew(renewed.collect(), token).await;
         Ok(())
     }
 
@@ -130,9 +136,13 @@ impl<S: Stream> Conversation<S> {
     pub(super) async fn renew_by_policy(&mut self, policy: &ServiceGrant) {
         let renewed = self.devices.known.values().filter(|known| !known.is_own);
         let renewed: Vec<_> = renewed.filter_map(|known| known.live.grant().renewed_by(policy)).collect();
+        self.renew(renewed, Some(Box::new(self.token_of(policy)))).await;
+    }
+
+    async fn renew(&mut self, renewed: Vec<Grant>, token: Option<Box<TokenFacts>>) {
         for grant in renewed {
-            let (identity, token) = (grant.identity().clone(), Some(Box::new(self.token_of(policy))));
-            if self.keep(grant, token, false) {
+            let identity = grant.identity().clone();
+            if self.keep(grant, token.clone(), false) {
                 self.recheck_device(&identity).await;
             }
         }
@@ -196,9 +206,8 @@ impl<S: Stream> Conversation<S> {
         let _connected = door.connected(&grant.basis);
         let epoch = self.front.hub.bus.claim(known.live.clone());
         known.online = Some(Online { epoch, links: vec![link], bound: None, _connected });
-        // A change that committed while this was decided found no connection to end, so it is looked at once more.
         let (hub, live) = (self.front.hub.clone(), known.live.clone());
-        match hub.still_holds(live.grant()).await {
+        match hub.confirm(live.grant()).await {
             Err(NotAdmitted::Refused(refusal)) => {
                 self.forget_device(identity);
                 Err(refusal.into())
@@ -236,12 +245,26 @@ impl<S: Stream> Conversation<S> {
             self.keep(grant, Some(Box::new(token)), false);
             return Ok(());
         }
+        if let Some((owner, token)) = self.owner_by_policy(identity) {
+            facts.token = token.as_deref().cloned();
+            let grant = hub.admit_module_under(identity, owner.grant()).await?;
+            self.keep(grant, token, false);
+            return Ok(());
+        }
         if let Some(chain) = self.visitor.chain.clone() {
             let grant = hub.admit(identity, Credential::Certificate(&chain), facts).await?;
             self.keep(grant, None, false);
             return Ok(());
         }
         Err(self.has_no_token(identity).into())
+    }
+
+    /// The device of a module, where a policy's token for that device was put: its scope covers the modules too.
+    fn owner_by_policy(&self, identity: &Identity) -> Option<(Arc<Live>, Option<Box<TokenFacts>>)> {
+        identity.module.as_ref()?;
+        let known = self.devices.known.get(&Identity::device(identity.device.clone()))?;
+        matches!(known.live.grant().basis, Basis::Policy(..))
+            .then(|| (known.live.clone(), known.token.clone()))
     }
 
     /// Why a link of this identity cannot be opened with what was put on the connection.
@@ -322,7 +345,7 @@ impl<S: Stream> Conversation<S> {
     async fn recheck_device(&mut self, identity: &Identity) {
         let Some(live) = self.devices.known.get(identity).map(|known| known.live.clone()) else { return };
         let hub = self.front.hub.clone();
-        if matches!(hub.still_holds(live.grant()).await, Err(NotAdmitted::Refused(_))) {
+        if matches!(hub.confirm(live.grant()).await, Err(NotAdmitted::Refused(_))) {
             self.end_device(identity, Ending::RightEnded).await;
         }
     }

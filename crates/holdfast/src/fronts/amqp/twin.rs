@@ -97,3 +97,76 @@ pub(super) fn answer(
 pub(super) fn write_change(w: &mut MessageWriter<'_>, change: &DesiredChange) {
     w.data(&change.body);
 }
+
+#[cfg(test)]
+mod tests {
+    use hub::twin::Twin;
+
+    use super::*;
+
+    fn request(operation: &str, resource: &str, body: &[u8]) -> Result<Request, HubError> {
+        let mut bytes = BytesMut::new();
+        let mut w = MessageWriter::new(&mut bytes);
+        w.message_annotations(|map| {
+            map.string("operation", operation);
+            map.string("resource", resource);
+            map.value_ref("version", ValueRef::Null);
+        });
+        w.data(body);
+        let bytes = bytes.freeze();
+        Request::read(&bytes, &Message::parse(&bytes).expect("a message"))
+    }
+
+    #[test]
+    fn requests_are_read_and_what_is_none_is_named() {
+        assert_eq!(request("GET", "", b" "), Ok(Request::Read));
+        let patch = Bytes::from_static(b"{}");
+        assert_eq!(request("PATCH", REPORTED, b"{}"), Ok(Request::Report { patch, version: None }));
+        assert_eq!(request("PUT", DESIRED, b" "), Ok(Request::Subscribe));
+        assert_eq!(request("DELETE", DESIRED, b""), Ok(Request::Unsubscribe));
+        for (operation, resource) in [("PUT", REPORTED), ("PATCH", DESIRED), ("", ""), ("get", "")] {
+            let error = request(operation, resource, b"").expect_err("no request");
+            assert!(error.message.contains(operation) && error.message.contains(resource), "{error:?}");
+        }
+        let large = vec![b' '; MESSAGE_BYTES_MAX + 1];
+        let error = request("PATCH", REPORTED, &large).expect_err("too large");
+        assert_eq!(error.code, HubErrorCode::MessageTooLarge);
+    }
+
+    #[test]
+    fn answers_are_of_the_types_that_the_c_sdk_takes() {
+        let now = Timestamp::from_second(1_900_000_000).expect("a time");
+        let error = HubError::new(HubErrorCode::ArgumentInvalid, "wrong");
+        let twin = Box::new(Twin::new("1", now));
+        let cases = [
+            (
+                Ok(Some(Outcome::Read(twin))),
+                200,
+                None,
+                r#"{"desired":{"$version":1},"reported":{"$version":1}}"#,
+            ),
+            (Ok(Some(Outcome::Reported(9))), 204, Some(9), ""),
+            (Ok(None), 204, None, ""),
+            (Err(error), 400, None, r#""message":"wrong""#),
+        ];
+        for (outcome, status, version, text) in cases {
+            let bytes = answer(MessageId::String("Get1"), &outcome, now).freeze();
+            let message = Message::parse(&bytes).expect("a message");
+            assert_eq!(message.properties.correlation_id, Some(MessageId::String("Get1")));
+            assert_eq!(message.message_annotations.get("status"), Some(ValueRef::Int(status)));
+            assert_eq!(message.message_annotations.get("version"), version.map(ValueRef::Long));
+            let body = body(&bytes, message.body).expect("data or nothing");
+            assert!(std::str::from_utf8(&body).expect("JSON").contains(text), "{body:?}");
+            assert_eq!(text.is_empty(), body.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_change_has_a_body_and_nothing_else() {
+        let identity = hub::identity::Identity::parse("d").expect("legal");
+        let change = DesiredChange { identity, version: 3, body: Bytes::from_static(b"{}") };
+        let mut bytes = BytesMut::new();
+        write_change(&mut MessageWriter::new(&mut bytes), &change);
+        assert_eq!(&bytes[..], b"\x00\x53\x75\xa0\x02{}");
+    }
+}

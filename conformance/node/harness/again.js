@@ -12,6 +12,8 @@ let again;
 export async function restart(refusalsPerMinute = 0) {
   const { pid, hostname } = JSON.parse(readFileSync(readyFile, 'utf8'));
   process.kill(pid, 'SIGKILL');
+  // Its ports are free when it is gone.
+  await until(() => !lives(pid), 'the hub is gone', 10_000);
   rmSync(readyFile);
   const args = ['dev', '--listen', hostname, '--ready-file', readyFile, '--data', join(dirname(readyFile), 'data')];
   const env = { ...process.env, HOLDFAST_REFUSALS_PER_MINUTE: String(refusalsPerMinute) };
@@ -23,6 +25,14 @@ export async function restart(refusalsPerMinute = 0) {
       return false; // not there yet, or half written
     }
   }, 'the hub is ready again', 10_000);
+}
+
+function lives(pid) {
+  try {
+    return process.kill(pid, 0);
+  } catch {
+    return false;
+  }
 }
 
 // Ends a hub that was started again: who started the first one does not know of it.

@@ -515,6 +515,16 @@ test('a device that does not read changes of its desired properties is ended', a
   });
 });
 
+test('the model that a link announces, as that of .NET does, is noted in the twin', async () => {
+  await signedIn(async (connection, record) => {
+    const properties = { 'com.microsoft:model-id': 'dtmi:com:example:Thermostat;1' };
+    const sender = connection.open_sender({ target: `${resourceOf(record)}/messages/events`, properties });
+    await once(sender, 'sendable');
+    const { responseBody: twin } = await registry.getTwin(record.deviceId);
+    assert.equal(twin.modelId, 'dtmi:com:example:Thermostat;1');
+  });
+});
+
 for (const [address, open] of [
   ['messages/events', 'open_receiver'],
   ['messages/devicebound', 'open_sender'],

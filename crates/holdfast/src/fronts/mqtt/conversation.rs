@@ -50,8 +50,6 @@ const LIMITS: Limits = Limits {
 const UNACKNOWLEDGED_MAX: usize = 256;
 /// Bytes read at once; they live on the stack, so that no waiting connection holds a buffer.
 const READ_BYTES: usize = 16 * 1024;
-/// The longest model id that is kept: a DTMI has up to 2048 characters.
-const MODEL_ID_BYTES_MAX: usize = 2048;
 /// Output that is worth a write, in bytes.
 const OUTPUT_BYTES: usize = 16 * 1024;
 /// How long the last bytes to a client may take.
@@ -591,10 +589,7 @@ impl<S: Stream> Conversation<S> {
         let hub = self.hub.clone();
         let mut grant = hub.admit(&name.identity, credential, &mut self.visitor.facts).await?;
         if let Some(model_id) = name.model_id {
-            // One that is too long is no model id: it goes on with the messages, as all that a device says.
-            if model_id.len() <= MODEL_ID_BYTES_MAX
-                && let Err(error) =
-                    hub.announce_model(&name.identity, &grant.sender.generation, &model_id).await
+            if let Err(error) = hub.announce_model(&name.identity, &grant.sender.generation, &model_id).await
             {
                 tracing::warn!(device.id = %name.identity, %error, "the model of a device could not be noted");
             }

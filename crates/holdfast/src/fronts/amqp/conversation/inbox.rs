@@ -13,6 +13,7 @@ use wire::amqp::connection::{Blocked, DeliveryId, LinkId, SendError, SendOptions
 use wire::amqp::performative::{DeliveryState, Error, condition};
 
 use super::desk::Errand;
+use super::links::Purpose;
 use super::{Conversation, Link};
 use crate::fronts::amqp::device_bound;
 use crate::io::Stream;
@@ -182,7 +183,7 @@ impl<S: Stream> Conversation<S> {
         state: Option<&DeliveryState>,
         is_settled: bool,
     ) {
-        let Some(Link::Device(_, sender)) = self.links.get(&link) else { return };
+        let Some(Link::Device(Purpose::Messages, sender)) = self.links.get(&link) else { return };
         let sender = sender.clone();
         let told = (!is_settled).then_some(delivery);
         let Some((_, _, bound)) = self.devices.sending(&sender.identity) else { return };

@@ -151,13 +151,21 @@ impl<S: Stream> Conversation<S> {
     ) {
         let mut facts = self.facts();
         match self.connect(link, &identity, &attach, &mut facts).await {
-            Ok(sender) => match self.machine.accept_attach(link, purpose.answer()) {
-                Ok(()) => {
-                    self.links.insert(link, Link::Device(purpose, sender));
-                    self.opened(link, &identity, purpose);
+            Ok(sender) => {
+                let hub = self.front.hub.clone();
+                if let Some(model_id) = &sender.model_id
+                    && let Err(error) = hub.announce_model(&identity, &sender.generation, model_id).await
+                {
+                    tracing::warn!(device.id = %identity, %error, "the model of a device could not be noted");
                 }
-                Err(_) => self.unlink(link, &sender),
-            },
+                match self.machine.accept_attach(link, purpose.answer()) {
+                    Ok(()) => {
+                        self.links.insert(link, Link::Device(purpose, sender));
+                        self.opened(link, &identity, purpose);
+                    }
+                    Err(_) => self.unlink(link, &sender),
+                }
+            }
             Err(NotAdmitted::Refused(refusal)) => {
                 let by_policy = facts.token.as_ref().is_some_and(|token| token.skn.is_some());
                 // Only who proved a policy's key may learn which devices there are.

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use hub::error::{HubError, HubErrorCode};
 use hub::identity::Identity;
-use hub::inbox::{Delivery, LOCK_TIME, LockToken, Settlement};
+use hub::inbox::{Delivery, LockToken, Settlement};
 use hub::telemetry::Sender;
+use jiff::Timestamp;
 use wire::amqp::codec::Symbol;
 use wire::amqp::connection::{Blocked, DeliveryId, LinkId, SendError, SendOptions};
 use wire::amqp::performative::{DeliveryState, Error, condition};
@@ -106,7 +107,9 @@ impl<S: Stream> Conversation<S> {
     fn send_taken(&mut self, identity: &Identity) {
         let Some((sender, mailbox, bound)) = self.devices.sending(identity) else { return };
         let Some(messages) = bound.messages.as_mut() else { return };
-        if let Some(taken) = messages.taken.take() {
+        // One that waited for credit may be somebody else's by now.
+        let left = |taken: &Delivery| lock_time_left(taken, self.front.hub.now());
+        if let Some((left, taken)) = messages.taken.take().and_then(|taken| Some((left(&taken)?, taken))) {
             let options = SendOptions { tag: Some(device_bound::tag(taken.token)), ..SendOptions::default() };
             let sent = self.machine.send(messages.link, options, |w| {
                 device_bound::write_message(w, identity, &taken);
@@ -125,7 +128,7 @@ impl<S: Stream> Conversation<S> {
                 }
             };
             // A little later than the hub takes it back, so that it is there when it is asked for again.
-            let lapses = Instant::now() + LOCK_TIME + Duration::from_millis(50);
+            let lapses = Instant::now() + left + Duration::from_millis(50);
             messages.unsettled.push(Unsettled { delivery, token: Some(taken.token), lapses });
             self.next_lapse = [self.next_lapse, Some(lapses)].into_iter().flatten().min();
         }
@@ -288,6 +291,61 @@ fn settlement(state: Option<&DeliveryState>) -> Option<Settlement> {
     }
 }
 
+/// How long a message that was taken stays with who took it; `None` when it does no longer.
+fn lock_time_left(taken: &Delivery, now: Timestamp) -> Option<Duration> {
+    let until = taken.entry.lock.as_ref()?.until;
+    Duration::try_from(until.duration_since(now)).ok().filter(|left| !left.is_zero())
+}
+
 fn lock_lost() -> Error {
     Error::new(MESSAGE_LOCK_LOST, "The lock of this message lapsed, or it was settled already.")
+}
+
+#[cfg(test)]
+mod tests {
+    use hub::inbox::{Ack, Content, Entry, Lock, Receiver};
+
+    use super::*;
+
+    #[test]
+    fn an_outcome_means_what_the_standard_says() {
+        let modified = |undeliverable_here: bool| DeliveryState::Modified {
+            delivery_failed: !undeliverable_here,
+            undeliverable_here,
+            message_annotations: wire::amqp::codec::Fields::new(),
+        };
+        let cases = [
+            (Some(DeliveryState::Accepted), Some(Settlement::Complete)),
+            (Some(DeliveryState::Rejected(None)), Some(Settlement::Reject)),
+            (Some(modified(true)), Some(Settlement::Reject)),
+            (Some(modified(false)), Some(Settlement::Abandon)),
+            (Some(DeliveryState::Released), Some(Settlement::Abandon)),
+            (Some(DeliveryState::Received { section_number: 0, section_offset: 0 }), None),
+            (None, None),
+        ];
+        for (state, expected) in cases {
+            assert_eq!(settlement(state.as_ref()), expected, "{state:?}");
+        }
+    }
+
+    #[test]
+    fn a_message_that_waits_for_longer_than_its_lock_holds_is_not_sent() {
+        let at = |second: i64| Timestamp::from_second(1_900_000_000 + second).expect("a time");
+        let token = LockToken(uuid::Uuid::nil());
+        let lock = Some(Lock { token, until: at(60), by: Receiver::Connection });
+        let entry = Entry {
+            sequence: 1,
+            message_id: None,
+            enqueued: at(0),
+            expires: at(3_600),
+            ack: Ack::None,
+            abandoned: 0,
+            lock,
+        };
+        let content = Content { system: Vec::new(), application: Vec::new(), body: bytes::Bytes::new() };
+        let taken = Delivery { entry, token, content };
+        assert_eq!(lock_time_left(&taken, at(20)), Some(Duration::from_secs(40)));
+        assert_eq!(lock_time_left(&taken, at(60)), None);
+        assert_eq!(lock_time_left(&taken, at(61)), None);
+    }
 }

@@ -58,6 +58,16 @@ struct Online {
     _connected: Connected,
 }
 
+/// Who is sent things.
+pub(super) struct Recipient<'a> {
+    /// Its stamps.
+    pub(super) sender: &'a Arc<Sender>,
+    /// What waits for it.
+    pub(super) mailbox: &'a Mailbox,
+    /// The links that it is sent by.
+    pub(super) bound: &'a mut Bound,
+}
+
 impl Devices {
     /// Whether nobody has a credential.
     pub(super) fn is_empty(&self) -> bool {
@@ -74,23 +84,18 @@ impl Devices {
         self.ends
     }
 
-    /// The mailbox of a device or module, and what it is sent by, if it is sent anything.
-    pub(super) fn bound(&self, identity: &Identity) -> Option<(&Mailbox, &Bound)> {
-        let known = self.known.get(identity)?;
-        Some((known.live.mailbox(), known.online.as_ref()?.bound.as_deref()?))
+    /// A device or module that has links to be sent things by.
+    pub(super) fn recipient(&mut self, identity: &Identity) -> Option<Recipient<'_>> {
+        let Known { live, online, .. } = self.known.get_mut(identity)?;
+        let bound = online.as_mut()?.bound.as_deref_mut()?;
+        Some(Recipient { sender: &live.grant().sender, mailbox: live.mailbox(), bound })
     }
 
-    /// The same, to be sent by; and its stamps.
-    pub(super) fn sending(&mut self, identity: &Identity) -> Option<(Arc<Sender>, Arc<Mailbox>, &mut Bound)> {
-        let known = self.known.get_mut(identity)?;
-        let sender = known.live.grant().sender.clone();
-        Some((sender, known.live.mailbox().clone(), known.online.as_mut()?.bound.as_deref_mut()?))
-    }
-
-    /// The same, of who is connected; it is going to be sent something.
-    pub(super) fn bound_or_default(&mut self, identity: &Identity) -> Option<(&Mailbox, &mut Bound)> {
-        let known = self.known.get_mut(identity)?;
-        Some((known.live.mailbox(), known.online.as_mut()?.bound.get_or_insert_default()))
+    /// A device or module that is connected, and is going to be sent things.
+    pub(super) fn new_recipient(&mut self, identity: &Identity) -> Option<Recipient<'_>> {
+        let Known { live, online, .. } = self.known.get_mut(identity)?;
+        let bound = online.as_mut()?.bound.get_or_insert_default();
+        Some(Recipient { sender: &live.grant().sender, mailbox: live.mailbox(), bound })
     }
 
     /// All links for device-bound messages.

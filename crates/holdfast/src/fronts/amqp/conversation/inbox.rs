@@ -14,6 +14,7 @@ use wire::amqp::connection::{Blocked, DeliveryId, LinkId, SendError, SendOptions
 use wire::amqp::performative::{DeliveryState, Error, condition};
 
 use super::desk::Errand;
+use super::devices::Recipient;
 use super::links::Purpose;
 use super::{Conversation, Link};
 use crate::fronts::amqp::device_bound;
@@ -72,6 +73,12 @@ impl Messages {
             .min()
     }
 
+    /// The client is done with a delivery; gives its token if the hub has not taken it back.
+    fn settled(&mut self, delivery: DeliveryId) -> Option<LockToken> {
+        let at = self.unsettled.iter().position(|unsettled| unsettled.delivery == Some(delivery))?;
+        self.unsettled.swap_remove(at).token
+    }
+
     /// Forgets what the hub has taken back by now; says whether there was any. What the client was sent is kept, for it
     /// may still settle it.
     fn lapse(&mut self, now: Instant) -> bool {
@@ -86,18 +93,16 @@ impl<S: Stream> Conversation<S> {
     /// Sends what there is, as far as the client wants it.
     pub(super) fn send_messages(&mut self, identity: &Identity) {
         self.send_taken(identity);
-        let Some((_, _, bound)) = self.devices.sending(identity) else { return };
-        let Some(messages) = bound.messages.as_mut() else { return };
+        let Some(messages) = self.messages(identity) else { return };
         if !messages.is_taking && messages.taken.is_none() && std::mem::take(&mut messages.is_draining) {
-            let _ = self.machine.drained(messages.link);
+            let link = messages.link;
+            let _ = self.machine.drained(link);
         }
     }
 
     /// A client wants what there is on a link, and the rest of its credit back.
     pub(super) fn drain_messages(&mut self, identity: &Identity) {
-        if let Some((_, _, bound)) = self.devices.sending(identity)
-            && let Some(messages) = bound.messages.as_mut()
-        {
+        if let Some(messages) = self.messages(identity) {
             messages.is_draining = true;
             self.send_messages(identity);
         }
@@ -105,7 +110,7 @@ impl<S: Stream> Conversation<S> {
 
     /// Sends what was taken, and has the next message taken if there may be one and the client wants it.
     fn send_taken(&mut self, identity: &Identity) {
-        let Some((sender, mailbox, bound)) = self.devices.sending(identity) else { return };
+        let Some(Recipient { sender, mailbox, bound }) = self.devices.recipient(identity) else { return };
         let Some(messages) = bound.messages.as_mut() else { return };
         // One that waited for credit may be somebody else's by now.
         let left = |taken: &Delivery| lock_time_left(taken, self.front.hub.now());
@@ -143,7 +148,7 @@ impl<S: Stream> Conversation<S> {
         mailbox.looks_into_inbox();
         messages.is_taking = true;
         let is_first = std::mem::take(&mut messages.is_first);
-        let errand = Errand::Take { sender, link: messages.link, is_first };
+        let errand = Errand::Take { sender: sender.clone(), link: messages.link, is_first };
         self.desk.add(&self.front.hub, identity.clone(), errand);
     }
 
@@ -154,8 +159,8 @@ impl<S: Stream> Conversation<S> {
         link: LinkId,
         result: Result<Option<Box<Delivery>>, HubError>,
     ) {
-        let bound = self.devices.sending(&sender.identity);
-        let messages = bound.and_then(|(_, mailbox, bound)| Some((mailbox, bound.messages.as_mut()?)));
+        let recipient = self.devices.recipient(&sender.identity);
+        let messages = recipient.and_then(|to| Some((to.mailbox, to.bound.messages.as_mut()?)));
         let Some((mailbox, messages)) = messages.filter(|(_, messages)| messages.link == link) else {
             if let Ok(Some(taken)) = result {
                 self.give_back(sender, vec![taken.token]);
@@ -189,11 +194,8 @@ impl<S: Stream> Conversation<S> {
         let Some(Link::Device(Purpose::Messages, sender)) = self.links.get(&link) else { return };
         let sender = sender.clone();
         let told = (!is_settled).then_some(delivery);
-        let Some((_, _, bound)) = self.devices.sending(&sender.identity) else { return };
-        let token = bound.messages.as_mut().and_then(|messages| {
-            let at = messages.unsettled.iter().position(|unsettled| unsettled.delivery == Some(delivery))?;
-            messages.unsettled.swap_remove(at).token
-        });
+        let Some(messages) = self.messages(&sender.identity) else { return };
+        let token = messages.settled(delivery);
         match (token, settlement(state)) {
             (Some(token), Some(settlement)) => {
                 let errand = Errand::Settle { sender: sender.clone(), token, settlement, told };
@@ -238,10 +240,14 @@ impl<S: Stream> Conversation<S> {
 
     /// What may be in the queue again is sent to whoever has a link.
     pub(super) fn look_into_inbox(&mut self, identity: &Identity) {
-        if let Some((_, mailbox, _)) = self.devices.sending(identity) {
-            mailbox.inbox_changed();
+        if let Some(recipient) = self.devices.recipient(identity) {
+            recipient.mailbox.inbox_changed();
             self.send_messages(identity);
         }
+    }
+
+    fn messages(&mut self, identity: &Identity) -> Option<&mut Messages> {
+        self.devices.recipient(identity)?.bound.messages.as_mut()
     }
 
     /// Takes note of the locks that lapsed.

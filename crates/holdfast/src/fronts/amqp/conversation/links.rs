@@ -11,6 +11,7 @@ use hub::telemetry::Sender;
 use wire::amqp::connection::{AttachAnswer, CreditPolicy, LinkId};
 use wire::amqp::performative::{Attach, Error, RcvSettleMode, Role, SndSettleMode, condition};
 
+use super::devices::Recipient;
 use super::inbox::Messages;
 use super::intake::CREDIT;
 use super::tokens::{Outcome, Refused};
@@ -189,11 +190,11 @@ impl<S: Stream> Conversation<S> {
         if purpose == Purpose::Telemetry {
             return;
         }
-        let older = self.devices.bound(identity).and_then(|(_, bound)| bound.link(purpose));
+        let older = self.devices.recipient(identity).and_then(|recipient| recipient.bound.link(purpose));
         if let Some(older) = older {
             self.detach(older, Error::new(condition::STOLEN, "A newer link took over."));
         }
-        let Some((mailbox, bound)) = self.devices.bound_or_default(identity) else { return };
+        let Some(Recipient { mailbox, bound, .. }) = self.devices.new_recipient(identity) else { return };
         bound.open(purpose, link, mailbox);
         if mailbox.wants(Wanted::Calls) && matches!(purpose, Purpose::Calls | Purpose::CallAnswers) {
             self.front.hub.bus.takes_calls(identity);

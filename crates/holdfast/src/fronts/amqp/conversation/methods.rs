@@ -8,6 +8,7 @@ use hub::telemetry::Sender;
 use wire::amqp::connection::{Blocked, Delivery, SendError, SendOptions};
 use wire::amqp::performative::{DeliveryState, Error};
 
+use super::devices::Recipient;
 use super::links::Purpose;
 use super::{ARGUMENT_ERROR, Conversation};
 use crate::fronts::amqp::device_bound::{CallAnswer, write_call};
@@ -17,7 +18,7 @@ use crate::io::Stream;
 impl<S: Stream> Conversation<S> {
     /// Sends the calls that wait, as far as the link takes them.
     pub(super) fn send_calls(&mut self, identity: &Identity) {
-        let Some((_, mailbox, bound)) = self.devices.sending(identity) else { return };
+        let Some(Recipient { mailbox, bound, .. }) = self.devices.recipient(identity) else { return };
         let Some(link) = bound.calls else { return };
         loop {
             // What else blocks is over soon, and is told only to who has tried.
@@ -42,7 +43,7 @@ impl<S: Stream> Conversation<S> {
     pub(super) fn on_call_answer(&mut self, delivery: &Delivery, sender: &Sender) {
         let state = match CallAnswer::read(&delivery.message) {
             Ok(answer) => {
-                if let Some((_, mailbox, _)) = self.devices.sending(&sender.identity) {
+                if let Some(Recipient { mailbox, .. }) = self.devices.recipient(&sender.identity) {
                     mailbox.answer(|call| answer.answers(call), || answer.judge());
                 }
                 DeliveryState::Accepted

@@ -15,6 +15,7 @@ use wire::amqp::message::Message;
 use wire::amqp::performative::{DeliveryState, Error, condition};
 
 use super::desk::Errand;
+use super::devices::Recipient;
 use super::links::Purpose;
 use super::{ARGUMENT_ERROR, Conversation};
 use crate::fronts::amqp::twin::{self, Request};
@@ -74,7 +75,9 @@ impl<S: Stream> Conversation<S> {
             Some(Request::Subscribe | Request::Unsubscribe) | None => {}
         }
         let id = Message::parse(message).ok().and_then(|message| message.properties.correlation_id);
-        let Some((_, mailbox, bound)) = self.devices.sending(&sender.identity) else { return };
+        let Some(Recipient { mailbox, bound, .. }) = self.devices.recipient(&sender.identity) else {
+            return;
+        };
         // Who asks and does not listen gets no answer.
         let (Some(id), Some(twin)) = (id, bound.twin.as_mut()) else { return };
         match request {
@@ -99,7 +102,7 @@ impl<S: Stream> Conversation<S> {
 
     /// Sends the answers that wait, and then the changes of the desired properties, as far as the link takes them.
     pub(super) fn send_twin(&mut self, identity: &Identity) {
-        let Some((_, mailbox, bound)) = self.devices.sending(identity) else { return };
+        let Some(Recipient { mailbox, bound, .. }) = self.devices.recipient(identity) else { return };
         let Some(twin) = bound.twin.as_mut() else { return };
         while let Some(answer) = twin.waiting.front() {
             match self.machine.send(twin.link, SendOptions::settled(), |w| w.encoded(answer)) {

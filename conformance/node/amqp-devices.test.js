@@ -2,10 +2,8 @@
 // what it does not do: batches, and many devices on one connection. What devices send stands in telemetry.test.js.
 
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
 import { after, before, test } from 'node:test';
-import { dirname, join } from 'node:path';
-import { readFileSync, rmSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
 import common from 'azure-iot-common';
 import device from 'azure-iot-device';
@@ -13,19 +11,18 @@ import rhea from 'rhea';
 import { authority } from './harness/certificates.js';
 import { byKey, Message, transports } from './harness/devices.js';
 import { Reader } from './harness/events.js';
+import { endAgain, restart, until } from './harness/again.js';
 import { cli, createDevice, newKey, newName, policyKey, ready, readyFile, registry, token } from './harness/hub.js';
-import { connected, once, putToken, refusal } from './harness/rhea.js';
+import { connected, once, openSender, outcome, putToken, refusal } from './harness/rhea.js';
 
 const BATCH_FORMAT = 0x80013700;
 const LIMIT = 256 * 1024;
 let reader;
-// The hub of this file after it was started again.
-let again;
 
 before(() => (reader = new Reader()));
 after(async () => {
   await reader.close();
-  again?.kill('SIGTERM');
+  endAgain();
 });
 
 const keyOf = (record) => record.authentication.symmetricKey.primaryKey;
@@ -40,12 +37,6 @@ async function stateOf(deviceId) {
   return (await registry.get(deviceId)).responseBody.connectionState;
 }
 
-async function until(condition, what, ms = 5_000) {
-  for (const end = Date.now() + ms; !(await condition()); await pause(20)) {
-    assert.ok(Date.now() < end, `${what} within ${ms} ms`);
-  }
-}
-
 // The decisions about a device that are on record, oldest first: kind, and cause of the refusal if it was one.
 function decisions(deviceId) {
   const records = cli('audit', 'list', '--device', deviceId, '--limit', '100').filter(({ act }) => act.kind !== 'change');
@@ -54,24 +45,6 @@ function decisions(deviceId) {
 
 function causes(deviceId) {
   return cli('why', deviceId).map(({ cause }) => cause);
-}
-
-// The answer of the hub to one message.
-async function outcome(sender, message, format) {
-  if (!sender.sendable()) await once(sender, 'sendable');
-  const settled = ['accepted', 'rejected', 'released', 'modified'].map((event) =>
-    once(sender, event).then(({ delivery }) => ({ event, error: delivery.remote_state?.error })),
-  );
-  settled.forEach((promise) => promise.catch(() => {}));
-  format === undefined ? sender.send(message) : sender.send(message, undefined, format);
-  return Promise.race(settled);
-}
-
-async function openSender(connection, address) {
-  const sender = connection.open_sender(address);
-  const refused = refusal(sender).then((condition) => assert.fail(condition));
-  await Promise.race([once(sender, 'sendable'), refused]);
-  return sender;
 }
 
 for (const transport of ['amqp', 'amqp-ws']) {
@@ -174,27 +147,6 @@ test('the hub dies in between, and what was acknowledged is there', async () => 
     20_000,
   );
 });
-
-// Ends the hub as a power cut would, and starts it again where it was.
-async function restart(refusalsPerMinute = 0) {
-  const { pid, hostname } = JSON.parse(readFileSync(readyFile, 'utf8'));
-  process.kill(pid, 'SIGKILL');
-  rmSync(readyFile);
-  const args = ['dev', '--listen', hostname, '--ready-file', readyFile, '--data', join(dirname(readyFile), 'data')];
-  const env = {
-    ...process.env,
-    HOLDFAST_REFUSALS_PER_MINUTE: String(refusalsPerMinute),
-    HOLDFAST_HUB_EVENTS: 'none',
-  };
-  again = spawn(process.env.HOLDFAST_BIN, args, { stdio: 'ignore', env });
-  await until(() => {
-    try {
-      return JSON.parse(readFileSync(readyFile, 'utf8')).pid === again.pid;
-    } catch {
-      return false; // not there yet, or half written
-    }
-  }, 'the hub is ready again', 10_000);
-}
 
 test('the newer of two connections of one identity wins, whatever they speak', async () => {
   const record = await createDevice();
@@ -430,6 +382,52 @@ test('a token of a policy with DeviceConnect for the whole hub opens the links o
   const [event] = await reader.fromDevice(record.deviceId);
   assert.match(event.systemProperties['iothub-connection-auth-method'], /"scope":"hub"/);
   assert.deepEqual(causes(unknown), ['unknown-device']);
+});
+
+test("a policy's token for one device opens the links of that device's modules, and of no other's", async () => {
+  const record = await createDevice();
+  const other = await createDevice();
+  for (const { deviceId } of [record, other]) await registry.addModule({ deviceId, moduleId: 'm1' });
+  const module = ({ deviceId }) => `/devices/${deviceId}/modules/m1/messages/events`;
+  await connected(async (connection) => {
+    const scoped = (options) => token(`${ready.hostname}/devices/${record.deviceId}`, policyKey('device'), { policy: 'device', ...options });
+    assert.equal((await putToken(connection, scoped({ seconds: 3 })))['status-code'], 200);
+    const sender = await openSender(connection, module(record));
+    assert.equal((await outcome(sender, { body: 'of a module' })).event, 'accepted');
+    assert.equal(await refusal(connection.open_sender(module(other))), 'amqp:unauthorized-access');
+    // The module goes on with the renewed token of its device.
+    await putToken(connection, scoped(), 'request-2');
+    await pause(4_000);
+    assert.equal((await outcome(sender, { body: 'renewed' })).event, 'accepted');
+  });
+  const [event] = await reader.fromDevice(record.deviceId, 2);
+  assert.equal(event.systemProperties['iothub-connection-module-id'], 'm1');
+});
+
+test("a device's own token opens no link of its modules", async () => {
+  const record = await createDevice();
+  await registry.addModule({ deviceId: record.deviceId, moduleId: 'm1' });
+  await connected(async (connection) => {
+    await putToken(connection, tokenOf(record));
+    const address = `/devices/${record.deviceId}/modules/m1/messages/events`;
+    assert.equal(await refusal(connection.open_sender(address)), 'amqp:unauthorized-access');
+  });
+});
+
+test('a module signs in by SASL PLAIN with its token', async () => {
+  const { deviceId } = await createDevice();
+  const { responseBody: record } = await registry.addModule({ deviceId, moduleId: 'm1' });
+  const [hub] = ready.hostname.split('.');
+  const username = `${deviceId}/modules/m1@sas.${hub}`;
+  const password = token(`${ready.hostname}/devices/${deviceId}/modules/m1`, keyOf(record));
+  await connected(
+    async (connection) => {
+      const sender = await openSender(connection, `/devices/${deviceId}/modules/m1/messages/events`);
+      assert.equal((await outcome(sender, { body: 'plain module' })).event, 'accepted');
+      assert.equal(await refusal(connection.open_sender(events(deviceId))), 'amqp:unauthorized-access');
+    },
+    { username, password },
+  );
 });
 
 test('a device signs in by SASL PLAIN with its token', async () => {

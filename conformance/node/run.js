@@ -12,6 +12,7 @@ const AT_ONCE = 3;
 const slow = process.argv.includes('--slow');
 const ending = slow ? '.slow.js' : '.test.js';
 const FILE_SECONDS_MAX = slow ? 480 : 240;
+const TEST_SECONDS_MAX = slow ? 400 : 60;
 
 const folder = fileURLToPath(new URL('.', import.meta.url));
 const wanted = process.argv.slice(2).filter((argument) => argument !== '--slow');
@@ -56,7 +57,7 @@ async function judge(file) {
 
 function runTests(file, hub) {
   return new Promise((resolve) => {
-    const child = spawn(process.execPath, ['--test', '--test-reporter=spec', '--test-concurrency=1', '--test-force-exit', file], {
+    const child = spawn(process.execPath, ['--test', '--test-reporter=spec', '--test-concurrency=1', '--test-force-exit', `--test-timeout=${TEST_SECONDS_MAX * 1000}`, file], {
       cwd: folder,
       env: {
         ...process.env,

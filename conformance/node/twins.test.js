@@ -11,7 +11,7 @@ import { ModuleClient, transports } from './harness/devices.js';
 import { createDevice, newName, ready, registry } from './harness/hub.js';
 
 const service = iothub.Client.fromConnectionString(ready.service_connection_string);
-const live = { mqtt: transports.mqtt, 'mqtt-ws': transports['mqtt-ws'] };
+const { http, ...live } = transports;
 
 // A connected client of a new device or module, and what the service knows it by.
 async function connected(kind, transport) {

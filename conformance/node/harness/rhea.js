@@ -58,3 +58,21 @@ export function refusal(link) {
     () => link.error.condition,
   );
 }
+
+// The answer of the hub to one message.
+export async function outcome(sender, message, format) {
+  if (!sender.sendable()) await once(sender, 'sendable');
+  const settled = ['accepted', 'rejected', 'released', 'modified'].map((event) =>
+    once(sender, event).then(({ delivery }) => ({ event, error: delivery.remote_state?.error })),
+  );
+  settled.forEach((promise) => promise.catch(() => {}));
+  format === undefined ? sender.send(message) : sender.send(message, undefined, format);
+  return Promise.race(settled);
+}
+
+export async function openSender(connection, address) {
+  const sender = connection.open_sender(address);
+  const refused = refusal(sender).then((condition) => assert.fail(condition));
+  await Promise.race([once(sender, 'sendable'), refused]);
+  return sender;
+}

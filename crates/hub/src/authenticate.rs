@@ -73,6 +73,16 @@ impl Grant {
         let basis = || Basis::Policy(name.clone(), policy.slot, policy.fingerprint.clone());
         (*name == policy.policy).then(|| Self { ends: Some(policy.ends), basis: basis(), ..self.clone() })
     }
+
+    /// The same after its device's token was renewed, which the policy signed that it stands on too; `None` where it
+    /// stands on something else.
+    pub fn renewed_with(&self, device: &Self) -> Option<Self> {
+        let (Basis::Policy(name, ..), Basis::Policy(other, ..)) = (&self.basis, &device.basis) else {
+            return None;
+        };
+        let basis = || device.basis.clone();
+        (name == other).then(|| Self { ends: device.ends, basis: basis(), ..self.clone() })
+    }
 }
 
 /// What a grant depends on: when that changes, the grant ends.
@@ -147,6 +157,19 @@ pub fn admit_under(
     authentication(identity, known)?;
     let basis = Basis::Policy(proved.policy.clone(), proved.slot, proved.fingerprint.clone());
     grant_of(identity, basis, Some(proved.ends), known, now)
+}
+
+/// Decides whether a module may be connected under a token of its device that a policy's key signed: such a token is for
+/// all that its scope begins (`spec/amqp.md` §4.2).
+pub fn admit_module_under(
+    identity: &Identity,
+    device: &Grant,
+    known: &Known<'_>,
+    now: Timestamp,
+) -> Result<Grant, Refusal> {
+    let grant = grant_of(identity, device.basis.clone(), device.ends, known, now)?;
+    still_holds(&grant, known, now)?;
+    Ok(grant)
 }
 
 /// What an identity is admitted with whose credential is good: it has to be registered and enabled, and the operator's

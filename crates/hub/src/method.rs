@@ -153,6 +153,12 @@ pub enum MethodError {
     /// The response time-out was over before the answer.
     #[error("Timed out waiting for the response from device.")]
     NoAnswer,
+    /// The call is larger than the device takes.
+    #[error("The device takes calls of at most {limit} bytes, and this one is larger")]
+    CallTooLarge {
+        /// What the device takes, in bytes.
+        limit: u64,
+    },
     /// The answer is no JSON.
     #[error("The device answered with a payload that is not JSON: {problem}")]
     AnswerNotJson {
@@ -181,7 +187,7 @@ impl MethodError {
             Self::ConnectionLost => HubErrorCode::DeviceConnectionClosedRemotely,
             Self::NoAnswer => HubErrorCode::GatewayTimeout,
             Self::AnswerNotJson { .. } => HubErrorCode::GenericBadGateway,
-            Self::AnswerTooLarge { .. } => HubErrorCode::MessageTooLarge,
+            Self::AnswerTooLarge { .. } | Self::CallTooLarge { .. } => HubErrorCode::MessageTooLarge,
             Self::TooManyToDevice => HubErrorCode::DeviceMaximumInflightMethodExceeded,
             Self::TooMany => HubErrorCode::ServerBusy,
         }
@@ -233,6 +239,11 @@ impl CallId {
         bytes[6] = bytes[6] & 0x0f | 0x40;
         bytes[8] = bytes[8] & 0x3f | 0x80;
         Self(bytes)
+    }
+
+    /// Its bytes, in network byte order.
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
     }
 }
 

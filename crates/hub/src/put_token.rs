@@ -1,7 +1,7 @@
 //! Tokens that are put on an open connection, for whoever they are: a device or module, or a policy
 //! (`spec/amqp.md` §4).
 
-use crate::access::{Operation, Right};
+use crate::access::{Operation, PolicyName, Right};
 use crate::authenticate::{self, Grant, ServiceGrant};
 use crate::decision::Facts;
 use crate::hub::{Credential, Hub, NotAdmitted, clue_of, parsed};
@@ -59,6 +59,17 @@ impl Hub {
     ) -> Result<Grant, NotAdmitted> {
         let loaded = self.load_known(identity, Some(proved.policy.as_str()), false).await?;
         Ok(authenticate::admit_under(identity, proved, &self.known(&loaded), self.clock.now())?)
+    }
+
+    /// Decides whether a module may use the connection of a policy that was proved for its device.
+    pub async fn admit_module_under(
+        &self,
+        identity: &Identity,
+        device: &Grant,
+    ) -> Result<Grant, NotAdmitted> {
+        let policy = device.basis.policy().map(PolicyName::as_str);
+        let loaded = self.load_known(identity, policy, false).await?;
+        Ok(authenticate::admit_module_under(identity, device, &self.known(&loaded), self.clock.now())?)
     }
 
     /// Decides which policy a token proves. One for the hub as a whole is for devices or for readers; any other is a

@@ -3,4 +3,6 @@
 
 pub(crate) mod amqp;
 pub(crate) mod https;
+mod mailbox;
 pub(crate) mod mqtt;
+mod twin;

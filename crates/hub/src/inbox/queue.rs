@@ -196,6 +196,19 @@ impl Queue {
         released
     }
 
+    /// Takes back what is locked with these tokens and no verdict came for, which counts for nothing. Says whether there was
+    /// anything.
+    pub fn give_back(&mut self, tokens: &[LockToken]) -> bool {
+        let mut released = false;
+        for entry in &mut self.entries {
+            if entry.lock.as_ref().is_some_and(|lock| tokens.contains(&lock.token)) {
+                entry.lock = None;
+                released = true;
+            }
+        }
+        released
+    }
+
     /// Removes what expired. A message that a receiver has may still be settled until its lock lapses.
     pub fn expire(&mut self, now: Timestamp) -> Vec<Dead> {
         let gone = self.entries.extract_if(.., |entry| entry.expires <= now && !entry.is_locked(now));

@@ -149,15 +149,38 @@ impl Hub {
         .await
     }
 
-    /// Takes back what the last connection of an identity had, before the next one takes anything, or when it is gone.
+    /// Takes back what an earlier connection of an identity had, before the next one takes anything.
     pub async fn release_inbox(&self, identity: &Identity, generation: &str) -> Result<(), HubError> {
+        self.take_back(identity, generation, Queue::release_connection).await
+    }
+
+    /// Takes back what a receiver that is gone had and did not settle. What a newer one has by now stays with it.
+    pub async fn give_back(
+        &self,
+        identity: &Identity,
+        generation: &str,
+        tokens: &[LockToken],
+    ) -> Result<(), HubError> {
+        if tokens.is_empty() {
+            return Ok(());
+        }
+        self.take_back(identity, generation, |queue| queue.give_back(tokens)).await
+    }
+
+    /// Writes the queue only if there is something to take back.
+    async fn take_back(
+        &self,
+        identity: &Identity,
+        generation: &str,
+        released: impl Fn(&mut Queue) -> bool,
+    ) -> Result<(), HubError> {
         let stored = self.registry.load(Key::Inbox(identity.clone())).await?;
-        if !Loaded::of(&[stored], generation).queue.release_connection() {
+        if !released(&mut Loaded::of(&[stored], generation).queue) {
             return Ok(());
         }
         self.change(&[Key::Inbox(identity.clone())], |loaded| {
             let mut loaded = Loaded::of(loaded, generation);
-            Ok(match loaded.queue.release_connection() {
+            Ok(match released(&mut loaded.queue) {
                 true => (loaded.change(identity, &[]), ()),
                 false => (Change::default(), ()),
             })

@@ -45,6 +45,19 @@ fn a_lock_that_lapses_gives_the_message_to_the_next_one_and_counts_for_nothing()
 }
 
 #[test]
+fn what_a_receiver_that_is_gone_had_is_taken_back_and_what_a_newer_one_has_is_not() {
+    let mut queue = queue_of(2);
+    let [first, second] = [1, 2].map(|n| sequence(queue.take(token(n), Receiver::Connection, at(0))));
+    assert_eq!((first, second), (Some(1), Some(2)));
+    assert!(queue.release_connection());
+    queue.take(token(3), Receiver::Connection, at(1)).expect("the newer one takes the first");
+    assert!(!queue.give_back(&[token(1), token(2)]), "the older one has nothing any more");
+    assert!(queue.give_back(&[token(3)]));
+    let taken = queue.take(token(4), Receiver::Requests, at(1)).expect("it is free");
+    assert_eq!((taken.entry.sequence, taken.entry.delivery_count()), (1, 0));
+}
+
+#[test]
 fn a_message_that_is_abandoned_too_often_is_dead() {
     let mut queue = queue_of(1);
     for n in 1..10 {

@@ -16,6 +16,9 @@ use crate::ports::registry::{Change, Versioned, Write};
 use crate::record::{Authentication, Device, Key, Record};
 use crate::registry::{By, IfMatch, change, unknown_device, unknown_module};
 
+/// The longest model id that is kept: a DTMI has up to 2048 characters.
+const MODEL_ID_BYTES_MAX: usize = 2048;
+
 /// What a live connection is told of its desired properties.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DesiredChange {
@@ -147,14 +150,17 @@ impl Hub {
         }
     }
 
-    /// Notes the model that a connection announced.
+    /// Notes the model that a connection announced. One that is too long is no model id: it goes on with the messages, as
+    /// all that a device says, and is not noted.
     pub async fn announce_model(
         &self,
         identity: &Identity,
         generation: &str,
         model_id: &str,
     ) -> Result<(), HubError> {
-        if self.own_twin(identity, generation).await?.model_id.as_deref() == Some(model_id) {
+        if model_id.len() > MODEL_ID_BYTES_MAX
+            || self.own_twin(identity, generation).await?.model_id.as_deref() == Some(model_id)
+        {
             return Ok(());
         }
         let key = Key::Twin(identity.clone());

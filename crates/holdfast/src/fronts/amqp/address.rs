@@ -8,9 +8,9 @@ use percent_encoding::percent_decode_str;
 pub(super) enum Address {
     /// `$cbs`: tokens.
     Cbs,
-    /// Where a device or module sends its messages. Most SDKs encode the id and some do not, so that it may be one of
-    /// two: decoded, and as it was written.
-    Events(Identity, Option<Identity>),
+    /// What a device or module has. Most SDKs encode the id and some do not, so that it may be one of two: decoded, and
+    /// as it was written.
+    Device(Place, Identity, Option<Identity>),
     /// Where services send device-bound messages.
     ToDevices,
     /// `$management` of the event hub.
@@ -31,6 +31,19 @@ pub(super) enum Address {
     OtherEntity(String),
     /// Nothing that is served.
     Unknown,
+}
+
+/// What a device or module has at an address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    /// `messages/events`.
+    Events,
+    /// `messages/devicebound`.
+    Messages,
+    /// `methods/devicebound`.
+    Methods,
+    /// `twin`.
+    Twin,
 }
 
 impl Address {
@@ -58,9 +71,12 @@ impl Address {
             return Self::Redirect(path.splitn(3, '/').nth(2).unwrap_or_default().to_owned());
         }
         if word(0, "devices") {
-            let Some(decoded) = events(&segments) else { return Self::Unknown };
-            let written: Vec<String> = path.split('/').map(str::to_owned).collect();
-            return Self::Events(decoded.clone(), events(&written).filter(|written| *written != decoded));
+            let Some((decoded, rest)) = identity(&segments) else { return Self::Unknown };
+            let Some(place) = place(rest) else { return Self::Unknown };
+            let written: Vec<&str> = path.split('/').collect();
+            let written =
+                identity(&written).map(|(written, _)| written).filter(|written| *written != decoded);
+            return Self::Device(place, decoded, written);
         }
         if word(0, "messages") {
             return Self::Unknown;
@@ -84,17 +100,34 @@ impl Address {
     }
 }
 
-/// Whose messages go to a path.
-fn events(segments: &[String]) -> Option<Identity> {
-    let word = |at: usize, literal: &str| segments[at].eq_ignore_ascii_case(literal);
-    let device = || DeviceId::parse(&segments[1]).ok();
-    match segments.len() {
-        4 if word(2, "messages") && word(3, "events") => Some(Identity::device(device()?)),
-        6 if word(2, "modules") && word(4, "messages") && word(5, "events") => {
-            Some(Identity::module(device()?, ModuleId::parse(&segments[3]).ok()?))
+/// The device or module that a path begins with, `devices/{id}` or `devices/{id}/modules/{id}`, and the rest of the path.
+pub(super) fn identity<T: AsRef<str>>(segments: &[T]) -> Option<(Identity, &[T])> {
+    match segments {
+        [devices, device, modules, module, rest @ ..] if is(devices, "devices") && is(modules, "modules") => {
+            let (device, module) =
+                (DeviceId::parse(device.as_ref()).ok()?, ModuleId::parse(module.as_ref()).ok()?);
+            Some((Identity::module(device, module), rest))
+        }
+        [devices, device, rest @ ..] if is(devices, "devices") => {
+            Some((Identity::device(DeviceId::parse(device.as_ref()).ok()?), rest))
         }
         _ => None,
     }
+}
+
+fn place(rest: &[String]) -> Option<Place> {
+    match rest {
+        [messages, events] if is(messages, "messages") && is(events, "events") => Some(Place::Events),
+        [messages, bound] if is(messages, "messages") && is(bound, "devicebound") => Some(Place::Messages),
+        [methods, bound] if is(methods, "methods") && is(bound, "devicebound") => Some(Place::Methods),
+        [twin] if is(twin, "twin") => Some(Place::Twin),
+        _ => None,
+    }
+}
+
+/// Fixed words of an address are compared without case.
+pub(super) fn is(segment: impl AsRef<str>, word: &str) -> bool {
+    segment.as_ref().eq_ignore_ascii_case(word)
 }
 
 #[cfg(test)]
@@ -104,8 +137,10 @@ mod tests {
     #[test]
     fn every_spelling_of_an_address_is_read() {
         let identity = |text| Identity::parse(text).expect("a legal identity");
-        let events = |text| Address::Events(identity(text), None);
-        let encoded = |decoded, written| Address::Events(identity(decoded), Some(identity(written)));
+        let at = |place, text| Address::Device(place, identity(text), None);
+        let events = |text| at(Place::Events, text);
+        let encoded =
+            |decoded, written| Address::Device(Place::Events, identity(decoded), Some(identity(written)));
         let partition = Address::Partition { group: "$Default".into(), partition: "3".into() };
         let cases = [
             ("$cbs", Address::Cbs),
@@ -128,7 +163,12 @@ mod tests {
             ("amqps://h.net:5671/devices/d%2B1/Messages/Events", encoded("d+1", "d%2B1")),
             ("devices/d1/modules/m1/messages/events", events("d1/m1")),
             ("/devices/d1/messages/events/", Address::Unknown),
-            ("/devices/d1/messages/devicebound", Address::Unknown),
+            ("/devices/d1/messages/deviceBound", at(Place::Messages, "d1")),
+            ("devices/d1/modules/m1/Methods/devicebound", at(Place::Methods, "d1/m1")),
+            ("amqps://h.net/devices/d1/twin", at(Place::Twin, "d1")),
+            ("/devices/modules/modules/modules/twin", at(Place::Twin, "modules/modules")),
+            ("/devices/d1/twin/x", Address::Unknown),
+            ("/devices/d1/modules/m1", Address::Unknown),
             ("/devices/d1%2Fm1/messages/events", Address::Unknown),
             ("/devices//messages/events", Address::Unknown),
             ("", Address::Unknown),

@@ -11,11 +11,15 @@ use hub::ports::bus::{Ending, Holder};
 use hub::twin::DesiredChange;
 use wire::amqp::connection::LinkId;
 
+use crate::fronts::mailbox::{Mailbox, Wanted};
+
 /// What others have to say to a connection.
 #[derive(Default)]
 pub(super) struct Signals {
     displaced: Mutex<Vec<(LinkId, String)>>,
     ended: Mutex<Vec<Ended>>,
+    /// Whose mailbox has something since it was looked at.
+    mail: Mutex<Vec<Identity>>,
     pub(super) waker: AtomicWaker,
 }
 
@@ -44,6 +48,11 @@ impl Signals {
         std::mem::take(&mut *self.ended.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// Whose mailboxes have something since the last call.
+    pub(super) fn take_mail(&self) -> Vec<Identity> {
+        std::mem::take(&mut *self.mail.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Whether the hub ended somebody since.
     pub(super) fn has_ended(&self) -> bool {
         !self.ended.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
@@ -55,18 +64,30 @@ pub(super) struct Live {
     grant: Grant,
     serial: u64,
     is_ended: AtomicBool,
+    mailbox: Arc<Mailbox>,
     signals: Arc<Signals>,
 }
 
 impl Live {
-    /// The handle of who was admitted with this grant. No other handle of the connection has this number.
-    pub(super) fn new(grant: Grant, serial: u64, signals: Arc<Signals>) -> Self {
-        Self { grant, serial, is_ended: AtomicBool::new(false), signals }
+    /// The handle of who was admitted with this grant. No other handle of the connection has this number; the one that it
+    /// takes the place of had the same mailbox.
+    pub(super) fn new(grant: Grant, serial: u64, mailbox: Arc<Mailbox>, signals: Arc<Signals>) -> Self {
+        Self { grant, serial, is_ended: AtomicBool::new(false), mailbox, signals }
     }
 
     /// Its number.
     pub(super) fn serial(&self) -> u64 {
         self.serial
+    }
+
+    /// What waits for it.
+    pub(super) fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.mailbox
+    }
+
+    fn has_mail(&self) {
+        self.signals.mail.lock().unwrap_or_else(PoisonError::into_inner).push(self.grant.identity().clone());
+        self.signals.waker.wake();
     }
 }
 
@@ -85,17 +106,32 @@ impl Holder for Live {
         self.signals.waker.wake();
     }
 
-    // Links for what the hub has for a device are not served over AMQP yet: whoever comes by it does not ask for it.
-
-    fn inbox_changed(&self) {}
-
-    fn desired_changed(&self, _change: &Arc<DesiredChange>) {}
-
-    fn takes_calls(&self) -> bool {
-        false
+    fn inbox_changed(&self) {
+        if self.mailbox.inbox_changed() {
+            self.has_mail();
+        }
     }
 
-    fn call(&self, _call: Call) {}
+    fn desired_changed(&self, change: &Arc<DesiredChange>) {
+        match self.mailbox.put_change(change) {
+            Ok(true) => self.has_mail(),
+            Ok(false) => {}
+            // A device that missed one would be wrong for ever; one that comes back reads its twin.
+            Err(_) => self.end(Ending::NotReading),
+        }
+    }
 
-    fn forget(&self, _id: CallId) {}
+    fn takes_calls(&self) -> bool {
+        self.mailbox.wants(Wanted::Calls) && !self.is_ended.load(Ordering::Relaxed)
+    }
+
+    fn call(&self, call: Call) {
+        if self.mailbox.put_call(call) {
+            self.has_mail();
+        }
+    }
+
+    fn forget(&self, id: CallId) {
+        self.mailbox.forget(id);
+    }
 }

@@ -4,6 +4,7 @@
 mod address;
 mod cbs;
 mod conversation;
+mod device_bound;
 mod event;
 mod filter;
 mod live;
@@ -11,6 +12,7 @@ mod management;
 mod reader;
 mod submission;
 mod telemetry;
+mod twin;
 
 use std::sync::Arc;
 

@@ -1,13 +1,14 @@
 //! A device-bound message of a service, from AMQP's words into the hub's.
 
 use bytes::Bytes;
-use hub::identity::{DeviceId, Identity, ModuleId};
+use hub::identity::Identity;
 use hub::inbox::{Ack, Submission};
 use hub::telemetry::SystemProperty;
 use jiff::Timestamp;
 use percent_encoding::percent_decode_str;
 use wire::amqp::message::Message;
 
+use super::address::{identity, is};
 use super::telemetry::{Unreadable, parts};
 
 /// A message and who it is for.
@@ -64,24 +65,16 @@ fn identities(to: &str) -> Vec<Identity> {
     let segments: Vec<&str> = path.split('/').collect();
     let decoded: Vec<String> =
         segments.iter().map(|text| percent_decode_str(text).decode_utf8_lossy().into_owned()).collect();
-    let written = identity(&segments);
-    let decoded = identity(&decoded.iter().map(String::as_str).collect::<Vec<_>>());
+    let (written, decoded) = (recipient(&segments), recipient(&decoded));
     let differs = decoded.filter(|decoded| written.as_ref() != Some(decoded));
     written.into_iter().chain(differs).collect()
 }
 
-fn identity(segments: &[&str]) -> Option<Identity> {
-    let word =
-        |at: usize, literal: &str| segments.get(at).is_some_and(|text| text.eq_ignore_ascii_case(literal));
-    if !word(0, "devices") {
-        return None;
-    }
-    let device = DeviceId::parse(segments.get(1)?).ok()?;
-    match segments.len() {
-        4 if word(2, "messages") && word(3, "devicebound") => Some(Identity::device(device)),
-        6 if word(2, "modules") && word(4, "messages") && word(5, "devicebound") => {
-            Some(Identity::module(device, ModuleId::parse(segments[3]).ok()?))
-        }
+/// Who a path leads to, if it leads to where messages for somebody go.
+fn recipient<T: AsRef<str>>(segments: &[T]) -> Option<Identity> {
+    let (identity, rest) = identity(segments)?;
+    match rest {
+        [messages, bound] if is(messages, "messages") && is(bound, "devicebound") => Some(identity),
         _ => None,
     }
 }

@@ -87,7 +87,7 @@ pub(super) fn parts(encoded: &Bytes, message: &Encoded<'_>) -> Result<Parts, Unr
         }
     }
     keep_last(&mut application);
-    let body = kept.body(message.body)?;
+    let body = body(encoded, message.body)?;
     Ok((system, application, body))
 }
 
@@ -189,18 +189,19 @@ impl Kept<'_> {
             | ValueRef::Described(_) => return None,
         })
     }
+}
 
-    fn body(&self, body: Body<'_>) -> Result<Bytes, Unreadable> {
-        match body {
-            Body::Empty => Ok(Bytes::new()),
-            Body::Data(sections) => Ok(match sections.single() {
-                Some(section) => self.0.slice_ref(section),
-                None => sections.concatenated().into_owned().into(),
-            }),
-            Body::Value(ValueRef::Binary(bytes)) => Ok(self.0.slice_ref(bytes)),
-            Body::Value(ValueRef::String(text)) => Ok(self.0.slice_ref(text.as_bytes())),
-            Body::Value(_) | Body::Sequence(_) => Err(Unreadable::Body),
-        }
+/// The payload of a message; where it is one piece it stays where it came in.
+pub(super) fn body(encoded: &Bytes, body: Body<'_>) -> Result<Bytes, Unreadable> {
+    match body {
+        Body::Empty => Ok(Bytes::new()),
+        Body::Data(sections) => Ok(match sections.single() {
+            Some(section) => encoded.slice_ref(section),
+            None => sections.concatenated().into_owned().into(),
+        }),
+        Body::Value(ValueRef::Binary(bytes)) => Ok(encoded.slice_ref(bytes)),
+        Body::Value(ValueRef::String(text)) => Ok(encoded.slice_ref(text.as_bytes())),
+        Body::Value(_) | Body::Sequence(_) => Err(Unreadable::Body),
     }
 }
 

@@ -31,10 +31,11 @@ use wire::mqtt::{
 
 use super::address::{Request, TwinRequest, UserName, client_id, events_bag, may_subscribe};
 use super::inbox::Unsettled;
-use super::live::{Live, Outgoing};
-use super::requests::Outcome;
+use super::live::Live;
 use super::{inbox, properties, requests};
 use crate::drain::Drain;
+use crate::fronts::mailbox::{Outgoing, Wanted};
+use crate::fronts::twin::Outcome;
 use crate::io::Stream;
 use crate::listen::{Visitor, spoken};
 use crate::metrics::{Connected, DoorMetrics, Metrics};
@@ -49,8 +50,6 @@ const LIMITS: Limits = Limits {
 const UNACKNOWLEDGED_MAX: usize = 256;
 /// Bytes read at once; they live on the stack, so that no waiting connection holds a buffer.
 const READ_BYTES: usize = 16 * 1024;
-/// The longest model id that is kept: a DTMI has up to 2048 characters.
-const MODEL_ID_BYTES_MAX: usize = 2048;
 /// Output that is worth a write, in bytes.
 const OUTPUT_BYTES: usize = 16 * 1024;
 /// How long the last bytes to a client may take.
@@ -120,7 +119,10 @@ impl Online {
     fn follow_subscriptions(&self, hub: &Hub) {
         let calls = requests::wants_calls(&self.session);
         let messages = inbox::granted(&self.session, self.live.grant().identity()).is_some();
-        self.live.subscribed(calls, requests::wants_desired(&self.session), messages);
+        let mailbox = &self.live.mailbox;
+        mailbox.set_wanted(Wanted::Calls, calls);
+        mailbox.set_wanted(Wanted::Desired, requests::wants_desired(&self.session));
+        mailbox.set_wanted(Wanted::Messages, messages);
         if calls {
             hub.bus.takes_calls(self.live.grant().identity());
         }
@@ -184,7 +186,7 @@ impl<S: Stream> Conversation<S> {
                     if let Some(online) = &mut self.online
                         && online.unsettled.as_mut().is_some_and(|unsettled| unsettled.lapse(now))
                     {
-                        online.live.inbox_changed();
+                        online.live.mailbox.inbox_changed();
                     }
                     if let Err(violation) = self.machine.handle_timeout(now) {
                         return End::Refused(refusal_of(&violation, self.machine.first_byte()));
@@ -227,14 +229,14 @@ impl<S: Stream> Conversation<S> {
             return Poll::Ready(Wake::Over(End::Lost(error.to_string())));
         }
         if self.machine.output().is_empty()
-            && self.online.as_ref().is_some_and(|online| online.live.has_outgoing())
+            && self.online.as_ref().is_some_and(|online| online.live.mailbox.has_outgoing())
         {
             self.send_outgoing();
             return Poll::Ready(Wake::Progress);
         }
         if self.machine.output().is_empty()
             && let Some(online) = &self.online
-            && online.live.may_have_message()
+            && online.live.mailbox.may_have_message()
             && !online.unsettled.as_ref().is_some_and(|unsettled| unsettled.is_full())
         {
             return Poll::Ready(Wake::Inbox);
@@ -374,7 +376,10 @@ impl<S: Stream> Conversation<S> {
                 // Python escapes it.
                 let request_id = percent_decode_str(request_id).decode_utf8_lossy();
                 let payload = publish.payload.clone();
-                online.live.answer(&request_id, || MethodAnswer::judge(status, payload));
+                online
+                    .live
+                    .mailbox
+                    .answer(|call| call.to_string() == request_id, || MethodAnswer::judge(status, payload));
                 return Ok(());
             }
             None => return Err(End::Refused(Refusal::Topic { topic: cut(&publish.topic) })),
@@ -400,7 +405,7 @@ impl<S: Stream> Conversation<S> {
     fn send_outgoing(&mut self) {
         let Some(online) = self.online.as_mut() else { return };
         while self.machine.output().len() < OUTPUT_BYTES {
-            match online.live.next_outgoing() {
+            match online.live.mailbox.next_outgoing() {
                 // What the client has read already would only take it back.
                 Some(Outgoing::Desired(change)) if change.version > online.desired_seen => {
                     online.desired_seen = change.version;
@@ -414,7 +419,7 @@ impl<S: Stream> Conversation<S> {
                         true => drop(self.machine.publish(&topic, payload, QoS::AtMostOnce)),
                         // It subscribed to other methods only.
                         false => {
-                            online.live.answer(&id.to_string(), || Err(MethodError::NotOnline));
+                            online.live.mailbox.answer(|call| call == id, || Err(MethodError::NotOnline));
                         }
                     }
                 }
@@ -430,7 +435,7 @@ impl<S: Stream> Conversation<S> {
         let (identity, generation) = (&sender.identity, sender.generation.as_str());
         let failed = |error: HubError| End::Failed(format!("the inbox could not be read: {error}"));
         let Some(qos) = inbox::granted(&online.session, identity) else {
-            online.live.looks_into_inbox();
+            online.live.mailbox.looks_into_inbox();
             return Ok(());
         };
         if online.unsettled.is_none() {
@@ -438,7 +443,7 @@ impl<S: Stream> Conversation<S> {
             self.hub.release_inbox(identity, generation).await.map_err(failed)?;
         }
         let unsettled = online.unsettled.get_or_insert_default();
-        online.live.looks_into_inbox();
+        online.live.mailbox.looks_into_inbox();
         while !unsettled.is_full() {
             let delivery = self.hub.take_from_inbox(identity, generation, Receiver::Connection).await;
             let Some(delivery) = delivery.map_err(failed)? else { return Ok(()) };
@@ -454,7 +459,7 @@ impl<S: Stream> Conversation<S> {
             }
         }
         // There may be more than the client may have at a time.
-        online.live.inbox_changed();
+        online.live.mailbox.inbox_changed();
         Ok(())
     }
 
@@ -584,10 +589,7 @@ impl<S: Stream> Conversation<S> {
         let hub = self.hub.clone();
         let mut grant = hub.admit(&name.identity, credential, &mut self.visitor.facts).await?;
         if let Some(model_id) = name.model_id {
-            // One that is too long is no model id: it goes on with the messages, as all that a device says.
-            if model_id.len() <= MODEL_ID_BYTES_MAX
-                && let Err(error) =
-                    hub.announce_model(&name.identity, &grant.sender.generation, &model_id).await
+            if let Err(error) = hub.announce_model(&name.identity, &grant.sender.generation, &model_id).await
             {
                 tracing::warn!(device.id = %name.identity, %error, "the model of a device could not be noted");
             }
@@ -662,9 +664,10 @@ impl<S: Stream> Conversation<S> {
             let grant = online.live.grant();
             let identity = grant.identity().clone();
             self.hub.release(&identity, online.epoch);
-            online.live.close();
-            if online.unsettled.as_ref().is_some_and(|unsettled| !unsettled.is_empty())
-                && let Err(error) = self.hub.release_inbox(&identity, &grant.sender.generation).await
+            online.live.mailbox.close();
+            if let Some(unsettled) = &online.unsettled
+                && let Err(error) =
+                    self.hub.give_back(&identity, &grant.sender.generation, &unsettled.tokens()).await
             {
                 tracing::warn!(device.id = %identity, %error, "unacknowledged messages wait for their locks to lapse");
             }

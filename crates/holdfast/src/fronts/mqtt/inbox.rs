@@ -61,9 +61,9 @@ impl Unsettled {
         self.sent.len() >= UNSETTLED_MAX
     }
 
-    /// Whether nothing is under way.
-    pub(super) fn is_empty(&self) -> bool {
-        self.sent.is_empty()
+    /// What is under way.
+    pub(super) fn tokens(&self) -> Vec<LockToken> {
+        self.sent.iter().map(|sent| sent.token).collect()
     }
 }
 

@@ -2,14 +2,13 @@
 //! bodies, both ways.
 
 use bytes::Bytes;
-use hub::error::{HubError, HubErrorCode};
+use hub::error::HubError;
 use hub::hub::Hub;
 use hub::method::CallId;
 use hub::record::Session;
-use hub::twin::{Members, Twin, time_text};
-use serde_json::{Value, json};
 
 use super::address::{TwinRequest, matches};
+use crate::fronts::twin::{self, Outcome, error_body, invalid};
 
 /// The topics that answers to twin requests begin with.
 const TWIN_ANSWERS: &str = "$iothub/twin/res/";
@@ -27,25 +26,12 @@ pub(super) async fn twin_request(
     request: TwinRequest<'_>,
     body: &[u8],
 ) -> Result<Outcome, HubError> {
-    let (identity, generation) = (&sender.identity, sender.generation.as_str());
     match request {
-        TwinRequest::Get { .. } => {
-            hub.own_twin(identity, generation).await.map(|twin| Outcome::Read(Box::new(twin)))
-        }
+        TwinRequest::Get { .. } => twin::read(hub, sender).await,
         TwinRequest::Report { version, .. } => {
-            let patch = object(body)?;
-            let version = version.map(number).transpose()?;
-            hub.report(identity, generation, &patch, version).await.map(Outcome::Reported)
+            twin::report(hub, sender, body, version.map(number).transpose()?).await
         }
     }
-}
-
-/// What came of a request about the twin.
-pub(super) enum Outcome {
-    /// The twin was read.
-    Read(Box<Twin>),
-    /// The reported properties have this version now.
-    Reported(u64),
 }
 
 /// The answer to a request about the twin.
@@ -60,18 +46,6 @@ pub(super) fn twin_answer(
         Err(error) => (error.code.status(), String::new(), Bytes::from(error_body(error, now).to_string())),
     };
     Message { topic: format!("{TWIN_ANSWERS}{status}/?$rid={request_id}{parameters}"), body }
-}
-
-/// The body of an error, in the form that the Node SDK reads, which does not look at the status.
-fn error_body(error: &HubError, now: jiff::Timestamp) -> Value {
-    let stamp = now.strftime("%m/%d/%Y %H:%M:%S");
-    json!({
-        "errorCode": error.code.number(),
-        "trackingId": format!("{}-G:0-TimeStamp:{stamp}", uuid::Uuid::new_v4().simple()),
-        "message": error.message,
-        "timestampUtc": time_text(now),
-        "info": null,
-    })
 }
 
 /// The topic on which a device is told of a version of its desired properties.
@@ -104,19 +78,7 @@ pub(super) fn wants(session: &Session, topic: &str) -> bool {
     session.subscriptions.iter().any(|have| matches(&have.filter, topic))
 }
 
-fn object(body: &[u8]) -> Result<Members, HubError> {
-    match serde_json::from_slice(body) {
-        Ok(Value::Object(members)) => Ok(members),
-        Ok(_) => Err(invalid("The reported properties are no JSON object".to_owned())),
-        Err(error) => Err(invalid(format!("The reported properties are not JSON: {error}"))),
-    }
-}
-
 fn number(text: &str) -> Result<u64, HubError> {
     text.parse()
         .map_err(|_| invalid(format!("`$version` is `{}`, which is no number", hub::decision::cut(text))))
-}
-
-fn invalid(text: String) -> HubError {
-    HubError::new(HubErrorCode::ArgumentInvalid, text)
 }

@@ -263,6 +263,11 @@ impl Connection {
         event
     }
 
+    /// Whether [`poll_event`](Self::poll_event) would give an event.
+    pub fn has_event(&self) -> bool {
+        !self.events.is_empty()
+    }
+
     /// Bytes for the transport to write.
     pub fn output(&self) -> &[u8] {
         &self.output.buffer

@@ -8,12 +8,14 @@ use wire::amqp::codec::{Symbol, Value};
 use wire::amqp::connection::{AttachAnswer, CreditPolicy, LinkId};
 use wire::amqp::performative::{Attach, Error, Role, condition};
 
+use super::links::Purpose;
 use super::{Conversation, Link};
 use crate::fronts::amqp::address::Address;
 use crate::io::Stream;
 
 /// Credit on links that requests come in by.
 const REQUEST_CREDIT: u32 = 100;
+const NO_LINK: &str = "The link address did not match any of the expected formats";
 
 impl<S: Stream> Conversation<S> {
     pub(super) async fn on_attach(&mut self, link: LinkId, attach: Attach) {
@@ -24,9 +26,12 @@ impl<S: Stream> Conversation<S> {
         let text = text.unwrap_or_default().to_owned();
         let entity = self.front.hub.settings.event_hub_name.clone();
         let accepted = match (Address::parse(&text, &entity), attach.role) {
-            (Address::Events(decoded, written), Role::Sender) => {
+            (Address::Device(place, decoded, written), role) => {
                 let identity = written.filter(|written| self.devices.knows(written)).unwrap_or(decoded);
-                return self.open_intake(link, attach, identity).await;
+                match Purpose::of(place, role, &identity) {
+                    Some(purpose) => return self.open_device_link(link, attach, identity, purpose).await,
+                    None => Err(Error::new(condition::NOT_ALLOWED, NO_LINK).into()),
+                }
             }
             (Address::ToDevices, Role::Sender) => {
                 let refused = |refusal| {
@@ -62,14 +67,16 @@ impl<S: Stream> Conversation<S> {
                 not_found(&format!("eventhub:{name}")),
                 Refusal::UnknownEventHub { presented: cut(&name), name: entity },
             )),
-            (Address::Events(..) | Address::ToDevices | Address::Unknown, _) => {
-                let text = "The link address did not match any of the expected formats";
-                Err(Error::new(condition::NOT_ALLOWED, text).into())
+            (Address::ToDevices | Address::Unknown, _) => {
+                Err(Error::new(condition::NOT_ALLOWED, NO_LINK).into())
             }
         };
         match accepted {
             Ok((kind, answer)) => {
                 if self.machine.accept_attach(link, answer).is_ok() {
+                    if matches!(kind, Link::Reader(_)) {
+                        self.readers.push(link);
+                    }
                     self.links.insert(link, kind);
                 }
             }

@@ -15,8 +15,11 @@ use hub::telemetry::Sender;
 use wire::amqp::connection::LinkId;
 use wire::amqp::performative::{Attach, Error, condition};
 
+use super::inbox::Messages;
+use super::links::{Bound, stamped};
 use super::{Conversation, Link};
 use crate::fronts::amqp::live::{Ended, Live};
+use crate::fronts::mailbox::Mailbox;
 use crate::io::Stream;
 use crate::metrics::Connected;
 
@@ -49,8 +52,20 @@ struct Known {
 /// What there is of a device or module while it has a link.
 struct Online {
     epoch: Epoch,
-    links: usize,
+    links: Vec<LinkId>,
+    /// What it is sent by; most send telemetry only.
+    bound: Option<Box<Bound>>,
     _connected: Connected,
+}
+
+/// Who is sent things.
+pub(super) struct Recipient<'a> {
+    /// Its stamps.
+    pub(super) sender: &'a Arc<Sender>,
+    /// What waits for it.
+    pub(super) mailbox: &'a Mailbox,
+    /// The links that it is sent by.
+    pub(super) bound: &'a mut Bound,
 }
 
 impl Devices {
@@ -67,6 +82,27 @@ impl Devices {
     /// When the first credential ends, in seconds since 1970.
     pub(super) fn ends(&self) -> Option<i64> {
         self.ends
+    }
+
+    /// A device or module that has links to be sent things by.
+    pub(super) fn recipient(&mut self, identity: &Identity) -> Option<Recipient<'_>> {
+        let Known { live, online, .. } = self.known.get_mut(identity)?;
+        let bound = online.as_mut()?.bound.as_deref_mut()?;
+        Some(Recipient { sender: &live.grant().sender, mailbox: live.mailbox(), bound })
+    }
+
+    /// A device or module that is connected, and is going to be sent things.
+    pub(super) fn new_recipient(&mut self, identity: &Identity) -> Option<Recipient<'_>> {
+        let Known { live, online, .. } = self.known.get_mut(identity)?;
+        let bound = online.as_mut()?.bound.get_or_insert_default();
+        Some(Recipient { sender: &live.grant().sender, mailbox: live.mailbox(), bound })
+    }
+
+    /// All links for device-bound messages.
+    pub(super) fn all_messages(&mut self) -> impl Iterator<Item = (&Identity, &mut Messages)> {
+        self.known.iter_mut().filter_map(|(identity, known)| {
+            Some((identity, known.online.as_mut()?.bound.as_mut()?.messages.as_mut()?))
+        })
     }
 
     fn forget(&mut self, identity: &Identity) -> Option<Known> {
@@ -89,9 +125,15 @@ impl<S: Stream> Conversation<S> {
         if self.devices.known.len() >= IDENTITIES_MAX && !self.devices.known.contains_key(&identity) {
             return Err(Refusal::TokensFull { limit: IDENTITIES_MAX });
         }
-        if self.keep(grant, token.map(Box::new), true) {
+        let (renews, token) = (grant.clone(), token.map(Box::new));
+        if self.keep(grant, token.clone(), true) {
             self.recheck_device(&identity).await;
         }
+        let modules = self.devices.known.iter().filter(|(other, known)| {
+            !known.is_own && other.module.is_some() && other.device == identity.device
+        });
+        let renewed = modules.filter_map(|(_, known)| known.live.grant().renewed_with(&renews));
+        self.renew(renewed.collect(), token).await;
         Ok(())
     }
 
@@ -99,9 +141,13 @@ impl<S: Stream> Conversation<S> {
     pub(super) async fn renew_by_policy(&mut self, policy: &ServiceGrant) {
         let renewed = self.devices.known.values().filter(|known| !known.is_own);
         let renewed: Vec<_> = renewed.filter_map(|known| known.live.grant().renewed_by(policy)).collect();
+        self.renew(renewed, Some(Box::new(self.token_of(policy)))).await;
+    }
+
+    async fn renew(&mut self, renewed: Vec<Grant>, token: Option<Box<TokenFacts>>) {
         for grant in renewed {
-            let (identity, token) = (grant.identity().clone(), Some(Box::new(self.token_of(policy))));
-            if self.keep(grant, token, false) {
+            let identity = grant.identity().clone();
+            if self.keep(grant, token.clone(), false) {
                 self.recheck_device(&identity).await;
             }
         }
@@ -112,8 +158,10 @@ impl<S: Stream> Conversation<S> {
         let identity = grant.identity().clone();
         self.devices.serials += 1;
         let ends = grant.ends;
-        let live = Arc::new(Live::new(grant, self.devices.serials, self.signals.clone()));
         let was = self.devices.forget(&identity);
+        // What waits for it goes on waiting.
+        let mailbox = was.as_ref().map_or_else(Arc::default, |was| was.live.mailbox().clone());
+        let live = Arc::new(Live::new(grant, self.devices.serials, mailbox, self.signals.clone()));
         let online = was.and_then(|was| was.online);
         let is_online = online.is_some();
         if let Some(online) = &online
@@ -122,13 +170,9 @@ impl<S: Stream> Conversation<S> {
             // A newer connection has the identity already.
             live.end(Ending::TakenOver);
         }
-        if is_online {
-            for link in self.links.values_mut() {
-                if let Link::Telemetry(sender) = link
-                    && sender.identity == identity
-                {
-                    *sender = stamped(&live.grant().sender, sender.model_id.clone());
-                }
+        for link in online.iter().flat_map(|online| &online.links) {
+            if let Some(Link::Device(_, sender)) = self.links.get_mut(link) {
+                *sender = stamped(&live.grant().sender, sender.model_id.clone());
             }
         }
         self.devices.known.insert(identity, Known { live, token, is_own, online });
@@ -140,6 +184,7 @@ impl<S: Stream> Conversation<S> {
     /// Connects the identity of a link that a client attaches; the link counts from now on.
     pub(super) async fn connect(
         &mut self,
+        link: LinkId,
         identity: &Identity,
         attach: &Attach,
         facts: &mut Facts,
@@ -153,7 +198,7 @@ impl<S: Stream> Conversation<S> {
         };
         let sender = stamped(&known.live.grant().sender, attach.properties.text(MODEL_ID).map(str::to_owned));
         if let Some(online) = &mut known.online {
-            online.links += 1;
+            online.links.push(link);
             return Ok(sender);
         }
         let grant = known.live.grant();
@@ -165,10 +210,9 @@ impl<S: Stream> Conversation<S> {
         }
         let _connected = door.connected(&grant.basis);
         let epoch = self.front.hub.claim(known.live.clone());
-        known.online = Some(Online { epoch, links: 1, _connected });
-        // A change that committed while this was decided found no connection to end, so it is looked at once more.
+        known.online = Some(Online { epoch, links: vec![link], bound: None, _connected });
         let (hub, live) = (self.front.hub.clone(), known.live.clone());
-        match hub.still_holds(live.grant()).await {
+        match hub.confirm(live.grant()).await {
             Err(NotAdmitted::Refused(refusal)) => {
                 self.forget_device(identity);
                 Err(refusal.into())
@@ -206,12 +250,26 @@ impl<S: Stream> Conversation<S> {
             self.keep(grant, Some(Box::new(token)), false);
             return Ok(());
         }
+        if let Some((owner, token)) = self.owner_by_policy(identity) {
+            facts.token = token.as_deref().cloned();
+            let grant = hub.admit_module_under(identity, owner.grant()).await?;
+            self.keep(grant, token, false);
+            return Ok(());
+        }
         if let Some(chain) = self.visitor.chain.clone() {
             let grant = hub.admit(identity, Credential::Certificate(&chain), facts).await?;
             self.keep(grant, None, false);
             return Ok(());
         }
         Err(self.has_no_token(identity).into())
+    }
+
+    /// The device of a module, where a policy's token for that device was put: its scope covers the modules too.
+    fn owner_by_policy(&self, identity: &Identity) -> Option<(Arc<Live>, Option<Box<TokenFacts>>)> {
+        identity.module.as_ref()?;
+        let known = self.devices.known.get(&Identity::device(identity.device.clone()))?;
+        matches!(known.live.grant().basis, Basis::Policy(..))
+            .then(|| (known.live.clone(), known.token.clone()))
     }
 
     /// Why a link of this identity cannot be opened with what was put on the connection.
@@ -234,18 +292,24 @@ impl<S: Stream> Conversation<S> {
     }
 
     /// A link of a device or module is gone; with the last one it is not connected any more.
-    pub(super) fn unlink(&mut self, sender: &Sender) {
+    pub(super) fn unlink(&mut self, link: LinkId, sender: &Sender) {
         let Some(known) = self.devices.known.get_mut(&sender.identity) else { return };
         let Some(online) = known.online.as_mut() else { return };
-        online.links -= 1;
-        if online.links > 0 {
-            return;
+        online.links.retain(|have| *have != link);
+        let mailbox = known.live.mailbox().clone();
+        let messages = online.bound.as_mut().and_then(|bound| bound.close(link, &mailbox));
+        let sender = known.live.grant().sender.clone();
+        if online.links.is_empty() {
+            let (epoch, is_own) = (online.epoch, known.is_own);
+            known.online = None;
+            mailbox.close();
+            self.release(&sender.identity, epoch, "the client said good-bye".to_owned(), None);
+            if !is_own {
+                self.devices.forget(&sender.identity);
+            }
         }
-        let (epoch, is_own) = (online.epoch, known.is_own);
-        known.online = None;
-        self.release(&sender.identity, epoch, "the client said good-bye".to_owned(), None);
-        if !is_own {
-            self.devices.forget(&sender.identity);
+        if let Some(messages) = messages {
+            self.give_back(sender, messages.tokens());
         }
     }
 
@@ -286,7 +350,7 @@ impl<S: Stream> Conversation<S> {
     async fn recheck_device(&mut self, identity: &Identity) {
         let Some(live) = self.devices.known.get(identity).map(|known| known.live.clone()) else { return };
         let hub = self.front.hub.clone();
-        if matches!(hub.still_holds(live.grant()).await, Err(NotAdmitted::Refused(_))) {
+        if matches!(hub.confirm(live.grant()).await, Err(NotAdmitted::Refused(_))) {
             self.end_device(identity, Ending::RightEnded).await;
         }
     }
@@ -301,13 +365,24 @@ impl<S: Stream> Conversation<S> {
                 Error::new(condition::DETACH_FORCED, "The hub ends this link.")
             }
         };
-        for link in self.links_of(identity) {
-            self.detach(link, error.clone());
+        let Some(online) = known.online else { return };
+        for link in &online.links {
+            if self.links.remove(link).is_some() {
+                let _ = self.machine.detach(*link, Some(error.clone()));
+            }
         }
-        if let Some(online) = known.online {
-            let hub = self.front.hub.clone();
-            let refusal = hub.cause_of_end(ending, known.live.grant()).await;
-            self.release(identity, online.epoch, ending.as_str().to_owned(), refusal);
+        let (epoch, sender) = (online.epoch, known.live.grant().sender.clone());
+        self.leave(online, &known.live);
+        let hub = self.front.hub.clone();
+        let refusal = hub.cause_of_end(ending, known.live.grant()).await;
+        self.release(&sender.identity, epoch, ending.as_str().to_owned(), refusal);
+    }
+
+    /// Somebody is not connected any more: nobody waits for its answers, and others may have what it did not settle.
+    fn leave(&mut self, online: Online, live: &Live) {
+        live.mailbox().close();
+        if let Some(messages) = online.bound.and_then(|bound| bound.messages) {
+            self.give_back(live.grant().sender.clone(), messages.tokens());
         }
     }
 
@@ -320,11 +395,6 @@ impl<S: Stream> Conversation<S> {
         Some(known)
     }
 
-    fn links_of(&self, identity: &Identity) -> Vec<LinkId> {
-        let is_its = |link: &Link| matches!(link, Link::Telemetry(sender) if sender.identity == *identity);
-        self.links.iter().filter(|(_, link)| is_its(link)).map(|(id, _)| *id).collect()
-    }
-
     /// The connection is over: everybody on it goes. Says whether there was anybody.
     pub(super) fn end_all_devices(&mut self, reason: &str, refusal: Option<&Refusal>) -> bool {
         let mut any = false;
@@ -332,16 +402,9 @@ impl<S: Stream> Conversation<S> {
             if let Some(online) = known.online {
                 any = true;
                 self.release(&identity, online.epoch, reason.to_owned(), refusal.cloned());
+                self.leave(online, &known.live);
             }
         }
         any
-    }
-}
-
-/// The stamps of a link: those of its identity, and the model that the link announces.
-fn stamped(sender: &Arc<Sender>, model_id: Option<String>) -> Arc<Sender> {
-    match model_id {
-        None => sender.clone(),
-        model_id => Arc::new(Sender { model_id, ..(**sender).clone() }),
     }
 }

@@ -5,24 +5,21 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
 
-use hub::decision::Act;
-use hub::hub::{NotAdmitted, NotTaken};
-use hub::identity::Identity;
+use hub::hub::NotTaken;
 use hub::ports::event_log::{AppendError, Ticket};
-use hub::put_token::is_unknown;
 use hub::refusal::Refusal;
 use hub::telemetry::{MESSAGE_BYTES_MAX, Message, Sender};
-use wire::amqp::connection::{AttachAnswer, CreditPolicy, Delivery, DeliveryId, LinkId};
+use wire::amqp::connection::{Delivery, DeliveryId};
 use wire::amqp::message::BATCH_MESSAGE_FORMAT;
-use wire::amqp::performative::{Attach, DeliveryState, Error, RcvSettleMode, condition};
+use wire::amqp::performative::{DeliveryState, Error, condition};
 
-use super::tokens::{Outcome, Refused};
-use super::{ARGUMENT_ERROR, Conversation, Link};
+use super::links::Purpose;
+use super::{ARGUMENT_ERROR, Conversation};
 use crate::fronts::amqp::telemetry;
 use crate::io::Stream;
 
 /// Messages of one link that may be under way. A client whose messages wait for the disk gets no more.
-const CREDIT: u32 = 256;
+pub(super) const CREDIT: u32 = 256;
 /// Messages of a whole connection that may wait for the disk before the socket is read again.
 const UNSETTLED_MAX: usize = 1_024;
 
@@ -51,39 +48,6 @@ impl Intake {
 }
 
 impl<S: Stream> Conversation<S> {
-    /// Opens a link that a device or module sends by, or refuses it.
-    pub(super) async fn open_intake(&mut self, link: LinkId, attach: Attach, identity: Identity) {
-        let mut facts = self.facts();
-        match self.connect(&identity, &attach, &mut facts).await {
-            Ok(sender) => {
-                let answer = AttachAnswer {
-                    credit: CreditPolicy::TopUp(CREDIT),
-                    rcv_settle_mode: Some(RcvSettleMode::First),
-                    ..AttachAnswer::default()
-                };
-                match self.machine.accept_attach(link, answer) {
-                    Ok(()) => drop(self.links.insert(link, Link::Telemetry(sender))),
-                    Err(_) => self.unlink(&sender),
-                }
-            }
-            Err(NotAdmitted::Refused(refusal)) => {
-                let by_policy = facts.token.as_ref().is_some_and(|token| token.skn.is_some());
-                // Only who proved a policy's key may learn which devices there are.
-                let error = match by_policy && is_unknown(&refusal) {
-                    true => Error::new(condition::NOT_FOUND, format!("'{identity}' is not registered.")),
-                    false => Error::new(condition::UNAUTHORIZED_ACCESS, "Unauthorized access."),
-                };
-                let refused = Refused { act: Act::Connect, identity: Some(identity), facts, refusal };
-                self.refuse(refused, Outcome::Attach(link, error));
-            }
-            Err(NotAdmitted::Unavailable(error)) => {
-                tracing::error!(%error, device.id = %identity, "could not decide on a link");
-                let error = Error::new(condition::INTERNAL_ERROR, "The hub is not available.");
-                let _ = self.machine.refuse_attach(link, error);
-            }
-        }
-    }
-
     /// Takes a delivery of a device or module.
     pub(super) fn take_delivery(&mut self, delivery: &Delivery, sender: &Arc<Sender>) {
         let settles = (!delivery.settled).then_some(delivery.id);
@@ -159,10 +123,8 @@ impl<S: Stream> Conversation<S> {
         self.intake.waiting.push_back((ticket, settles));
     }
 
-    /// Settles what became durable, and takes what there was no room for. True when there is room again where there was
-    /// none: events that came already wait for that, and nothing else would wake for them.
-    pub(super) fn poll_durable(&mut self, cx: &mut Context<'_>) -> bool {
-        let was_full = !self.intake.has_room();
+    /// Settles what became durable, and takes what there was no room for.
+    pub(super) fn poll_durable(&mut self, cx: &mut Context<'_>) {
         while let Some((ticket, settles)) = self.intake.waiting.front().copied() {
             let Poll::Ready(durable) = self.front.hub.log.poll_durable(ticket, cx) else { break };
             self.intake.waiting.pop_front();
@@ -186,7 +148,6 @@ impl<S: Stream> Conversation<S> {
         {
             self.take_parts(*stalled, None);
         }
-        was_full && self.intake.has_room()
     }
 
     fn reject_unreadable(
@@ -237,11 +198,8 @@ impl<S: Stream> Conversation<S> {
     }
 
     /// Records that a message was refused; those that are taken are counted.
-    pub(super) fn record_message(&self, sender: &Sender, refusal: Refusal) {
-        let (act, origin) =
-            (Act::Operation { name: "send telemetry".to_owned() }, self.visitor.origin.clone());
-        let identity = Some(sender.identity.to_string());
-        self.front.hub.record(act, identity, origin, self.facts(), Some(refusal));
+    fn record_message(&self, sender: &Sender, refusal: Refusal) {
+        self.record_operation(sender, Purpose::Telemetry, refusal);
     }
 }
 

@@ -3,12 +3,18 @@
 
 mod answers;
 mod attach;
+mod desk;
 mod devices;
+mod events;
+mod inbox;
 mod intake;
+mod links;
+mod methods;
 mod reading;
 mod to_devices;
 mod tokens;
 mod transport;
+mod twins;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
@@ -19,7 +25,7 @@ use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
 use hub::authenticate::ServiceGrant;
-use hub::decision::{Act, Facts, cut};
+use hub::decision::{Act, Facts};
 use hub::identity::Identity;
 use hub::ports::bus::Ending;
 use hub::refusal::Refusal;
@@ -27,15 +33,14 @@ use hub::telemetry::Sender;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::watch;
 use wire::amqp::codec::Symbol;
-use wire::amqp::connection::{CloseReason, Connection, Delivery, DetachCause, Event, LinkId, OpenOptions};
-use wire::amqp::message::Message;
-use wire::amqp::performative::{DeliveryState, Error, condition};
-use wire::amqp::sasl::SaslCode;
+use wire::amqp::connection::{Connection, LinkId};
+use wire::amqp::performative::{Error, condition};
 
+use self::desk::Desk;
 use self::devices::Devices;
 use self::intake::Intake;
+use self::links::Purpose;
 use self::tokens::Held;
-use self::transport::misbehaviour;
 use super::AmqpFront;
 use super::live::Signals;
 use super::reader::Reader;
@@ -64,6 +69,9 @@ pub(crate) async fn serve<S: Stream>(stream: S, visitor: Box<Visitor>, front: Ar
         grants: Vec::new(),
         devices: Devices::default(),
         links: BTreeMap::new(),
+        readers: Vec::new(),
+        desk: Desk::default(),
+        next_lapse: None,
         intake: Intake::default(),
         // A certificate is a credential too, though only a link says whose.
         token_deadline: visitor.chain.is_none().then(|| now + TOKEN_TIMEOUT),
@@ -85,6 +93,10 @@ pub(crate) async fn serve<S: Stream>(stream: S, visitor: Box<Visitor>, front: Ar
         let _ = conversation.stream.shutdown().await;
     };
     let _ = tokio::time::timeout(FAREWELL_TIMEOUT, farewell).await;
+    // What was asked for is done, though nobody hears of it: a message that was settled stays settled.
+    while let Some(done) = poll_fn(|cx| conversation.desk.poll_done(&conversation.front.hub, cx)).await {
+        conversation.on_done(done);
+    }
 }
 
 struct Conversation<S> {
@@ -99,6 +111,11 @@ struct Conversation<S> {
     /// Devices and modules with a credential.
     devices: Devices,
     links: BTreeMap<LinkId, Link>,
+    /// The links that read the built-in endpoint, which are polled; some may be gone.
+    readers: Vec<LinkId>,
+    desk: Desk,
+    /// When the first lock of a device-bound message lapses that a client has not settled.
+    next_lapse: Option<Instant>,
     intake: Intake,
     /// When a connection without any grant is closed.
     token_deadline: Option<Instant>,
@@ -136,8 +153,8 @@ enum Link {
     Reader(Box<Reader>),
     /// Device-bound messages of a service come in.
     ToDevices,
-    /// Messages of a device or module come in; these are their stamps.
-    Telemetry(Arc<Sender>),
+    /// A link of a device or module, with the stamps of its messages.
+    Device(Purpose, Arc<Sender>),
 }
 
 /// Why the connection's task goes on.
@@ -188,9 +205,9 @@ impl<S: Stream> Conversation<S> {
         }
     }
 
-    /// Whether the client may have more from us: nobody waits for an answer that is held back, and the disk keeps up.
+    /// Whether the client may ask for more: nobody waits for an answer that is held back, and the disk keeps up.
     fn may_go_on(&self) -> bool {
-        !self.is_held() && self.intake.has_room()
+        !self.is_held() && self.intake.has_room() && self.desk.has_room()
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Wake> {
@@ -203,7 +220,13 @@ impl<S: Stream> Conversation<S> {
         }
         self.detach_displaced();
         self.poll_readers(cx);
-        let has_room_again = self.poll_durable(cx);
+        self.poll_durable(cx);
+        for identity in self.signals.take_mail() {
+            self.send_mail(&identity);
+        }
+        while let Poll::Ready(Some(done)) = self.desk.poll_done(&self.front.hub, cx) {
+            self.on_done(done);
+        }
         if let Poll::Ready(Err(error)) = self.poll_write(cx) {
             self.over.reason = error.to_string().into();
             return Poll::Ready(Wake::Over);
@@ -211,7 +234,8 @@ impl<S: Stream> Conversation<S> {
         if self.machine.is_closed() && self.machine.pending_output_len() == 0 {
             return Poll::Ready(Wake::Over);
         }
-        if has_room_again {
+        // What happened while this was done, or waited for room: nothing else would wake for it.
+        if self.may_go_on() && self.machine.has_event() {
             return Poll::Ready(Wake::Progress);
         }
         if self.may_go_on()
@@ -233,7 +257,7 @@ impl<S: Stream> Conversation<S> {
         deadline = deadline.min(now + Duration::from_secs(grant_end.unwrap_or(60).min(60)));
         // Who waits for an answer is not closed for having no token yet.
         let token_deadline = self.token_deadline.filter(|_| !self.is_held());
-        let due = [self.machine.next_timeout(), token_deadline, self.next_answer()];
+        let due = [self.machine.next_timeout(), token_deadline, self.next_answer(), self.next_lapse];
         due.into_iter().flatten().fold(deadline, Instant::min)
     }
 
@@ -253,6 +277,7 @@ impl<S: Stream> Conversation<S> {
             let text = "No token was put in time.";
             let _ = self.machine.close(Some(Error::new(condition::UNAUTHORIZED_ACCESS, text)), now);
         }
+        self.lapse(now);
         let seconds = self.front.hub.now().as_second();
         let before = self.grants.len();
         self.grants.retain(|grant| grant.ends > seconds);
@@ -270,12 +295,6 @@ impl<S: Stream> Conversation<S> {
         }
     }
 
-    fn detach(&mut self, id: LinkId, error: Error) {
-        if self.links.remove(&id).is_some() {
-            let _ = self.machine.detach(id, Some(error));
-        }
-    }
-
     /// Ends all links with a condition that clients come back after.
     fn drain(&mut self) {
         self.over.reason = Ending::Draining.as_str().into();
@@ -290,102 +309,6 @@ impl<S: Stream> Conversation<S> {
         let anybody = self.end_all_devices(&reason, refusal.as_deref());
         if let Some(refusal) = refusal.filter(|_| !anybody) {
             self.record(Act::Disconnect { reason: reason.into_owned() }, None, Some(*refusal));
-        }
-    }
-
-    /// Takes a message of a device, which is most of what comes; false for anything else.
-    fn take_message(&mut self, event: &Event) -> bool {
-        let Event::Delivery(delivery) = event else { return false };
-        let Some(Link::Telemetry(sender)) = self.links.get(&delivery.link) else { return false };
-        let sender = sender.clone();
-        self.take_delivery(delivery, &sender);
-        true
-    }
-
-    /// Handles an event; false when the connection is over.
-    async fn on_event(&mut self, event: Event) -> bool {
-        let now = Instant::now();
-        match event {
-            Event::SaslInit(init) => self.on_sasl(init).await,
-            Event::SaslResponse(_) => {
-                let _ = self.machine.sasl_outcome(SaslCode::Auth, None, now);
-            }
-            Event::Open(open) => {
-                let product = open.properties.text("user-agent").or_else(|| open.properties.text("product"));
-                self.client.sdk = product.map(cut);
-                let hostname = open.hostname.clone();
-                let _ = self.machine.accept_open(&OpenOptions { hostname, ..OpenOptions::default() }, now);
-            }
-            Event::Attach { link, attach } => self.on_attach(link, *attach).await,
-            Event::Delivery(delivery) => self.on_delivery(*delivery).await,
-            Event::Detached { link, cause } => {
-                if let Some(Link::Telemetry(sender)) = self.links.remove(&link) {
-                    if let DetachCause::PeerMisbehaved(misbehaved) = &cause {
-                        self.record_message(&sender, misbehaviour(misbehaved));
-                    }
-                    self.unlink(&sender);
-                }
-            }
-            Event::Ended { session, .. } => {
-                let of_session = self.links.extract_if(.., |link, _| link.session() == session);
-                let gone: Vec<Link> = of_session.map(|(_, link)| link).collect();
-                for link in gone {
-                    if let Link::Telemetry(sender) = link {
-                        self.unlink(&sender);
-                    }
-                }
-            }
-            Event::DrainRequested { link, .. } => {
-                // Nothing more is ready than was sent already.
-                let _ = self.machine.drained(link);
-            }
-            Event::Closed(reason) => {
-                self.over.reason = match &reason {
-                    CloseReason::ByPeer(None) => Cow::Borrowed("the client said good-bye"),
-                    CloseReason::PeerMisbehaved(_) => Cow::Borrowed("the peer misbehaved"),
-                    reason => reason.to_string().into(),
-                };
-                if let CloseReason::PeerMisbehaved(misbehaved) = reason {
-                    self.over.refusal = Some(Box::new(misbehaviour(&misbehaved)));
-                }
-                self.links.clear();
-                return self.machine.pending_output_len() > 0;
-            }
-            // Readers are polled in every round.
-            Event::Sendable { link, .. } => self.send_answers(link),
-            Event::SaslChallenge(_)
-            | Event::Begun(_)
-            | Event::Attached { .. }
-            | Event::Drained { .. }
-            | Event::Disposition { .. } => {}
-        }
-        true
-    }
-
-    async fn on_delivery(&mut self, delivery: Delivery) {
-        let Some(kind) = self.links.get(&delivery.link) else { return };
-        if matches!(kind, Link::ToDevices) {
-            return self.send_to_device(&delivery).await;
-        }
-        let (is_cbs, is_management) =
-            (matches!(kind, Link::CbsRequests), matches!(kind, Link::ManagementRequests));
-        let request = match Message::parse(&delivery.message) {
-            Ok(request) => request,
-            Err(error) => {
-                let error = Error::new(condition::DECODE_ERROR, error.to_string());
-                let _ = self.machine.settle(delivery.id, DeliveryState::Rejected(Some(error)));
-                return;
-            }
-        };
-        // The disposition goes out before the answer: a client takes the reverse order for a failure.
-        if !delivery.settled {
-            let _ = self.machine.settle(delivery.id, DeliveryState::Accepted);
-        }
-        let session = delivery.link.session();
-        if is_cbs {
-            self.on_token_request(session, &request).await;
-        } else if is_management {
-            self.on_management_request(session, &request).await;
         }
     }
 

@@ -24,15 +24,18 @@ const RUNTIME_METRIC: &str = "com.microsoft:enable-receiver-runtime-metric";
 
 impl<S: Stream> Conversation<S> {
     pub(super) fn poll_readers(&mut self, cx: &mut Context<'_>) {
+        if self.readers.is_empty() {
+            return;
+        }
         let now = self.front.hub.now().as_millisecond();
         let mut failed = Vec::new();
-        for (id, link) in &mut self.links {
-            let Link::Reader(reader) = link else { continue };
-            match reader.poll(&mut self.machine, now, cx) {
-                Progress::Sent | Progress::Waiting => {}
-                Progress::Failed(error) => failed.push((*id, error)),
+        self.readers.retain(|id| {
+            let Some(Link::Reader(reader)) = self.links.get_mut(id) else { return false };
+            if let Progress::Failed(error) = reader.poll(&mut self.machine, now, cx) {
+                failed.push((*id, error));
             }
-        }
+            true
+        });
         for (id, error) in failed {
             tracing::error!(%error, "a reader could not go on");
             self.detach(id, Error::new(condition::INTERNAL_ERROR, "The event stream could not be read."));
@@ -43,12 +46,7 @@ impl<S: Stream> Conversation<S> {
         if self.may_read().is_ok() {
             return;
         }
-        let readers: Vec<LinkId> = self
-            .links
-            .iter()
-            .filter(|(_, link)| matches!(link, Link::Reader(_)))
-            .map(|(id, _)| *id)
-            .collect();
+        let readers = std::mem::take(&mut self.readers);
         if !readers.is_empty() {
             self.record(Act::Disconnect { reason: text.to_owned() }, None, Some(refusal));
         }

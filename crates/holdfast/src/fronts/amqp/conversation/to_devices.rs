@@ -6,9 +6,10 @@ use hub::hub::Hub;
 use hub::identity::Identity;
 use hub::inbox::{NotEnqueued, Submission};
 use hub::refusal::Refusal;
-use wire::amqp::connection::Delivery;
+use wire::amqp::connection::{Delivery, DeliveryId};
 use wire::amqp::performative::{DeliveryState, Error, condition};
 
+use super::desk::Errand;
 use super::{ARGUMENT_ERROR, Conversation};
 use crate::fronts::amqp::submission::{Addressed, read};
 use crate::io::Stream;
@@ -22,29 +23,37 @@ impl<S: Stream> Conversation<S> {
         }
     }
 
-    /// Takes a message for a device, and settles it once it is in the queue.
-    pub(super) async fn send_to_device(&mut self, delivery: &Delivery) {
-        let state = match read(&delivery.message) {
+    /// Takes a message for a device; it is settled once it is in the queue. Those for one device go in one after the other,
+    /// so that they keep their order.
+    pub(super) fn send_to_device(&mut self, delivery: &Delivery) {
+        let settles = (!delivery.settled).then_some(delivery.id);
+        match read(&delivery.message) {
             Ok(Addressed { to, submission }) => {
-                let hub = self.front.hub.clone();
-                match enqueue(&hub, &to, &submission).await {
-                    Ok(()) => DeliveryState::Accepted,
-                    Err(error) => DeliveryState::Rejected(Some(told(&error))),
-                }
+                let Some(identity) = to.last().cloned() else { return };
+                let errand = Errand::Send { to, submission: Box::new(submission), settles };
+                self.desk.add(&self.front.hub, identity, errand);
             }
             Err(problem) => {
                 let text = format!("The message was not taken: {problem}.");
-                DeliveryState::Rejected(Some(Error::new(ARGUMENT_ERROR, text)))
+                self.settle(settles, DeliveryState::Rejected(Some(Error::new(ARGUMENT_ERROR, text))));
             }
-        };
-        if !delivery.settled {
-            let _ = self.machine.settle(delivery.id, state);
         }
+    }
+
+    /// A message is in the queue of its device, or could not be.
+    pub(super) fn on_sent(&mut self, settles: Option<DeliveryId>, result: &Result<(), NotEnqueued>) {
+        self.settle(
+            settles,
+            match result {
+                Ok(()) => DeliveryState::Accepted,
+                Err(error) => DeliveryState::Rejected(Some(told(error))),
+            },
+        );
     }
 }
 
 /// `to` is as it was written, and decoded: some SDKs encode the id and some do not.
-async fn enqueue(hub: &Hub, to: &[Identity], submission: &Submission) -> Result<(), NotEnqueued> {
+pub(super) async fn enqueue(hub: &Hub, to: &[Identity], submission: &Submission) -> Result<(), NotEnqueued> {
     let Some((last, others)) = to.split_last() else { return Ok(()) };
     for identity in others {
         match hub.send_to_device(identity, submission).await {

@@ -11,7 +11,7 @@ use hub::telemetry::MESSAGE_BYTES_MAX;
 use tokio::io::ReadBuf;
 use wire::amqp::connection::PeerMisbehaved;
 
-use super::{Conversation, Link, Wake};
+use super::{Conversation, Wake};
 use crate::io::Stream;
 use crate::listen::spoken;
 
@@ -29,9 +29,7 @@ impl<S: Stream> Conversation<S> {
             }
             self.unflushed = true;
             // There is room in the output again, so that readers may go on; they are polled in the next round.
-            if self.machine.output().is_empty()
-                && self.links.values().any(|link| matches!(link, Link::Reader(_)))
-            {
+            if self.machine.output().is_empty() {
                 self.poll_readers(cx);
             }
         }

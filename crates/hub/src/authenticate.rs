@@ -11,6 +11,7 @@ use crate::access::{Operation, Policy, PolicyName, Right, Rights};
 use crate::certificate::Chain;
 use crate::decision::cut;
 use crate::identity::Identity;
+use crate::key_quality::KeyQuality;
 use crate::ports::secrets::{Fingerprint, Secrets};
 use crate::record::{Authentication, Authority, Device, Module, SealedKey, Slot, Status};
 use crate::refusal::{Refusal, missing_device_right, missing_right, unknown_policy, wrong_key};
@@ -402,18 +403,23 @@ pub fn open_key(
     text.map_err(|error| zeroize::Zeroizing::new(error.into_bytes())).ok().map(zeroize::Zeroizing::new)
 }
 
-/// Seals the text of a key for a place and slot.
+/// Seals the text of a key of an owner with this name, for a place and slot.
 pub fn seal_key(
     text: &str,
-    place: &str,
-    slot: Slot,
+    owner: &str,
+    (place, slot): (&str, Slot),
     secrets: &dyn Secrets,
     now: Timestamp,
 ) -> Result<SealedKey, crate::ports::secrets::SecretError> {
     let sealed = secrets.seal(&slot_place(place, slot), text.as_bytes())?;
     // Fingerprints compare keys, so they are taken of the key's bytes, not of one of its spellings.
-    let bytes = key_bytes(text).unwrap_or_else(|| text.as_bytes().to_vec());
-    Ok(SealedKey { sealed: STANDARD.encode(sealed), fingerprint: secrets.fingerprint(&bytes), set: now })
+    let bytes = zeroize::Zeroizing::new(key_bytes(text).unwrap_or_else(|| text.as_bytes().to_vec()));
+    Ok(SealedKey {
+        sealed: STANDARD.encode(sealed),
+        fingerprint: secrets.fingerprint(&bytes),
+        set: now,
+        quality: Some(Box::new(KeyQuality::of(&bytes, owner))),
+    })
 }
 
 fn slot_place(place: &str, slot: Slot) -> String {

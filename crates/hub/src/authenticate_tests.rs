@@ -40,8 +40,9 @@ fn key(name: &str) -> String {
 }
 
 fn sas(identity: &Identity, primary: &str, secondary: &str) -> Authentication {
-    let seal =
-        |name: &str, slot| seal_key(&key(name), &key_place(identity), slot, &Open, now()).expect("seals");
+    let seal = |name: &str, slot| {
+        seal_key(&key(name), name, (&key_place(identity), slot), &Open, now()).expect("seals")
+    };
     Authentication::Sas { primary: seal(primary, Slot::Primary), secondary: seal(secondary, Slot::Secondary) }
 }
 
@@ -83,8 +84,9 @@ fn module() -> Module {
 
 fn policy(rights: &[Right]) -> Policy {
     let name = PolicyName::parse("fleet").expect("legal");
-    let seal =
-        |text: &str, slot| seal_key(&key(text), &policy_place(&name), slot, &Open, now()).expect("seals");
+    let seal = |text: &str, slot| {
+        seal_key(&key(text), text, (&policy_place(&name), slot), &Open, now()).expect("seals")
+    };
     Policy {
         primary: seal("policy-primary", Slot::Primary),
         secondary: seal("policy-secondary", Slot::Secondary),

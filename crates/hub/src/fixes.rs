@@ -246,8 +246,14 @@ impl Hub {
             Slot::Primary => primary,
             Slot::Secondary => secondary,
         };
-        let new = seal_key(&self.new_key(), &key_place(identity), slot, &*self.secrets, self.now())
-            .map_err(|_| HubError::new(HubErrorCode::ServerError, "The key could not be sealed"))?;
+        let new = seal_key(
+            &self.new_key(),
+            &identity.to_string(),
+            (&key_place(identity), slot),
+            &*self.secrets,
+            self.now(),
+        )
+        .map_err(|_| HubError::new(HubErrorCode::ServerError, "The key could not be sealed"))?;
         plan.tell(name(&key), new_key_text(slot, &sealed.fingerprint));
         *sealed = new;
         *etag = self.new_etag();
@@ -359,7 +365,7 @@ impl Hub {
         policy: &PolicyName,
         slot: Slot,
     ) -> Result<crate::record::SealedKey, HubError> {
-        seal_key(&self.new_key(), &policy_place(policy), slot, &*self.secrets, self.now())
+        seal_key(&self.new_key(), policy.as_str(), (&policy_place(policy), slot), &*self.secrets, self.now())
             .map_err(|_| HubError::new(HubErrorCode::ServerError, "The key could not be sealed"))
     }
 }

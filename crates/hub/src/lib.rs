@@ -26,6 +26,7 @@ pub mod hub;
 pub mod hub_events;
 pub mod identity;
 pub mod inbox;
+pub mod key_quality;
 pub mod key_search;
 pub mod method;
 pub mod policies;

@@ -141,7 +141,8 @@ impl Hub {
     }
 
     fn sealed_new_key(&self, name: &PolicyName, slot: Slot, now: Timestamp) -> Result<SealedKey, HubError> {
-        seal_key(&self.new_key(), &policy_place(name), slot, &*self.secrets, now).map_err(|_| unopened(name))
+        seal_key(&self.new_key(), name.as_str(), (&policy_place(name), slot), &*self.secrets, now)
+            .map_err(|_| unopened(name))
     }
 
     fn policy_view(&self, policy: Policy) -> Result<PolicyView, HubError> {

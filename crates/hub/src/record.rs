@@ -11,6 +11,7 @@ use crate::activity::{Activity, PolicyUse};
 use crate::finding::{AppliedFix, Finding};
 use crate::identity::{DeviceId, Identity, ModuleId};
 use crate::inbox::{Content, Queue};
+use crate::key_quality::KeyQuality;
 use crate::ports::secrets::Fingerprint;
 use crate::record_reading::AuthenticationText;
 use crate::settings::HubSettings;
@@ -354,6 +355,9 @@ pub struct SealedKey {
     pub fingerprint: Fingerprint,
     /// When it was set.
     pub set: Timestamp,
+    /// What was found out of it then; `None` for one that is older than that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub quality: Option<Box<KeyQuality>>,
 }
 
 /// Which of two keys, thumbprints or slots.

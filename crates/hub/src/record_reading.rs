@@ -144,6 +144,7 @@ mod tests {
             sealed: sealed.to_owned(),
             fingerprint: Fingerprint("00ff".to_owned()),
             set: jiff::Timestamp::UNIX_EPOCH,
+            quality: None,
         };
         let thumbprint = Thumbprint::parse(&"ab".repeat(20)).expect("a thumbprint");
         for authentication in [

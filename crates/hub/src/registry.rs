@@ -353,7 +353,7 @@ impl Hub {
                 ]
             }
         };
-        let (place, now) = (key_place(identity), self.now());
+        let (owner, place, now) = (identity.to_string(), key_place(identity), self.now());
         let authentication = self
             .change(&keys, |loaded| {
                 let stored = loaded[0].as_ref();
@@ -374,8 +374,8 @@ impl Hub {
                     return Err(invalid(format!("'{identity}' has no symmetric keys")));
                 };
                 for slot in slots {
-                    let sealed =
-                        seal_key(&self.new_key(), &place, *slot, &*self.secrets, now).map_err(not_sealed)?;
+                    let sealed = seal_key(&self.new_key(), &owner, (&place, *slot), &*self.secrets, now)
+                        .map_err(not_sealed)?;
                     match slot {
                         Slot::Primary => *primary = sealed,
                         Slot::Secondary => *secondary = sealed,
@@ -604,8 +604,10 @@ impl Hub {
                 )));
             }
         }
-        let place = key_place(identity);
-        let seal = |text: &str, slot| seal_key(text, &place, slot, &*self.secrets, now).map_err(not_sealed);
+        let (owner, place) = (identity.to_string(), key_place(identity));
+        let seal = |text: &str, slot| {
+            seal_key(text, &owner, (&place, slot), &*self.secrets, now).map_err(not_sealed)
+        };
         let (mut primary, mut secondary) =
             (seal(&texts[0], Slot::Primary)?, seal(&texts[1], Slot::Secondary)?);
         if let Some(Authentication::Sas { primary: old_primary, secondary: old_secondary }) = before {

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use hub::access::Policy;
 use hub::activity::{Activity, PolicyUse};
 use hub::finding::Resource;
+use hub::key_quality::KeyQuality;
 use hub::ports::secrets::Fingerprint;
 use hub::record::{Authority, Slot, Status, Thumbprint};
 use hub::settings::HubSettings;
@@ -61,12 +62,8 @@ pub enum Credential<'a> {
 pub struct KeyFacts {
     /// By which it is compared.
     pub fingerprint: Fingerprint,
-    /// The decoded length in bytes.
-    pub length: usize,
-    /// Why it can be guessed.
-    pub weakness: Option<String>,
-    /// Where it was published.
-    pub published: Option<&'static str>,
+    /// What was found out of it; nothing of one that does not open.
+    pub quality: KeyQuality,
     /// When it was set.
     pub set: Timestamp,
 }

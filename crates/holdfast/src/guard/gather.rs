@@ -1,5 +1,6 @@
 //! Gathers the facts of a look: walks devices, modules and their use side by side, in the order of their ids.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use hub::activity::{Activity, PolicyUse};
@@ -12,7 +13,7 @@ use hub::settings::HubSettings;
 use posture::Sweep;
 use posture::facts::{Credential, PolicyFacts, Subject};
 
-use super::keys::Judged;
+use super::keys;
 
 /// Records that are read at once.
 const PAGE: usize = 500;
@@ -22,7 +23,6 @@ const PAGE: usize = 500;
 pub(super) async fn identities(
     hub: &Hub,
     settings: &HubSettings,
-    judged: &mut Judged,
     sweep: &mut Sweep,
 ) -> Result<Vec<Write>, StoreError> {
     let mut devices = Cursor::new(hub, Kind::Device);
@@ -33,7 +33,7 @@ pub(super) async fn identities(
         let Record::Device(device) = stored.record else { continue };
         let identity = Identity::device(device.id.clone());
         let used = activity_of(&mut uses, &identity, &mut orphans).await?;
-        show(hub, settings, judged, sweep, &identity, &Registered::Device(&device), used.as_ref());
+        show(hub, settings, sweep, &identity, &Registered::Device(&device), used.as_ref());
         while let Some((Key::Module(owner, _), _)) = modules.peek().await? {
             if *owner > device.id {
                 break;
@@ -45,15 +45,7 @@ pub(super) async fn identities(
             }
             let identity = Identity::module(device.id.clone(), module.id.clone());
             let used = activity_of(&mut uses, &identity, &mut orphans).await?;
-            show(
-                hub,
-                settings,
-                judged,
-                sweep,
-                &identity,
-                &Registered::Module(&module, device.status),
-                used.as_ref(),
-            );
+            show(hub, settings, sweep, &identity, &Registered::Module(&module, device.status), used.as_ref());
         }
         // Other work of this thread, which is little, may go first.
         tokio::task::yield_now().await;
@@ -82,7 +74,6 @@ enum Registered<'a> {
 fn show(
     hub: &Hub,
     settings: &HubSettings,
-    judged: &mut Judged,
     sweep: &mut Sweep,
     identity: &Identity,
     registered: &Registered<'_>,
@@ -92,10 +83,13 @@ fn show(
         Registered::Device(device) => (device.created, device.status, &device.authentication),
         Registered::Module(module, status) => (module.created, *status, &module.authentication),
     };
-    let name = identity.to_string();
+    let name = match &identity.module {
+        None => Cow::Borrowed(identity.device.as_str()),
+        Some(_) => Cow::Owned(identity.to_string()),
+    };
     let credential = match authentication {
         Authentication::Sas { primary, secondary } => {
-            Credential::Keys(judged.facts(hub, &key_place(identity), &name, [primary, secondary]))
+            Credential::Keys(keys::facts(hub, || key_place(identity), &name, [primary, secondary]))
         }
         Authentication::SelfSigned { primary, secondary } => {
             Credential::Thumbprints([primary.as_ref(), secondary.as_ref()])
@@ -115,7 +109,7 @@ fn show(
 }
 
 /// The policies with their keys and their use.
-pub(super) async fn policies(hub: &Hub, judged: &mut Judged) -> Result<Vec<PolicyFacts>, StoreError> {
+pub(super) async fn policies(hub: &Hub) -> Result<Vec<PolicyFacts>, StoreError> {
     let mut facts = Vec::new();
     for (_, stored) in hub.registry.list(Kind::Policy, None, PAGE).await? {
         let Record::Policy(policy) = stored.record else { continue };
@@ -123,8 +117,8 @@ pub(super) async fn policies(hub: &Hub, judged: &mut Judged) -> Result<Vec<Polic
             Some(Record::PolicyUse(used)) => used,
             _ => PolicyUse::default(),
         };
-        let place = policy_place(&policy.name);
-        let keys = judged.facts(hub, &place, policy.name.as_str(), [&policy.primary, &policy.secondary]);
+        let place = || policy_place(&policy.name);
+        let keys = keys::facts(hub, place, policy.name.as_str(), [&policy.primary, &policy.secondary]);
         facts.push(PolicyFacts { policy, keys, used });
     }
     Ok(facts)

@@ -14,7 +14,6 @@ use posture::ledger::{Entry, entries};
 use posture::score::score;
 use posture::{Outcome, Sweep};
 
-use super::keys::Judged;
 use super::{Guard, Report, gather, usage};
 
 /// Findings that are written at a time; they share the syncs of the registry.
@@ -23,7 +22,7 @@ const WRITES_AT_ONCE: usize = 32;
 impl Guard {
     /// Looks at the whole fleet, writes down what opened and closed, and keeps the report.
     pub(super) async fn look(&self) -> Result<Arc<Report>, StoreError> {
-        let mut judged = self.looking.lock().await;
+        let _one_at_a_time = self.looking.lock().await;
         let (begun, time) = (Instant::now(), self.hub.now());
         let seen = {
             let mut observed = self.observed();
@@ -47,7 +46,7 @@ impl Guard {
             observed.news = true;
         }
         let known = self.hub.findings().await?;
-        let outcome = self.judge(&known, &mut judged).await?;
+        let outcome = self.judge(&known).await?;
         let tallies = outcome.tallies;
         let entries = entries(&known, outcome.found, time);
         let findings = self.write(known, entries).await;
@@ -62,18 +61,17 @@ impl Guard {
         Ok(report)
     }
 
-    async fn judge(&self, known: &[Finding], judged: &mut Judged) -> Result<Outcome, StoreError> {
+    async fn judge(&self, known: &[Finding]) -> Result<Outcome, StoreError> {
         let settings = self.hub.hub_settings().await?;
         let mut sweep = Sweep::new(self.hub.now(), known);
-        let orphans = gather::identities(&self.hub, &settings, judged, &mut sweep).await?;
+        let orphans = gather::identities(&self.hub, &settings, &mut sweep).await?;
         if !orphans.is_empty() {
             let removed = self.hub.registry.commit(Change { writes: orphans, ..Change::default() }).await;
             // One of them was used again; the next look sees.
             tracing::debug!(?removed, "the use of identities that are gone was removed");
         }
         let (policies, authorities) =
-            (gather::policies(&self.hub, judged).await?, gather::authorities(&self.hub).await?);
-        judged.end_look();
+            (gather::policies(&self.hub).await?, gather::authorities(&self.hub).await?);
         let (certificate, files) = (self.certificate.facts(), self.place.files());
         let observed = self.observed();
         let events: &Events = &observed.events;

@@ -25,7 +25,6 @@ use tokio::sync::Notify;
 
 use crate::tls::ServerCertificate;
 
-use self::keys::Judged;
 pub(crate) use self::place::Place;
 
 /// The shortest time between two looks that nobody asked for.
@@ -46,7 +45,7 @@ pub(crate) struct Guard {
     observed: Mutex<Observed>,
     latest: Mutex<Option<Arc<Report>>>,
     /// One look at a time.
-    looking: tokio::sync::Mutex<Judged>,
+    looking: tokio::sync::Mutex<()>,
     stopping: Notify,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
 }

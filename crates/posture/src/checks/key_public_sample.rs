@@ -34,7 +34,8 @@ impl Check for PublicSample {
             verdicts.not_applicable += 1;
             return;
         }
-        let published = keys.iter().zip(SLOTS).find_map(|(key, slot)| Some((slot, key.published?)));
+        let published =
+            keys.iter().zip(SLOTS).find_map(|(key, slot)| Some((slot, key.quality.published.as_deref()?)));
         verdicts.judge(published.map(|(slot, place)| {
             let summary = format!("A key of {} stands in {place}.", subject.name);
             let evidence = json!({ "slot": slot, "published": place });

@@ -30,13 +30,15 @@ impl Check for SymWeak {
             verdicts.not_applicable += 1;
             return;
         };
-        let weak =
-            keys.iter().zip(SLOTS).filter_map(|(key, slot)| Some((slot, key.weakness.clone()?, key.length)));
+        let weak = keys
+            .iter()
+            .zip(SLOTS)
+            .filter_map(|(key, slot)| Some((slot, key.quality.weakness.clone()?, key.quality.length)));
         let mut weak: Vec<(Slot, String, usize)> = weak.collect();
         if weak.is_empty() && keys[0].fingerprint == keys[1].fingerprint {
             let why =
                 "it is the primary key too, so that neither can be changed without an outage".to_owned();
-            weak.push((Slot::Secondary, why, keys[1].length));
+            weak.push((Slot::Secondary, why, keys[1].quality.length));
         }
         verdicts.judge((!weak.is_empty()).then(|| {
             let word = |slot: Slot| if slot == Slot::Primary { "primary" } else { "secondary" };

@@ -15,8 +15,8 @@ use crate::subject::Subject;
 /// How long what a server still owes after the last connect, such as its records, counts as theirs.
 const AFTERMATH: Duration = Duration::from_secs(1);
 /// How long after that Holdfast has written down the use of each device and looked at the whole fleet at least once: it does
-/// both every 10 s while devices come and go.
-const LOOK: Duration = Duration::from_secs(11);
+/// both every 20 s while devices come and go.
+const LOOK: Duration = Duration::from_secs(21);
 
 #[derive(Debug, Clone, Copy, clap::Args)]
 pub(crate) struct StormOptions {
@@ -36,7 +36,7 @@ pub(crate) struct Storm {
     pub(crate) connects_per_second: f64,
     /// With what the server did in the second after the last connect.
     pub(crate) server_cpu_ms_per_connect: f64,
-    /// With what it did in the 12 s after it, a look at the whole fleet among it.
+    /// With what it did in the 22 s after it, a look at the whole fleet among it.
     pub(crate) server_cpu_ms_per_connect_with_look: f64,
 }
 

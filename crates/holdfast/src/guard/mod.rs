@@ -27,8 +27,8 @@ use crate::tls::ServerCertificate;
 
 pub(crate) use self::place::Place;
 
-/// The shortest time between two looks that nobody asked for.
-const LOOK_EVERY_MIN: Duration = Duration::from_secs(10);
+/// The shortest time between two looks that nobody asked for: a finding is to be visible within a minute of its cause.
+const LOOK_EVERY_MIN: Duration = Duration::from_secs(20);
 /// The longest: some findings come with time alone.
 const LOOK_EVERY_MAX: Duration = Duration::from_secs(45);
 /// A look that takes longer is made on schedule only.

@@ -213,11 +213,15 @@ pub enum Operation {
     SendToDevices,
     /// Empty the queue of device-bound messages of a device.
     PurgeInbox,
+    /// Receive what became of device-bound messages.
+    ReceiveFeedback,
+    /// Receive notices of files that devices uploaded.
+    ReceiveFileNotifications,
 }
 
 impl Operation {
     /// All operations.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::ReadIdentities,
         Self::WriteIdentities,
         Self::ReadRegistryStatistics,
@@ -228,6 +232,8 @@ impl Operation {
         Self::CallMethods,
         Self::SendToDevices,
         Self::PurgeInbox,
+        Self::ReceiveFeedback,
+        Self::ReceiveFileNotifications,
     ];
 
     /// The rights it needs, all of them.
@@ -241,7 +247,9 @@ impl Operation {
             | Self::WriteTwins
             | Self::CallMethods
             | Self::SendToDevices
-            | Self::PurgeInbox => Rights::of(&[Right::ServiceConnect]),
+            | Self::PurgeInbox
+            | Self::ReceiveFeedback
+            | Self::ReceiveFileNotifications => Rights::of(&[Right::ServiceConnect]),
         }
     }
 
@@ -258,6 +266,8 @@ impl Operation {
             Self::CallMethods => "call direct methods",
             Self::SendToDevices => "send device-bound messages",
             Self::PurgeInbox => "purge device-bound messages",
+            Self::ReceiveFeedback => "receive feedback",
+            Self::ReceiveFileNotifications => "receive file notifications",
         }
     }
 }

@@ -79,6 +79,17 @@ pub struct Settings {
     pub events: HubEvents,
 }
 
+impl Settings {
+    /// The name that Azure gives a hub: the first label of its host.
+    pub fn name(&self) -> &str {
+        let host = self.hosts.first().map_or("", String::as_str);
+        match host.parse::<std::net::IpAddr>() {
+            Ok(_) => host,
+            Err(_) => host.split('.').next().unwrap_or(host),
+        }
+    }
+}
+
 /// What a connection brings to be admitted.
 #[derive(Clone, Copy)]
 pub enum Credential<'a> {
@@ -358,7 +369,10 @@ impl Hub {
             | Key::AppliedFix(_)
             | Key::Twin(_)
             | Key::Inbox(_)
-            | Key::InboxMessage(..) => Vec::new(),
+            | Key::InboxMessage(..)
+            | Key::InboxDeadline(_)
+            | Key::Feedback(_)
+            | Key::ServiceBound(..) => Vec::new(),
         }
     }
 

@@ -38,6 +38,7 @@ mod record_reading;
 pub mod refusal;
 pub mod registry;
 pub mod sas;
+pub mod service_bound;
 pub mod settings;
 pub mod telemetry;
 pub mod twin;

@@ -10,10 +10,11 @@ use crate::access::{Policy, PolicyName};
 use crate::activity::{Activity, PolicyUse};
 use crate::finding::{AppliedFix, Finding};
 use crate::identity::{DeviceId, Identity, ModuleId};
-use crate::inbox::{Content, Queue};
+use crate::inbox::{Content, Deadline, Queue};
 use crate::key_quality::KeyQuality;
 use crate::ports::secrets::Fingerprint;
 use crate::record_reading::AuthenticationText;
+use crate::service_bound::{Feedback, FeedbackKey, Lane, Number, Waiting};
 use crate::settings::HubSettings;
 use crate::twin::Twin;
 
@@ -48,6 +49,12 @@ pub enum Key {
     InboxMessage(Identity, u64),
     /// The twin of an identity.
     Twin(Identity),
+    /// That a device-bound message expires whose sender wants to hear of it.
+    InboxDeadline(Box<Deadline>),
+    /// What became of a device-bound message.
+    Feedback(Box<FeedbackKey>),
+    /// A message to services.
+    ServiceBound(Lane, Number),
 }
 
 impl Key {
@@ -68,6 +75,9 @@ impl Key {
             Self::Inbox(_) => Kind::Inbox,
             Self::InboxMessage(..) => Kind::InboxMessage,
             Self::Twin(_) => Kind::Twin,
+            Self::InboxDeadline(_) => Kind::InboxDeadline,
+            Self::Feedback(_) => Kind::Feedback,
+            Self::ServiceBound(lane, _) => lane.kind(),
         }
     }
 
@@ -91,6 +101,17 @@ impl Key {
             Self::InboxMessage(identity, sequence) => {
                 (identity.device.as_str(), format!("{} {sequence:020}", module_text(identity)).into())
             }
+            Self::InboxDeadline(deadline) => {
+                let Deadline { time, identity, sequence } = &**deadline;
+                let module = module_text(identity);
+                (HUB, format!("{time:020} {} {module} {sequence:020}", identity.device).into())
+            }
+            Self::Feedback(key) => {
+                let FeedbackKey { identity, generation, sequence } = &**key;
+                let name = format!("{} {generation} {sequence:020}", module_text(identity));
+                (identity.device.as_str(), name.into())
+            }
+            Self::ServiceBound(_, number) => (HUB, format!("{:020}", number.0).into()),
         }
     }
 
@@ -114,7 +135,36 @@ impl Key {
                 let (module, sequence) = name.rsplit_once(' ')?;
                 Self::InboxMessage(identity(owner, module)?, sequence.parse().ok()?)
             }
+            Kind::InboxDeadline => {
+                let mut parts = name.split(' ');
+                let time = parts.next()?.parse().ok()?;
+                let identity = identity(parts.next()?, parts.next()?)?;
+                let sequence = parts.next()?.parse().ok()?;
+                Self::InboxDeadline(Box::new(Deadline { time, identity, sequence }))
+            }
+            Kind::Feedback => {
+                let mut parts = name.split(' ');
+                let identity = identity(owner, parts.next()?)?;
+                let generation = parts.next()?.to_owned();
+                let sequence = parts.next()?.parse().ok()?;
+                Self::Feedback(Box::new(FeedbackKey { identity, generation, sequence }))
+            }
+            Kind::FeedbackMessage => Self::ServiceBound(Lane::Feedback, Number(name.parse().ok()?)),
+            Kind::FileNotification => Self::ServiceBound(Lane::FileNotifications, Number(name.parse().ok()?)),
         })
+    }
+}
+
+/// The owner of what belongs to no device.
+const HUB: &str = "hub";
+
+impl Lane {
+    /// The kind of its records.
+    pub(crate) fn kind(self) -> Kind {
+        match self {
+            Self::Feedback => Kind::FeedbackMessage,
+            Self::FileNotifications => Kind::FileNotification,
+        }
     }
 }
 
@@ -162,11 +212,19 @@ pub enum Kind {
     Inbox = 13,
     /// The contents of device-bound messages.
     InboxMessage = 14,
+    /// When device-bound messages expire whose senders want to hear of it.
+    InboxDeadline = 15,
+    /// What became of device-bound messages.
+    Feedback = 16,
+    /// Messages of feedback to services.
+    FeedbackMessage = 17,
+    /// Notices of files to services.
+    FileNotification = 18,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 18] = [
         Self::Device,
         Self::Module,
         Self::Policy,
@@ -181,6 +239,10 @@ impl Kind {
         Self::Twin,
         Self::Inbox,
         Self::InboxMessage,
+        Self::InboxDeadline,
+        Self::Feedback,
+        Self::FeedbackMessage,
+        Self::FileNotification,
     ];
 }
 
@@ -216,6 +278,12 @@ pub enum Record {
     Inbox(Box<Queue>),
     /// The content of a device-bound message.
     InboxMessage(Box<Content>),
+    /// That a device-bound message expires.
+    InboxDeadline,
+    /// What became of a device-bound message.
+    Feedback(Feedback),
+    /// A message to services.
+    ServiceBound(Box<Waiting>),
 }
 
 impl Record {
@@ -243,6 +311,9 @@ impl Record {
             Kind::Twin => Self::Twin(serde_json::from_str(text)?),
             Kind::Inbox => Self::Inbox(serde_json::from_str(text)?),
             Kind::InboxMessage => Self::InboxMessage(serde_json::from_str(text)?),
+            Kind::InboxDeadline => Self::InboxDeadline,
+            Kind::Feedback => Self::Feedback(serde_json::from_str(text)?),
+            Kind::FeedbackMessage | Kind::FileNotification => Self::ServiceBound(serde_json::from_str(text)?),
         })
     }
 }

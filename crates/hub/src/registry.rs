@@ -189,7 +189,9 @@ impl Hub {
         by: &By,
     ) -> Result<(), HubError> {
         let mut keys = vec![Key::Device(id.clone())];
-        for kind in [Kind::Module, Kind::Session, Kind::Activity, Kind::Inbox, Kind::InboxMessage] {
+        let kinds =
+            [Kind::Module, Kind::Session, Kind::Activity, Kind::Inbox, Kind::InboxMessage, Kind::Feedback];
+        for kind in kinds {
             keys.extend(self.registry.list_of(kind, id.clone()).await?.into_iter().map(|(key, _)| key));
         }
         // Those of older identities are made when they are asked for, perhaps just now, so that they are not listed.
@@ -319,9 +321,14 @@ impl Hub {
             Key::Twin(identity.clone()),
             Key::Inbox(identity.clone()),
         ];
-        let contents = self.registry.list_of(Kind::InboxMessage, device.clone()).await?.into_iter();
-        let its_own = |key: &Key| matches!(key, Key::InboxMessage(owner, _) if *owner == identity);
-        keys.extend(contents.map(|(key, _)| key).filter(its_own));
+        for kind in [Kind::InboxMessage, Kind::Feedback] {
+            let of_device = self.registry.list_of(kind, device.clone()).await?.into_iter();
+            keys.extend(of_device.map(|(key, _)| key).filter(|key| match key {
+                Key::InboxMessage(owner, _) => *owner == identity,
+                Key::Feedback(feedback) => feedback.identity == identity,
+                _ => false,
+            }));
+        }
         let now = self.now();
         self.change(&keys, |loaded| {
             let module = as_module(loaded[0].as_ref()).ok_or_else(|| unknown_module(device, id))?;

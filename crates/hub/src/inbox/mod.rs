@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+mod expiry;
 mod message;
 mod queue;
 mod service;
@@ -13,7 +14,9 @@ mod service;
 mod tests;
 
 pub use self::message::{Ack, Content, NotEnqueued, Submission, text_of};
-pub use self::queue::{Dead, Entry, Fate, Lock, LockLost, LockToken, Queue, QueueFull, Receiver, Taken};
+pub use self::queue::{
+    Dead, Deadline, Entry, Fate, Lock, LockLost, LockToken, Queue, QueueFull, Receiver, Taken,
+};
 pub use self::service::{Delivery, Settlement, lock_token};
 
 /// The largest message, counted as telemetry is (`spec/limits.md` §1).

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::{Ack, DELIVERIES_MAX, LOCK_TIME, QUEUE_MAX};
+use crate::identity::Identity;
 
 /// What waits for one device or module, in the order it was sent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,6 +41,21 @@ pub struct Entry {
     /// Who has it at the moment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lock: Option<Lock>,
+    /// Whether a [`Deadline`] is kept beside the queue.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_deadline: bool,
+}
+
+/// That a message expires whose sender wants to hear of it: what is looked through to find them in time, whether or not
+/// anybody asks for their queues again. It goes with the message.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Deadline {
+    /// When, in milliseconds since 1970.
+    pub time: u64,
+    /// Whose message it is.
+    pub identity: Identity,
+    /// Its number in the queue.
+    pub sequence: u64,
 }
 
 /// That a receiver has a message and has not settled it.
@@ -117,6 +133,13 @@ impl Entry {
         self.lock.as_ref().is_some_and(|lock| lock.until > now)
     }
 
+    /// What is kept beside the queue of an identity to find this message when it expires, if anything is.
+    pub(super) fn deadline(&self, identity: &Identity) -> Option<Deadline> {
+        // The first whole one at which it is true.
+        let time = u64::try_from(self.expires.as_millisecond() + 1).unwrap_or_default();
+        self.has_deadline.then(|| Deadline { time, identity: identity.clone(), sequence: self.sequence })
+    }
+
     /// How often it was delivered and came back by no accident: what a receiver is shown.
     pub fn delivery_count(&self) -> u32 {
         self.abandoned
@@ -150,6 +173,7 @@ impl Queue {
             ack,
             abandoned: 0,
             lock: None,
+            has_deadline: matches!(ack, Ack::Negative | Ack::Full),
         });
         Ok(sequence)
     }
@@ -220,9 +244,15 @@ impl Queue {
         self.entries.drain(..).map(|entry| Dead { entry, fate: Fate::Purged }).collect()
     }
 
-    /// When the next message expires or the next lock lapses.
-    pub fn next_deadline(&self) -> Option<Timestamp> {
-        self.entries.iter().map(|entry| entry.lock.as_ref().map_or(entry.expires, |lock| lock.until)).min()
+    /// Until when a receiver has this message.
+    pub(super) fn held_until(&self, sequence: u64, now: Timestamp) -> Option<Timestamp> {
+        let entry = self.entries.iter().find(|entry| entry.sequence == sequence)?;
+        entry.lock.as_ref().map(|lock| lock.until).filter(|until| *until > now)
+    }
+
+    /// Whether this message is in it.
+    pub(super) fn holds(&self, sequence: u64) -> bool {
+        self.entries.iter().any(|entry| entry.sequence == sequence)
     }
 
     fn locked(&self, token: LockToken, now: Timestamp) -> Result<usize, LockLost> {

@@ -1,5 +1,6 @@
 //! The queues of a hub: each step loaded, decided and committed.
 
+use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::{
@@ -12,6 +13,7 @@ use crate::identity::Identity;
 use crate::ports::registry::{Change, Versioned, Write};
 use crate::record::{Key, Record};
 use crate::registry::{unknown_device, unknown_module};
+use crate::service_bound::{Feedback, FeedbackKey};
 
 /// A message in the hands of a receiver.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,12 +37,12 @@ pub enum Settlement {
     Abandon,
 }
 
-/// The key of a queue, and where its record has to be replaced.
-struct Loaded {
-    queue: Queue,
+/// A queue, and where its record has to be replaced.
+pub(super) struct Loaded {
+    pub(super) queue: Queue,
     version: Option<u64>,
     /// Messages of an earlier identity of this name.
-    stale: Vec<u64>,
+    stale: Vec<Entry>,
 }
 
 impl Hub {
@@ -61,17 +63,25 @@ impl Hub {
         let sequence = self
             .change(&[Key::Inbox(identity.clone())], |loaded| {
                 let mut loaded = Loaded::of(loaded, &generation);
-                let mut dead = loaded.queue.expire(now);
+                let dead = loaded.queue.expire(now);
                 let Ok(sequence) =
                     loaded.queue.enqueue(submission.message_id(), submission.ack, now, expires)
                 else {
                     return Err(HubError::from(NotEnqueued::QueueFull));
                 };
                 // A message that is past its time is not kept for anybody.
-                dead.extend(loaded.queue.expire(now));
-                let expired = dead.iter().any(|dead| dead.entry.sequence == sequence);
-                dead.retain(|dead| dead.entry.sequence != sequence);
-                let mut change = loaded.change(identity, &dead);
+                let at_once = loaded.queue.expire(now);
+                let expired = !at_once.is_empty();
+                let entry = loaded.queue.entries.last();
+                let deadline = entry.filter(|_| !expired).and_then(|entry| entry.deadline(identity));
+                let mut change = loaded.change(identity, &dead, now);
+                let feedback = at_once.iter().filter_map(|dead| feedback(identity, &generation, dead, now));
+                change.writes.extend(feedback);
+                change.writes.extend(deadline.map(|deadline| Write {
+                    key: Key::InboxDeadline(Box::new(deadline)),
+                    replaces: None,
+                    record: Some(Record::InboxDeadline),
+                }));
                 if !expired {
                     change.writes.push(Write {
                         key: Key::InboxMessage(identity.clone(), sequence),
@@ -112,7 +122,7 @@ impl Hub {
                 let mut loaded = Loaded::of(loaded, generation);
                 let dead = loaded.queue.expire(now);
                 let taken = loaded.queue.take(token, by, now);
-                Ok((loaded.change(identity, &dead), taken))
+                Ok((loaded.change(identity, &dead, now), taken))
             })
             .await?;
         let Some(taken) = taken else { return Ok(None) };
@@ -144,7 +154,7 @@ impl Hub {
             };
             let mut dead: Vec<Dead> = dead.map_err(lock_lost)?.into_iter().collect();
             dead.extend(loaded.queue.expire(now));
-            Ok((loaded.change(identity, &dead), ()))
+            Ok((loaded.change(identity, &dead, now), ()))
         })
         .await
     }
@@ -174,6 +184,7 @@ impl Hub {
         generation: &str,
         released: impl Fn(&mut Queue) -> bool,
     ) -> Result<(), HubError> {
+        let now = self.now();
         let stored = self.registry.load(Key::Inbox(identity.clone())).await?;
         if !released(&mut Loaded::of(&[stored], generation).queue) {
             return Ok(());
@@ -181,7 +192,7 @@ impl Hub {
         self.change(&[Key::Inbox(identity.clone())], |loaded| {
             let mut loaded = Loaded::of(loaded, generation);
             Ok(match released(&mut loaded.queue) {
-                true => (loaded.change(identity, &[]), ()),
+                true => (loaded.change(identity, &[], now), ()),
                 false => (Change::default(), ()),
             })
         })
@@ -210,7 +221,7 @@ impl Hub {
             let purged = loaded.queue.purge();
             let count = purged.len();
             dead.extend(purged);
-            Ok((loaded.change(identity, &dead), count))
+            Ok((loaded.change(identity, &dead, now), count))
         })
         .await
     }
@@ -237,33 +248,45 @@ impl Hub {
 }
 
 impl Loaded {
-    fn of(stored: &[Option<Versioned>], generation: &str) -> Self {
-        let stored = stored.first().and_then(Option::as_ref);
-        let version = stored.map(|stored| stored.version);
-        let mut queue = match stored.map(|stored| &stored.record) {
-            Some(Record::Inbox(queue)) => (**queue).clone(),
-            _ => Queue::new(generation),
-        };
-        let mut stale = Vec::new();
-        if queue.generation != generation {
+    pub(super) fn of(stored: &[Option<Versioned>], generation: &str) -> Self {
+        let mut loaded = Self::as_stored(stored).unwrap_or_else(|| Self {
+            queue: Queue::new(generation),
+            version: None,
+            stale: Vec::new(),
+        });
+        if loaded.queue.generation != generation {
             // Numbers go on, for the contents of the old messages are still there.
-            stale = queue.entries.drain(..).map(|entry| entry.sequence).collect();
-            generation.clone_into(&mut queue.generation);
+            loaded.stale = loaded.queue.entries.drain(..).collect();
+            generation.clone_into(&mut loaded.queue.generation);
         }
-        Self { queue, version, stale }
+        loaded
     }
 
-    /// The change that makes the queue what it is now, without the contents of what left it.
-    fn change(self, identity: &Identity, dead: &[Dead]) -> Change {
-        let gone = dead.iter().map(|dead| dead.entry.sequence).chain(self.stale);
-        let mut writes: Vec<Write> = gone
-            .map(|sequence| Write {
-                key: Key::InboxMessage(identity.clone(), sequence),
-                // A content is written once.
-                replaces: Some(1),
-                record: None,
-            })
-            .collect();
+    /// The queue as it lies, of whichever generation.
+    pub(super) fn as_stored(stored: &[Option<Versioned>]) -> Option<Self> {
+        let stored = stored.first()?.as_ref()?;
+        match &stored.record {
+            Record::Inbox(queue) => {
+                Some(Self { queue: (**queue).clone(), version: Some(stored.version), stale: Vec::new() })
+            }
+            _ => None,
+        }
+    }
+
+    /// The change that makes the queue what it is now, without the contents of what left it, and with what its senders
+    /// are to hear.
+    pub(super) fn change(self, identity: &Identity, dead: &[Dead], now: Timestamp) -> Change {
+        let generation = &self.queue.generation;
+        let mut writes: Vec<Write> =
+            dead.iter().filter_map(|dead| feedback(identity, generation, dead, now)).collect();
+        // Of what was sent to an earlier identity nobody hears any more.
+        for entry in dead.iter().map(|dead| &dead.entry).chain(&self.stale) {
+            let content = Key::InboxMessage(identity.clone(), entry.sequence);
+            let deadline = entry.deadline(identity).map(|deadline| Key::InboxDeadline(Box::new(deadline)));
+            // Each is written once.
+            let gone = |key| Write { key, replaces: Some(1), record: None };
+            writes.extend(std::iter::once(content).chain(deadline).map(gone));
+        }
         writes.push(Write {
             key: Key::Inbox(identity.clone()),
             replaces: self.version,
@@ -271,6 +294,17 @@ impl Loaded {
         });
         Change { writes, ..Change::default() }
     }
+}
+
+/// What the sender of a message is to hear of its end, if it is to hear anything.
+fn feedback(identity: &Identity, generation: &str, dead: &Dead, now: Timestamp) -> Option<Write> {
+    let key = FeedbackKey {
+        identity: identity.clone(),
+        generation: generation.to_owned(),
+        sequence: dead.entry.sequence,
+    };
+    let record = Record::Feedback(Feedback::of(dead, now)?);
+    Some(Write { key: Key::Feedback(Box::new(key)), replaces: None, record: Some(record) })
 }
 
 fn lock_lost(_: LockLost) -> HubError {

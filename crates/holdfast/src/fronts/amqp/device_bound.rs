@@ -163,6 +163,7 @@ mod tests {
             ack: Ack::Full,
             abandoned: 300,
             lock: None,
+            has_deadline: false,
         };
         let content = Content {
             system: vec![

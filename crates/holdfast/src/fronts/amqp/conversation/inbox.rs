@@ -347,6 +347,7 @@ mod tests {
             ack: Ack::None,
             abandoned: 0,
             lock,
+            has_deadline: false,
         };
         let content = Content { system: Vec::new(), application: Vec::new(), body: bytes::Bytes::new() };
         let taken = Delivery { entry, token, content };

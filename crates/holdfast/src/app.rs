@@ -34,6 +34,7 @@ use crate::listen::{Seen, accept};
 use crate::management::Management;
 use crate::metrics::Metrics;
 use crate::notary::Notary;
+use crate::outgoing::Outgoing;
 use crate::recorder::{NoRecorder, QueueRecorder};
 use crate::secrets::{KeyRing, SystemRandom};
 use crate::tls::{ServerCertificate, server_config};
@@ -151,7 +152,9 @@ impl App {
                 guard.observe(decision);
             })
         });
-        let policy_changes = follow_changes(&hub, &*registry, &guard);
+        let outgoing = Arc::new(Outgoing::default());
+        let policy_changes = follow_changes(&hub, &*registry, &guard, &outgoing);
+        outgoing.start(&hub);
         prune_now_and_then(&journal);
         if !config.unwatched {
             notary.start();
@@ -173,7 +176,7 @@ impl App {
             drain_deadline: Duration::from_secs(config.drain_seconds),
             _temporary: temporary,
         };
-        app.listen(config, &certificate, management, policy_changes).await?;
+        app.listen(config, &certificate, management, (policy_changes, outgoing)).await?;
         if !config.unwatched {
             app.guard.watch();
         }
@@ -185,7 +188,7 @@ impl App {
         config: &Config,
         certificate: &Arc<ServerCertificate>,
         management: Arc<Management>,
-        policy_changes: watch::Receiver<u64>,
+        (policy_changes, outgoing): (watch::Receiver<u64>, Arc<Outgoing>),
     ) -> anyhow::Result<()> {
         let (hub, drain) = (self.hub.clone(), self.drain.clone());
         let seen = Seen { hub: hub.clone(), metrics: self.metrics.clone() };
@@ -194,6 +197,7 @@ impl App {
             metrics: self.metrics.clone(),
             config: amqp::config(),
             policy_changes,
+            outgoing,
             drain: drain.clone(),
         });
         if let Some((listener, port)) = self.bind(Door::Https, config, config.https_port).await {
@@ -272,13 +276,18 @@ impl App {
 
 /// Tells connections what a change announces, in the order of the commits, and rechecks those whose right it concerns, off
 /// the message path. What is returned counts the changes of policies.
-fn follow_changes(hub: &Arc<Hub>, registry: &dyn Registry, guard: &Arc<Guard>) -> watch::Receiver<u64> {
+fn follow_changes(
+    hub: &Arc<Hub>,
+    registry: &dyn Registry,
+    guard: &Arc<Guard>,
+    outgoing: &Arc<Outgoing>,
+) -> watch::Receiver<u64> {
     let (policies, policy_changes) = watch::channel(0_u64);
     let (changes, mut changed) = mpsc::channel::<Vec<Key>>(CHANGES_MAX);
     let crowded = Arc::new(AtomicBool::new(false));
     let too_many = crowded.clone();
     let guard = Arc::downgrade(guard);
-    let (bus, stream) = (hub.bus.clone(), hub.events.clone());
+    let (bus, stream, outgoing) = (hub.bus.clone(), hub.events.clone(), outgoing.clone());
     registry.watch(Arc::new(move |Committed { keys, announces, events }| {
         stream.publish(events);
         if let Some(change) = announces
@@ -286,6 +295,7 @@ fn follow_changes(hub: &Arc<Hub>, registry: &dyn Registry, guard: &Arc<Guard>) -
         {
             holder.desired_changed(change);
         }
+        outgoing.committed(keys);
         if keys.iter().any(|key| matches!(key, Key::Policy(_))) {
             policies.send_modify(|count| *count += 1);
         }

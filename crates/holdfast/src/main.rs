@@ -13,6 +13,7 @@ mod management;
 mod methods;
 mod metrics;
 mod notary;
+mod outgoing;
 mod recorder;
 mod secrets;
 mod tls;

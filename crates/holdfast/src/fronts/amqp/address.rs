@@ -1,6 +1,7 @@
 //! What an AMQP link address means here (`spec/amqp.md` §5, `spec/event-hubs-endpoint.md` §5, §6, §8).
 
 use hub::identity::{DeviceId, Identity, ModuleId};
+use hub::service_bound::Lane;
 use percent_encoding::percent_decode_str;
 
 /// Where a link leads.
@@ -13,6 +14,8 @@ pub(super) enum Address {
     Device(Place, Identity, Option<Identity>),
     /// Where services send device-bound messages.
     ToDevices,
+    /// Where services receive feedback or notices of files.
+    ToServices(Lane),
     /// `$management` of the event hub.
     Management,
     /// A partition of the built-in endpoint.
@@ -66,6 +69,16 @@ impl Address {
         }
         if segments.len() == 2 && word(0, "messages") && word(1, "devicebound") {
             return Self::ToDevices;
+        }
+        if segments.len() == 3 && word(0, "messages") && word(1, "servicebound") && word(2, "feedback") {
+            return Self::ToServices(Lane::Feedback);
+        }
+        if segments.len() == 3
+            && word(0, "messages")
+            && word(1, "servicebound")
+            && word(2, "filenotifications")
+        {
+            return Self::ToServices(Lane::FileNotifications);
         }
         if word(0, "messages") && word(1, "events") {
             return Self::Redirect(path.splitn(3, '/').nth(2).unwrap_or_default().to_owned());
@@ -157,6 +170,12 @@ mod tests {
                 "amqps://h.net/messages/events/ConsumerGroups/g/Partitions/0",
                 Address::Redirect("ConsumerGroups/g/Partitions/0".into()),
             ),
+            ("/messages/serviceBound/feedback", Address::ToServices(Lane::Feedback)),
+            (
+                "amqps://h.net/messages/servicebound/fileNotifications",
+                Address::ToServices(Lane::FileNotifications),
+            ),
+            ("messages/servicebound", Address::Unknown),
             ("messages/events/", Address::Redirect(String::new())),
             ("other/ConsumerGroups/g/Partitions/0", Address::OtherEntity("other".into())),
             ("/devices/d1/messages/events", events("d1")),

@@ -26,6 +26,7 @@ use crate::drain::Drain;
 use crate::io::TlsConnection;
 use crate::listen::{Front, Visitor};
 use crate::metrics::Metrics;
+use crate::outgoing::Outgoing;
 
 /// What all AMQP connections share.
 pub(crate) struct AmqpFront {
@@ -37,6 +38,8 @@ pub(crate) struct AmqpFront {
     pub(crate) config: Arc<Config>,
     /// Counts the changes of policies, after each of which the grants of services are decided again.
     pub(crate) policy_changes: watch::Receiver<u64>,
+    /// The way of messages to services.
+    pub(crate) outgoing: Arc<Outgoing>,
     /// Ends connections when the hub stops.
     pub(crate) drain: Drain,
 }

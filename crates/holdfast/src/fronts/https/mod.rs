@@ -8,6 +8,7 @@ mod answer;
 mod audit;
 mod authorize;
 mod case_tap;
+mod feedback;
 mod inbox;
 mod management;
 mod methods;

@@ -10,7 +10,9 @@ use hyper::body::Incoming;
 
 use super::answer::{self, Answer};
 use super::request::{self, Asked};
-use super::{HttpsFront, authorize, inbox, management, methods, registry, telemetry, twins, websocket};
+use super::{
+    HttpsFront, authorize, feedback, inbox, management, methods, registry, telemetry, twins, websocket,
+};
 use crate::listen::Visitor;
 
 /// The first api-version of the service routes (`spec/service-rest.md` §1).
@@ -133,6 +135,26 @@ async fn dispatch(
             only(method, &[Method::DELETE])?;
             api_version(asked)?;
             inbox::purge(hub, asked, visitor, device).await
+        }
+        [_, _, _] if word(0, "messages") && word(1, "servicebound") && word(2, "feedback") => {
+            only(method, &[Method::GET])?;
+            api_version(asked)?;
+            feedback::receive(hub, asked, visitor).await
+        }
+        [_, _, _, lock] if word(0, "messages") && word(1, "servicebound") && word(2, "feedback") => {
+            only(method, &[Method::DELETE])?;
+            api_version(asked)?;
+            feedback::settle(hub, asked, visitor, lock).await
+        }
+        [_, _, _, lock, _]
+            if word(0, "messages")
+                && word(1, "servicebound")
+                && word(2, "feedback")
+                && word(4, "abandon") =>
+        {
+            only(method, &[Method::POST])?;
+            api_version(asked)?;
+            feedback::settle(hub, asked, visitor, lock).await
         }
         [_] if word(0, "devices") => {
             only(method, &[Method::GET, Method::POST])?;

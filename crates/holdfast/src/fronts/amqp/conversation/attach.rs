@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use hub::access::Operation;
 use hub::decision::{Act, cut};
 use hub::refusal::Refusal;
 use wire::amqp::codec::{Symbol, Value};
@@ -39,8 +40,11 @@ impl<S: Stream> Conversation<S> {
                         "Unauthorized access. The right ServiceConnect is required to send to devices.";
                     Declined::because(Error::new(condition::UNAUTHORIZED_ACCESS, text), refusal)
                 };
-                self.may_send().map_err(refused).map(|()| (Link::ToDevices, requests()))
+                self.may_serve(Operation::SendToDevices)
+                    .map_err(refused)
+                    .map(|()| (Link::ToDevices, requests()))
             }
+            (Address::ToServices(lane), Role::Receiver) => self.open_to_service(lane),
             (Address::Cbs, Role::Sender) => Ok((Link::CbsRequests, requests())),
             (Address::Cbs, Role::Receiver) => {
                 Ok((Link::CbsAnswers(VecDeque::new()), AttachAnswer::default()))
@@ -67,7 +71,7 @@ impl<S: Stream> Conversation<S> {
                 not_found(&format!("eventhub:{name}")),
                 Refusal::UnknownEventHub { presented: cut(&name), name: entity },
             )),
-            (Address::ToDevices | Address::Unknown, _) => {
+            (Address::ToDevices | Address::ToServices(_) | Address::Unknown, _) => {
                 Err(Error::new(condition::NOT_ALLOWED, NO_LINK).into())
             }
         };
@@ -76,6 +80,9 @@ impl<S: Stream> Conversation<S> {
                 if self.machine.accept_attach(link, answer).is_ok() {
                     if matches!(kind, Link::Reader(_)) {
                         self.readers.push(link);
+                    }
+                    if matches!(kind, Link::ToService(_)) {
+                        self.services.push(link);
                     }
                     self.links.insert(link, kind);
                 }

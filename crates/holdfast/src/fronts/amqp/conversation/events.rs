@@ -100,9 +100,10 @@ impl<S: Stream> Conversation<S> {
                 return self.machine.pending_output_len() > 0;
             }
             Event::Sendable { link, .. } => self.on_sendable(link),
-            Event::Disposition { link, delivery, state, settled } => {
-                self.on_outcome(link, delivery, state.as_ref(), settled);
-            }
+            Event::Disposition { link, delivery, state, settled } => match self.services.contains(&link) {
+                true => self.on_service_outcome(link, delivery, state, settled).await,
+                false => self.on_outcome(link, delivery, state.as_ref(), settled),
+            },
             Event::SaslChallenge(_) | Event::Begun(_) | Event::Attached { .. } | Event::Drained { .. } => {}
         }
         true
@@ -125,6 +126,9 @@ impl<S: Stream> Conversation<S> {
         if let Some(Link::Device(Purpose::Messages, sender)) = self.links.get(&id) {
             let identity = sender.identity.clone();
             return self.drain_messages(&identity);
+        }
+        if self.drain_to_service(id) {
+            return;
         }
         // Nothing more is ready than is sent at once.
         self.on_sendable(id);

@@ -12,6 +12,7 @@ mod links;
 mod methods;
 mod reading;
 mod to_devices;
+mod to_services;
 mod tokens;
 mod transport;
 mod twins;
@@ -40,6 +41,7 @@ use self::desk::Desk;
 use self::devices::Devices;
 use self::intake::Intake;
 use self::links::Purpose;
+use self::to_services::ToService;
 use self::tokens::Held;
 use super::AmqpFront;
 use super::live::Signals;
@@ -70,6 +72,7 @@ pub(crate) async fn serve<S: Stream>(stream: S, visitor: Box<Visitor>, front: Ar
         devices: Devices::default(),
         links: BTreeMap::new(),
         readers: Vec::new(),
+        services: Vec::new(),
         desk: Desk::default(),
         next_lapse: None,
         intake: Intake::default(),
@@ -113,6 +116,8 @@ struct Conversation<S> {
     links: BTreeMap<LinkId, Link>,
     /// The links that read the built-in endpoint, which are polled; some may be gone.
     readers: Vec<LinkId>,
+    /// The links by which messages go out to services, likewise.
+    services: Vec<LinkId>,
     desk: Desk,
     /// When the first lock of a device-bound message lapses that a client has not settled.
     next_lapse: Option<Instant>,
@@ -153,6 +158,8 @@ enum Link {
     Reader(Box<Reader>),
     /// Device-bound messages of a service come in.
     ToDevices,
+    /// Feedback or notices of files go out to a service.
+    ToService(Box<ToService>),
     /// A link of a device or module, with the stamps of its messages.
     Device(Purpose, Arc<Sender>),
 }
@@ -220,6 +227,7 @@ impl<S: Stream> Conversation<S> {
         }
         self.detach_displaced();
         self.poll_readers(cx);
+        self.poll_to_services(cx);
         self.poll_durable(cx);
         for identity in self.signals.take_mail() {
             self.send_mail(&identity);
@@ -257,7 +265,14 @@ impl<S: Stream> Conversation<S> {
         deadline = deadline.min(now + Duration::from_secs(grant_end.unwrap_or(60).min(60)));
         // Who waits for an answer is not closed for having no token yet.
         let token_deadline = self.token_deadline.filter(|_| !self.is_held());
-        let due = [self.machine.next_timeout(), token_deadline, self.next_answer(), self.next_lapse];
+        let next_to_service = self.next_to_service();
+        let due = [
+            self.machine.next_timeout(),
+            token_deadline,
+            self.next_answer(),
+            self.next_lapse,
+            next_to_service,
+        ];
         due.into_iter().flatten().fold(deadline, Instant::min)
     }
 
@@ -282,7 +297,9 @@ impl<S: Stream> Conversation<S> {
         let before = self.grants.len();
         self.grants.retain(|grant| grant.ends > seconds);
         if self.grants.len() < before {
-            self.end_readers_without_right("The token has expired.", Refusal::TokenEnded { ended: None });
+            let (text, refusal) = ("The token has expired.", Refusal::TokenEnded { ended: None });
+            self.end_services_without_right(text, &refusal);
+            self.end_readers_without_right(text, refusal);
             self.expect_token();
         }
         true

@@ -1,11 +1,9 @@
 //! Device-bound messages of services: each is in its queue before it is accepted (`spec/amqp.md` §9.1).
 
-use hub::access::Operation;
 use hub::error::HubErrorCode;
 use hub::hub::Hub;
 use hub::identity::Identity;
 use hub::inbox::{NotEnqueued, Submission};
-use hub::refusal::Refusal;
 use wire::amqp::connection::{Delivery, DeliveryId};
 use wire::amqp::performative::{DeliveryState, Error, condition};
 
@@ -15,14 +13,6 @@ use crate::fronts::amqp::submission::{Addressed, read};
 use crate::io::Stream;
 
 impl<S: Stream> Conversation<S> {
-    /// Whether the client may send to devices.
-    pub(super) fn may_send(&self) -> Result<(), Refusal> {
-        match self.grants.first() {
-            Some(grant) => grant.may(Operation::SendToDevices),
-            None => Err(Refusal::NoCredential),
-        }
-    }
-
     /// Takes a message for a device; it is settled once it is in the queue. Those for one device go in one after the other,
     /// so that they keep their order.
     pub(super) fn send_to_device(&mut self, delivery: &Delivery) {

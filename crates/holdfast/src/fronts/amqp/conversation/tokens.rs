@@ -146,10 +146,9 @@ impl<S: Stream> Conversation<S> {
             }
         }
         self.grants = kept;
-        self.end_readers_without_right(
-            "The policy was changed.",
-            Refusal::RightEnded { because, change: None },
-        );
+        let (text, refusal) = ("The policy was changed.", Refusal::RightEnded { because, change: None });
+        self.end_services_without_right(text, &refusal);
+        self.end_readers_without_right(text, refusal);
     }
 
     pub(super) async fn on_sasl(&mut self, init: SaslInit) {

@@ -31,6 +31,7 @@ impl<S: Stream> Conversation<S> {
             // There is room in the output again, so that readers may go on; they are polled in the next round.
             if self.machine.output().is_empty() {
                 self.poll_readers(cx);
+                self.poll_to_services(cx);
             }
         }
         if self.unflushed {

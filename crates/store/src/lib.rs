@@ -3,11 +3,13 @@
 
 #![warn(missing_docs)]
 
+mod blobs;
 mod bus;
 pub mod journal;
 pub mod memory;
 pub mod sqlite;
 
+pub use blobs::ObjectBlobs;
 pub use bus::MemoryBus;
 pub use journal::{Journal, JournalConfig, OnCommit};
 pub use sqlite::{SqliteAudit, SqliteConfig, SqliteRegistry};

@@ -2,6 +2,7 @@
 //! shaped after one product; no SQL type, broker type or file crosses it.
 
 pub mod audit;
+pub mod blobs;
 pub mod bus;
 pub mod clock;
 pub mod event_log;

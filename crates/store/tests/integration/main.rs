@@ -4,6 +4,7 @@
 
 mod audit_battery;
 mod audit_file;
+mod blobs_battery;
 mod journal_damage;
 mod journal_decoders;
 mod journal_faults;

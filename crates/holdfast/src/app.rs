@@ -19,7 +19,7 @@ use hub::ports::secrets::Secrets;
 use hub::record::Key;
 use hub::registry::By;
 use jiff::Timestamp;
-use store::{Journal, JournalConfig, MemoryBus, OnCommit, SqliteConfig, SqliteRegistry};
+use store::{Journal, JournalConfig, MemoryBus, ObjectBlobs, OnCommit, SqliteConfig, SqliteRegistry};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
@@ -116,6 +116,10 @@ impl App {
                 ..JournalConfig::default()
             },
         )?);
+        let uploads = config.data.join("uploads");
+        create_private_directory(&uploads)?;
+        let blobs =
+            ObjectBlobs::in_folder(&uploads).context("the folder of uploaded files could not be opened")?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let host = hosts.first().map_or("hub", String::as_str);
         let notary = Notary::open(&config.data, &*secrets, host, registry.clone(), clock.clone())?;
@@ -125,6 +129,7 @@ impl App {
             log: journal.clone(),
             events: Arc::new(EventStream::new(journal.clone())),
             secrets,
+            blobs: Arc::new(blobs),
             bus: Arc::new(MemoryBus::new()),
             clock,
             random: Arc::new(SystemRandom),
@@ -133,12 +138,14 @@ impl App {
             backoff: Arc::new(Backoff::new(config.refusals_per_minute)),
             calls: Arc::default(),
             rechecks: AtomicU64::default(),
+            staging: Arc::default(),
             settings: Settings {
                 hosts,
                 event_hub_name: config.event_hub_name(),
                 modules_per_device_max: config.modules_per_device,
                 security_messages_in_events: config.security_messages_in_events,
                 events: config.hub_events.unwrap_or_default(),
+                upload_bytes_max: config.upload_megabytes_max * 1024 * 1024,
             },
         });
         let by = By { actor: "first start".to_owned(), origin: Origin::default() };

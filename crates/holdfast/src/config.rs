@@ -41,6 +41,8 @@ pub(crate) struct Config {
     pub(crate) retention_hours: u32,
     /// Modules that a device may have. Default: 50.
     pub(crate) modules_per_device: usize,
+    /// The largest file that a device may upload, in MiB. Default: 1024. Range: 1 to 1,048,576.
+    pub(crate) upload_megabytes_max: u64,
     /// Refusals in a minute that are answered at once, of each address and in each name; those beyond wait. 0 slows nobody
     /// down. Default: 10.
     pub(crate) refusals_per_minute: u32,
@@ -74,6 +76,7 @@ impl Default for Config {
             hub_events: None,
             retention_hours: 24,
             modules_per_device: 50,
+            upload_megabytes_max: 1_024,
             refusals_per_minute: hub::backoff::AT_ONCE,
             decisions_kept: 1_000_000,
             drain_seconds: 5,
@@ -136,6 +139,9 @@ impl Config {
         }
         if !(1..=8_760).contains(&self.retention_hours) {
             bail!("retention-hours is {}, it must be 1 to 8760", self.retention_hours);
+        }
+        if !(1..=1_048_576).contains(&self.upload_megabytes_max) {
+            bail!("upload-megabytes-max is {}, it must be 1 to 1048576", self.upload_megabytes_max);
         }
         for name in &self.hostname {
             let legal = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '.';

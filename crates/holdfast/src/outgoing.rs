@@ -1,5 +1,5 @@
-//! What goes out to services: expires device-bound messages, puts feedback into messages, and tells receivers when there
-//! is something for them. The rules are the hub's; here are the clock's ticks and the wakers.
+//! What the hub does by the clock: expires device-bound messages, puts feedback into messages, removes what uploads left,
+//! and tells receivers when there is something for them. The rules are the hub's; here are the ticks and the wakers.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -62,7 +62,7 @@ impl Outgoing {
         for key in keys {
             match key {
                 Key::ServiceBound(lane, _) => self.news(*lane).tell(),
-                Key::Feedback(_) | Key::InboxDeadline(_) => self.work.notify_one(),
+                Key::Feedback(_) | Key::InboxDeadline(_) | Key::Duty(_) => self.work.notify_one(),
                 _ => {}
             }
         }
@@ -108,6 +108,11 @@ async fn look(hub: &Hub, batches: &mut Batches) -> Result<Duration, HubError> {
     let mut wait = AT_LEAST_EVERY;
     if let Some(next) = hub.expire_inboxes().await? {
         wait = wait.min(until(next, hub.now()));
+    }
+    match hub.sweep_uploads().await {
+        Ok(next) => wait = next.map_or(wait, |next| wait.min(until(next, hub.now()))),
+        // A disk that does not remove files holds up no message.
+        Err(error) => tracing::error!(%error, "what uploads left was not removed"),
     }
     for lane in Lane::ALL {
         hub.expire_service_bound(lane).await?;

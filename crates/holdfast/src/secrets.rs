@@ -34,6 +34,8 @@ impl Random for SystemRandom {
 pub(crate) struct KeyRing {
     data: RandomizedNonceKey,
     fingerprint: hmac::Key,
+    /// What the keys of codes are made from, one for each purpose.
+    codes: hmac::Key,
 }
 
 /// The two keys as they rest in `keys.json`, sealed under the master key.
@@ -57,6 +59,7 @@ impl KeyRing {
         Ok(Self {
             data: RandomizedNonceKey::new(&AES_256_GCM, &data).context("the data key has 32 bytes")?,
             fingerprint: hmac::Key::new(hmac::HMAC_SHA256, &fingerprint),
+            codes: hmac::Key::new(hmac::HMAC_SHA256, &data),
         })
     }
 }
@@ -73,6 +76,15 @@ impl Secrets for KeyRing {
     fn fingerprint(&self, plain: &[u8]) -> Fingerprint {
         let tag = hmac::sign(&self.fingerprint, plain);
         Fingerprint(tag.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    fn sign(&self, purpose: &str, message: &[u8]) -> [u8; 32] {
+        // The data key itself seals and nothing else.
+        let key = hmac::sign(&self.codes, purpose.as_bytes());
+        let code = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()), message);
+        let mut bytes = [0; 32];
+        bytes.copy_from_slice(code.as_ref());
+        bytes
     }
 }
 

@@ -217,11 +217,13 @@ pub enum Operation {
     ReceiveFeedback,
     /// Receive notices of files that devices uploaded.
     ReceiveFileNotifications,
+    /// Read files that devices uploaded.
+    ReadFiles,
 }
 
 impl Operation {
     /// All operations.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::ReadIdentities,
         Self::WriteIdentities,
         Self::ReadRegistryStatistics,
@@ -234,6 +236,7 @@ impl Operation {
         Self::PurgeInbox,
         Self::ReceiveFeedback,
         Self::ReceiveFileNotifications,
+        Self::ReadFiles,
     ];
 
     /// The rights it needs, all of them.
@@ -249,7 +252,8 @@ impl Operation {
             | Self::SendToDevices
             | Self::PurgeInbox
             | Self::ReceiveFeedback
-            | Self::ReceiveFileNotifications => Rights::of(&[Right::ServiceConnect]),
+            | Self::ReceiveFileNotifications
+            | Self::ReadFiles => Rights::of(&[Right::ServiceConnect]),
         }
     }
 
@@ -268,6 +272,7 @@ impl Operation {
             Self::PurgeInbox => "purge device-bound messages",
             Self::ReceiveFeedback => "receive feedback",
             Self::ReceiveFileNotifications => "receive file notifications",
+            Self::ReadFiles => "read uploaded files",
         }
     }
 }

@@ -26,6 +26,10 @@ impl Secrets for Open {
         }
     }
 
+    fn sign(&self, _purpose: &str, _message: &[u8]) -> [u8; 32] {
+        [0; 32]
+    }
+
     fn fingerprint(&self, plain: &[u8]) -> Fingerprint {
         Fingerprint(plain.iter().map(|byte| format!("{byte:02x}")).collect())
     }
@@ -163,7 +167,11 @@ fn the_settings_refuse_keys_of_policies_and_tokens_that_live_too_long() {
     let by_policy = token("", "policy-primary", NOW + 60, Some("fleet"));
     let year = token("/devices/d1", "d1-primary", NOW + 365 * 86_400, None);
     let day = token("/devices/d1", "d1-primary", NOW + 86_400, None);
-    let settings = HubSettings { device_scoped_tokens_only: true, max_token_lifetime: Some(86_400) };
+    let settings = HubSettings {
+        device_scoped_tokens_only: true,
+        max_token_lifetime: Some(86_400),
+        ..HubSettings::default()
+    };
     let (open, strict) = (Fleet::new(), Fleet { settings, ..Fleet::new() });
     for (token, cause) in [(&by_policy, "hub-key-not-allowed"), (&year, "token-too-long"), (&day, "admitted")]
     {

@@ -40,6 +40,12 @@ codes! {
     IotHubFormatError = 400006 / 400;
     /// One bulk request names an id twice.
     DeviceDefinedMultipleTimes = 400011 / 400;
+    /// There is no upload of this correlation id.
+    InvalidFileUploadCorrelationId = 400015 / 400;
+    /// The upload of this correlation id took too long.
+    ExpiredFileUploadCorrelationId = 400016 / 400;
+    /// The file is not there.
+    InvalidStorageEndpointOrBlob = 400020 / 400;
     /// An etag inside a bulk entry does not match.
     EtagDoesNotMatch = 400023 / 400;
     /// A newer connection of the same identity took over.
@@ -58,6 +64,8 @@ codes! {
     DeviceDisabled = 403012 / 403;
     /// As many device-bound messages wait for the device as may.
     DeviceMaximumQueueDepthExceeded = 403004 / 403;
+    /// As many uploads of the device are open as may be.
+    DeviceMaximumActiveFileUploadLimitExceeded = 403006 / 403;
     /// As many calls of methods are under way to the device as may be.
     DeviceMaximumInflightMethodExceeded = 403800 / 403;
     /// There is no such route.

@@ -16,6 +16,7 @@ use crate::hub_events::{EventStream, HubEvents};
 use crate::identity::Identity;
 use crate::key_search::Clue;
 use crate::method::Calls;
+use crate::ports::blobs::Blobs;
 use crate::ports::bus::{Bus, Ending, Holder};
 use crate::ports::clock::{Clock, Random, Recorder};
 use crate::ports::event_log::{AppendError, EventLog, Ticket};
@@ -27,6 +28,7 @@ use crate::refusal::Refusal;
 use crate::sas::{Token, TokenError, key_bytes};
 use crate::settings::HubSettings;
 use crate::telemetry::{MESSAGE_BYTES_MAX, Message, partition_of};
+use crate::upload::Staging;
 
 /// Partitions of the log behind those of the event stream.
 pub const SECURITY_PARTITIONS: u16 = 1;
@@ -44,6 +46,8 @@ pub struct Hub {
     pub events: Arc<EventStream>,
     /// Sealed keys.
     pub secrets: Arc<dyn Secrets>,
+    /// The contents of files that devices upload.
+    pub blobs: Arc<dyn Blobs>,
     /// Who is connected.
     pub bus: Arc<dyn Bus>,
     /// The time.
@@ -58,6 +62,8 @@ pub struct Hub {
     pub backoff: Arc<Backoff>,
     /// The calls of direct methods that are under way.
     pub calls: Arc<Calls>,
+    /// What is written of files at the moment.
+    pub staging: Arc<Staging>,
     /// What the operator set.
     pub settings: Settings,
     /// How often grants were rechecked since the start.
@@ -77,6 +83,8 @@ pub struct Settings {
     pub security_messages_in_events: bool,
     /// Which of its own events the hub puts into the stream.
     pub events: HubEvents,
+    /// The largest file that a device may upload, in bytes.
+    pub upload_bytes_max: u64,
 }
 
 impl Settings {
@@ -372,7 +380,10 @@ impl Hub {
             | Key::InboxMessage(..)
             | Key::InboxDeadline(_)
             | Key::Feedback(_)
-            | Key::ServiceBound(..) => Vec::new(),
+            | Key::ServiceBound(..)
+            | Key::Uploads(_)
+            | Key::Blob(..)
+            | Key::Duty(_) => Vec::new(),
         }
     }
 

@@ -42,4 +42,5 @@ pub mod service_bound;
 pub mod settings;
 pub mod telemetry;
 pub mod twin;
+pub mod upload;
 pub mod why;

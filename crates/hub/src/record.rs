@@ -17,6 +17,7 @@ use crate::record_reading::AuthenticationText;
 use crate::service_bound::{Feedback, FeedbackKey, Lane, Number, Waiting};
 use crate::settings::HubSettings;
 use crate::twin::Twin;
+use crate::upload::{Blob, BlobName, Duty, DutyFacts, UploadId, Uploads};
 
 /// The key of a record.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -55,6 +56,12 @@ pub enum Key {
     Feedback(Box<FeedbackKey>),
     /// A message to services.
     ServiceBound(Lane, Number),
+    /// The uploads of a device.
+    Uploads(DeviceId),
+    /// A file that a device uploaded.
+    Blob(DeviceId, BlobName),
+    /// That what an upload left is to be removed.
+    Duty(Box<Duty>),
 }
 
 impl Key {
@@ -78,6 +85,9 @@ impl Key {
             Self::InboxDeadline(_) => Kind::InboxDeadline,
             Self::Feedback(_) => Kind::Feedback,
             Self::ServiceBound(lane, _) => lane.kind(),
+            Self::Uploads(_) => Kind::Uploads,
+            Self::Blob(..) => Kind::Blob,
+            Self::Duty(_) => Kind::Duty,
         }
     }
 
@@ -85,8 +95,10 @@ impl Key {
     /// [`Key::from_parts`] reads them back.
     pub fn parts(&self) -> (&str, Cow<'_, str>) {
         match self {
-            Self::Device(device) => (device.as_str(), Cow::default()),
+            Self::Device(device) | Self::Uploads(device) => (device.as_str(), Cow::default()),
             Self::Module(device, module) => (device.as_str(), module.as_str().into()),
+            Self::Blob(device, name) => (device.as_str(), name.as_str().into()),
+            Self::Duty(duty) => (HUB, format!("{:020} {} {}", duty.time, duty.device, duty.upload.0).into()),
             Self::Policy(name) | Self::PolicyUse(name) => (name.as_str(), Cow::default()),
             Self::Authority(name)
             | Self::ConsumerGroup(name)
@@ -148,6 +160,14 @@ impl Key {
                 let generation = parts.next()?.to_owned();
                 let sequence = parts.next()?.parse().ok()?;
                 Self::Feedback(Box::new(FeedbackKey { identity, generation, sequence }))
+            }
+            Kind::Uploads => Self::Uploads(DeviceId::parse(owner).ok()?),
+            Kind::Blob => Self::Blob(DeviceId::parse(owner).ok()?, BlobName::parse(name).ok()?),
+            Kind::Duty => {
+                let mut parts = name.split(' ');
+                let time = parts.next()?.parse().ok()?;
+                let device = DeviceId::parse(parts.next()?).ok()?;
+                Self::Duty(Box::new(Duty { time, device, upload: UploadId(parts.next()?.to_owned()) }))
             }
             Kind::FeedbackMessage => Self::ServiceBound(Lane::Feedback, Number(name.parse().ok()?)),
             Kind::FileNotification => Self::ServiceBound(Lane::FileNotifications, Number(name.parse().ok()?)),
@@ -220,11 +240,17 @@ pub enum Kind {
     FeedbackMessage = 17,
     /// Notices of files to services.
     FileNotification = 18,
+    /// Uploads of devices.
+    Uploads = 19,
+    /// Files that devices uploaded.
+    Blob = 20,
+    /// What uploads left that is to be removed.
+    Duty = 21,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 21] = [
         Self::Device,
         Self::Module,
         Self::Policy,
@@ -243,6 +269,9 @@ impl Kind {
         Self::Feedback,
         Self::FeedbackMessage,
         Self::FileNotification,
+        Self::Uploads,
+        Self::Blob,
+        Self::Duty,
     ];
 }
 
@@ -284,6 +313,12 @@ pub enum Record {
     Feedback(Feedback),
     /// A message to services.
     ServiceBound(Box<Waiting>),
+    /// The uploads of a device.
+    Uploads(Box<Uploads>),
+    /// A file that a device uploaded.
+    Blob(Box<Blob>),
+    /// That what an upload left is to be removed.
+    Duty(DutyFacts),
 }
 
 impl Record {
@@ -313,6 +348,9 @@ impl Record {
             Kind::InboxMessage => Self::InboxMessage(serde_json::from_str(text)?),
             Kind::InboxDeadline => Self::InboxDeadline,
             Kind::Feedback => Self::Feedback(serde_json::from_str(text)?),
+            Kind::Uploads => Self::Uploads(serde_json::from_str(text)?),
+            Kind::Blob => Self::Blob(serde_json::from_str(text)?),
+            Kind::Duty => Self::Duty(serde_json::from_str(text)?),
             Kind::FeedbackMessage | Kind::FileNotification => Self::ServiceBound(serde_json::from_str(text)?),
         })
     }

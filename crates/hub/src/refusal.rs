@@ -445,6 +445,45 @@ pub enum Refusal {
     },
     /// The management credential is missing or wrong.
     ManagementCredential,
+    /// The name is none that a file may have.
+    UploadName {
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// As many uploads of the device are open as may be.
+    UploadsFull {
+        /// How many that is.
+        limit: usize,
+    },
+    /// The device has no such upload, or it ended before it was done.
+    UploadUnknown {
+        /// The correlation id that came, for one that there is not.
+        #[serde(default)]
+        id: Option<String>,
+        /// When it ended, for one that there was.
+        #[serde(default)]
+        ended: Option<Timestamp>,
+    },
+    /// A file is to be there, or to be made, of which something was not written.
+    UploadNotWritten {
+        /// What.
+        problem: String,
+    },
+    /// The link is none of the hub's, or not for this file.
+    UploadLink {
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The link's time is over, or its upload is done.
+    UploadLinkEnded {
+        /// When its time ends.
+        ended: Timestamp,
+    },
+    /// The file is larger than the settings allow.
+    UploadTooLarge {
+        /// How many bytes it may have.
+        limit: u64,
+    },
 }
 
 /// A change that explains a refusal or an end.
@@ -491,8 +530,13 @@ impl Refusal {
             Self::UnknownHost { .. } => HubErrorCode::IotHubNotFound,
             Self::Disabled { .. } => HubErrorCode::DeviceDisabled,
             Self::MissingRight { .. } => HubErrorCode::IotHubUnauthorized,
-            Self::MessageTooLarge { .. } => HubErrorCode::MessageTooLarge,
-            Self::IllegalId { .. } => HubErrorCode::ArgumentInvalid,
+            Self::MessageTooLarge { .. } | Self::UploadTooLarge { .. } => HubErrorCode::MessageTooLarge,
+            Self::IllegalId { .. } | Self::UploadName { .. } => HubErrorCode::ArgumentInvalid,
+            Self::UploadsFull { .. } => HubErrorCode::DeviceMaximumActiveFileUploadLimitExceeded,
+            Self::UploadUnknown { ended: None, .. } => HubErrorCode::InvalidFileUploadCorrelationId,
+            Self::UploadUnknown { ended: Some(_), .. } => HubErrorCode::ExpiredFileUploadCorrelationId,
+            Self::UploadNotWritten { .. } => HubErrorCode::InvalidStorageEndpointOrBlob,
+            Self::UploadLink { .. } | Self::UploadLinkEnded { .. } => HubErrorCode::IotHubUnauthorizedAccess,
             Self::Topic { .. }
             | Self::Protocol { .. }
             | Self::LinkAddress { .. }
@@ -644,6 +688,13 @@ impl Refusal {
             Self::WebsocketPath { .. } => "websocket-path",
             Self::WebsocketProtocol { .. } => "websocket-protocol",
             Self::ManagementCredential => "management-credential",
+            Self::UploadName { .. } => "upload-name",
+            Self::UploadsFull { .. } => "uploads-full",
+            Self::UploadUnknown { .. } => "upload-unknown",
+            Self::UploadNotWritten { .. } => "upload-not-written",
+            Self::UploadLink { .. } => "upload-link",
+            Self::UploadLinkEnded { .. } => "upload-link-ended",
+            Self::UploadTooLarge { .. } => "upload-too-large",
         }
     }
 }

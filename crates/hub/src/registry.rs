@@ -189,8 +189,15 @@ impl Hub {
         by: &By,
     ) -> Result<(), HubError> {
         let mut keys = vec![Key::Device(id.clone())];
-        let kinds =
-            [Kind::Module, Kind::Session, Kind::Activity, Kind::Inbox, Kind::InboxMessage, Kind::Feedback];
+        let kinds = [
+            Kind::Module,
+            Kind::Session,
+            Kind::Activity,
+            Kind::Inbox,
+            Kind::InboxMessage,
+            Kind::Feedback,
+            Kind::Uploads,
+        ];
         for kind in kinds {
             keys.extend(self.registry.list_of(kind, id.clone()).await?.into_iter().map(|(key, _)| key));
         }

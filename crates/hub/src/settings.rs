@@ -15,6 +15,9 @@ use crate::registry::{By, change};
 /// The shortest cap of a token's life, in seconds: SDKs make tokens for an hour unless told otherwise.
 pub const TOKEN_LIFETIME_MIN: u64 = 60 * 60;
 
+/// How long the link of an upload may live, in seconds (`spec/limits.md` §5).
+const UPLOAD_LINK_LIFETIMES: std::ops::RangeInclusive<u64> = 60..=86_400;
+
 /// An end beyond this is no second but a millisecond: as seconds it is the year 5138, as milliseconds it is 1973.
 const MILLISECONDS_MIN: i64 = 100_000_000_000;
 
@@ -29,11 +32,24 @@ pub struct HubSettings {
     /// The longest life of a token, in seconds from now to its `se`; `None` for no cap.
     #[serde(default)]
     pub max_token_lifetime: Option<u64>,
+    /// Whether services are told of files that devices uploaded.
+    #[serde(default)]
+    pub file_notifications: bool,
+    /// How long the link of an upload lives, in seconds; `None` for an hour.
+    #[serde(default)]
+    pub upload_link_lifetime: Option<u64>,
 }
 
 impl HubSettings {
     /// Says what is out of range.
     fn check(&self) -> Result<(), HubError> {
+        if let Some(seconds) =
+            self.upload_link_lifetime.filter(|seconds| !UPLOAD_LINK_LIFETIMES.contains(seconds))
+        {
+            let (least, most) = UPLOAD_LINK_LIFETIMES.into_inner();
+            let text = format!("uploadLinkLifetime is {seconds} s, it must be {least} s to {most} s");
+            return Err(HubError::new(HubErrorCode::ArgumentInvalid, text));
+        }
         match self.max_token_lifetime {
             Some(seconds) if seconds < TOKEN_LIFETIME_MIN => Err(HubError::new(
                 HubErrorCode::ArgumentInvalid,

@@ -8,6 +8,7 @@ mod device;
 mod events;
 mod explain;
 mod export;
+mod file;
 mod hub;
 mod method;
 mod module;
@@ -74,6 +75,9 @@ enum Command {
     /// Add, verify, show and delete the certificate authorities of devices.
     #[command(subcommand)]
     Certificate(certificate::CertificateCommand),
+    /// List and fetch the files that devices uploaded.
+    #[command(subcommand)]
+    File(file::FileCommand),
     /// Show and change the settings of the running hub.
     #[command(subcommand)]
     Settings(settings::SettingsCommand),
@@ -123,6 +127,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Method(command) => method::run(command),
         Command::Policy(command) => policy::run(command),
         Command::Certificate(command) => certificate::run(command),
+        Command::File(command) => file::run(command),
         Command::Settings(command) => settings::run(command),
         Command::Events(command) => events::run(command),
         Command::Send(args) => send::run(args),

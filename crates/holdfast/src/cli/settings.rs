@@ -24,6 +24,8 @@ pub(crate) enum SettingsCommand {
     #[command(after_help = "Settings:
   deviceScopedTokensOnly   true: a device that comes with the key of a policy is refused (default: false)
   maxTokenLifetime         how long a token may live: 90m, 24h, 7d, or none (default: none)
+  fileNotifications        true: services are told of files that devices uploaded (default: false)
+  uploadLinkLifetime       how long the link of an upload lives: 10m, 4h, or none for an hour (1m to 24h)
 
 Examples:
   holdfast settings set deviceScopedTokensOnly true
@@ -38,8 +40,12 @@ Examples:
     },
 }
 
-const LINES: &[(&str, &str)] =
-    &[("deviceScopedTokensOnly", "/deviceScopedTokensOnly"), ("maxTokenLifetime", "/maxTokenLifetime")];
+const LINES: &[(&str, &str)] = &[
+    ("deviceScopedTokensOnly", "/deviceScopedTokensOnly"),
+    ("maxTokenLifetime", "/maxTokenLifetime"),
+    ("fileNotifications", "/fileNotifications"),
+    ("uploadLinkLifetime", "/uploadLinkLifetime"),
+];
 
 /// Runs a command about settings.
 pub(super) fn run(command: SettingsCommand) -> anyhow::Result<ExitCode> {
@@ -62,18 +68,19 @@ pub(super) fn run(command: SettingsCommand) -> anyhow::Result<ExitCode> {
 
 fn parsed(name: &str, value: &str) -> anyhow::Result<Value> {
     match name {
-        "deviceScopedTokensOnly" => match value {
+        "deviceScopedTokensOnly" | "fileNotifications" => match value {
             "true" => Ok(json!(true)),
             "false" => Ok(json!(false)),
             _ => bail!("{name} is true or false, not `{value}`"),
         },
-        "maxTokenLifetime" if value == "none" => Ok(Value::Null),
-        "maxTokenLifetime" => match seconds(value) {
+        "maxTokenLifetime" | "uploadLinkLifetime" if value == "none" => Ok(Value::Null),
+        "maxTokenLifetime" | "uploadLinkLifetime" => match seconds(value) {
             Some(seconds) => Ok(json!(seconds)),
             None => bail!("{name} is a number with s, m, h or d behind it (24h, 7d), or none, not `{value}`"),
         },
         _ => bail!(
-            "there is no setting `{name}`: the settings are deviceScopedTokensOnly and maxTokenLifetime"
+            "there is no setting `{name}`: the settings are deviceScopedTokensOnly, maxTokenLifetime, fileNotifications \
+             and uploadLinkLifetime"
         ),
     }
 }

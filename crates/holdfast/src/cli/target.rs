@@ -215,13 +215,32 @@ impl Target {
 
     /// Asks Holdfast's own API, with the management credential.
     pub(super) fn management(&self, request: Request<'_>) -> anyhow::Result<Value> {
+        self.ask(request, &self.credential()?)
+    }
+
+    /// Fetches what Holdfast's own API has at a path, piece by piece, for as long as it takes.
+    pub(super) fn download(&self, path: &str) -> anyhow::Result<impl std::io::Read + use<>> {
+        let url = format!("https://{}:{}{path}", self.host, self.port);
+        let request = self.agent.get(&url).header("authorization", self.credential()?);
+        let request = request.config().timeout_global(None).timeout_recv_response(Some(TIMEOUT)).build();
+        let mut response = request.call().with_context(|| self.unreachable())?;
+        let status = response.status();
+        if !status.is_success() {
+            let text = response.body_mut().read_to_string().unwrap_or_default();
+            bail!("{}", refused(status.as_u16(), &text));
+        }
+        Ok(response.into_body().into_reader())
+    }
+
+    /// The header that opens Holdfast's own API.
+    fn credential(&self) -> anyhow::Result<String> {
         let file = self.credential_file.as_ref().context(
             "this command needs the management credential: --ready-file, --credential-file or \
              HOLDFAST_CREDENTIAL_FILE; the ready file names it, and only its owner may read it",
         )?;
         let credential = std::fs::read_to_string(file)
             .with_context(|| format!("could not read the management credential {}", file.display()))?;
-        self.ask(request, &format!("Bearer {}", credential.trim()))
+        Ok(format!("Bearer {}", credential.trim()))
     }
 
     /// Sends a message as a device, with the device's own key.

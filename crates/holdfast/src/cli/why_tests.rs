@@ -115,6 +115,14 @@ fn one_of_each() -> Vec<Refusal> {
         Refusal::WebsocketPath { path: text() },
         Refusal::WebsocketProtocol { offered: String::new() },
         Refusal::ManagementCredential,
+        Refusal::UploadName { problem: text() },
+        Refusal::UploadsFull { limit: 10 },
+        Refusal::UploadUnknown { id: Some(text()), ended: None },
+        Refusal::UploadUnknown { id: None, ended: Some(now) },
+        Refusal::UploadNotWritten { problem: text() },
+        Refusal::UploadLink { problem: text() },
+        Refusal::UploadLinkEnded { ended: now },
+        Refusal::UploadTooLarge { limit: 1 << 30 },
     ]
 }
 

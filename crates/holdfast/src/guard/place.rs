@@ -9,7 +9,7 @@ use hub::finding::ChangedFile;
 use posture::facts::FileFacts;
 
 /// Names within the data directory that hold keys or what keys protect; `.` is the directory itself.
-const FILES: [&str; 10] = [
+const FILES: [&str; 11] = [
     ".",
     "master.key",
     "keys.json",
@@ -20,6 +20,7 @@ const FILES: [&str; 10] = [
     "registry.db-wal",
     "registry.db-shm",
     "journal",
+    "uploads",
 ];
 
 /// What others than the owner may do.

@@ -11,6 +11,7 @@ mod near;
 mod pace;
 mod tls;
 mod token;
+mod upload;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -149,6 +150,13 @@ fn words(refusal: &Refusal, about: &About<'_>) -> Words {
         Refusal::UnknownPath { method, path } => https::path(method, path),
         Refusal::WebsocketPath { path } => https::websocket_path(path),
         Refusal::WebsocketProtocol { offered } => https::websocket_protocol(offered),
+        Refusal::UploadName { problem } => upload::name(problem),
+        Refusal::UploadsFull { limit } => upload::full(about, *limit),
+        Refusal::UploadUnknown { id, ended } => upload::unknown(about, id.as_deref(), *ended),
+        Refusal::UploadNotWritten { problem } => upload::not_written(about, problem),
+        Refusal::UploadLink { problem } => upload::link(problem),
+        Refusal::UploadLinkEnded { ended } => upload::link_ended(*ended),
+        Refusal::UploadTooLarge { limit } => upload::too_large(*limit),
     }
 }
 

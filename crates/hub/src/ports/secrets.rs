@@ -14,6 +14,9 @@ pub trait Secrets: Send + Sync {
     /// A keyed fingerprint, by which secrets are compared and named in records. It tells nothing to those who do
     /// not hold the fingerprint key.
     fn fingerprint(&self, plain: &[u8]) -> Fingerprint;
+
+    /// A code by which the hub knows what it wrote itself: HMAC-SHA256 under a key that serves this purpose alone.
+    fn sign(&self, purpose: &str, message: &[u8]) -> [u8; 32];
 }
 
 /// A keyed fingerprint in lower-case hexadecimal digits.

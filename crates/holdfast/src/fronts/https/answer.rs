@@ -2,15 +2,16 @@
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
-use http_body_util::Full;
 use hub::error::{HubError, HubErrorCode};
 use hub::method::{MethodAnswer, MethodError};
 use hub::twin::time_text;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
+use super::content::Content;
+
 /// A response of the HTTPS front.
-pub(super) type Answer = Response<Full<Bytes>>;
+pub(super) type Answer = Response<Content>;
 
 const JSON: &str = "application/json; charset=utf-8";
 
@@ -20,7 +21,7 @@ pub(super) fn json_body(status: StatusCode, value: &Value) -> Answer {
 }
 
 fn json_text(status: StatusCode, text: Bytes) -> Answer {
-    let mut response = Response::new(Full::new(text));
+    let mut response = Response::new(text.into());
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(JSON));
     identified(response)
@@ -37,7 +38,7 @@ pub(super) fn tagged(value: &Value, etag: &str) -> Answer {
 
 /// No body: 204.
 pub(super) fn no_content() -> Answer {
-    let mut response = Response::new(Full::new(Bytes::new()));
+    let mut response = Response::new(Bytes::new().into());
     *response.status_mut() = StatusCode::NO_CONTENT;
     identified(response)
 }

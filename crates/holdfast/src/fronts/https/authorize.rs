@@ -115,6 +115,18 @@ pub(super) fn not_served(
     hub.record(act, device, visitor.origin.clone(), facts(asked, visitor), Some(refusal));
 }
 
+/// Records that a device did something that is not done with each message.
+pub(super) fn served(hub: &Hub, asked: &Asked, visitor: &Visitor, identity: &Identity, operation: &str) {
+    let act = Act::Operation { name: operation.to_owned() };
+    hub.record(act, Some(identity.to_string()), visitor.origin.clone(), facts(asked, visitor), None);
+}
+
+/// Records that a link does not open what was asked for, and decides how long the answer waits.
+pub(super) fn link_refused(hub: &Hub, asked: &Asked, visitor: &Visitor, refusal: Refusal) {
+    let act = Act::Operation { name: format!("{} {}", asked.method, cut(&asked.path())) };
+    refused(hub, asked, visitor, act, None, facts(asked, visitor), refusal);
+}
+
 /// Why a request without `Authorization` is refused.
 fn nothing(asked: &Asked) -> Refusal {
     match has_token_in_query(asked) {

@@ -1,8 +1,8 @@
 //! Feedback of device-bound messages over HTTPS (`spec/service-rest.md` §7).
 
+use bytes::Bytes;
 use http::header::{CONTENT_TYPE, ETAG};
 use http::{HeaderValue, Method};
-use http_body_util::Full;
 use hub::error::HubError;
 use hub::hub::Hub;
 use hub::inbox::{Settlement, lock_token};
@@ -19,7 +19,7 @@ pub(super) async fn receive(hub: &Hub, asked: &Asked, visitor: &Visitor) -> Resu
     let Next::Message(delivery) = hub.take_service_bound(Lane::Feedback).await? else {
         return Ok(no_content());
     };
-    let mut answer = Answer::new(Full::new(delivery.body.into()));
+    let mut answer = Answer::new(Bytes::from(delivery.body).into());
     let headers = answer.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(Lane::Feedback.content_type()));
     if let Ok(tag) = HeaderValue::from_str(&format!("\"{}\"", delivery.token.0)) {

@@ -1,8 +1,7 @@
 //! Device-bound messages over HTTPS: a device takes and settles them (`spec/device-https.md` §4), a service purges them
 //! (`spec/service-rest.md` §7).
 
-use http::{HeaderName, HeaderValue, Method, Response, StatusCode};
-use http_body_util::Full;
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use hub::access::Operation;
 use hub::error::HubError;
 use hub::hub::Hub;
@@ -62,7 +61,7 @@ pub(super) async fn purge(
 
 fn message(identity: &Identity, delivery: &Delivery) -> Answer {
     let Delivery { entry, token, content } = delivery;
-    let mut response = Response::new(Full::new(content.body.clone()));
+    let mut response = Answer::new(content.body.clone().into());
     let mut set = |name: &str, value: &str| {
         // What a header cannot carry is left out: the message itself must not be lost for it.
         let (name, value) = (HeaderName::try_from(name), HeaderValue::from_str(value));

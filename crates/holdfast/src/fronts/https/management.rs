@@ -2,9 +2,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, StatusCode};
-use http_body_util::Full;
 use hub::access::{PolicyName, Rights};
 use hub::decision::{DecisionFilter, Numbered};
 use hub::error::{HubError, HubErrorCode};
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::answer::{Answer, json_body, no_content};
 use super::request::{self, Asked};
-use super::{HttpsFront, authorize, posture};
+use super::{HttpsFront, authorize, files, posture, route};
 use crate::listen::Visitor;
 use crate::metrics::{MEDIA_TYPE, scrape};
 
@@ -56,6 +56,11 @@ pub(super) async fn dispatch(
             let settings = serde_json::from_value(request::json(body, BODY_BYTES_MAX).await?)
                 .map_err(|error| HubError::new(HubErrorCode::ArgumentInvalid, error.to_string()))?;
             Ok(ok(&json!(hub.put_hub_settings(settings, &by).await?)))
+        }
+        ("GET", ["v1", "files"]) => Ok(ok(&files::list(hub, asked).await?)),
+        ("GET", ["v1", "files", device, name @ ..]) => {
+            let device = route::identity(device, None)?.device;
+            files::content(hub, &device, &name.join("/")).await
         }
         ("GET", ["v1", "consumer-groups"]) => Ok(ok(&json!(hub.consumer_groups().await?))),
         ("PUT", ["v1", "consumer-groups", name]) => {
@@ -148,7 +153,7 @@ pub(super) async fn metrics(
         authorize::operator(front, asked, visitor, "read the metrics")?;
     }
     let text = scrape(&front.metrics, &front.hub, &front.guard).await?;
-    let mut answer = Answer::new(Full::new(text.into()));
+    let mut answer = Answer::new(Bytes::from(text).into());
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
     Ok(answer)
 }

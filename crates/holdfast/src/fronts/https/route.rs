@@ -6,12 +6,14 @@ use hub::error::{HubError, HubErrorCode};
 use hub::hub::Hub;
 use hub::identity::{DeviceId, Identity, ModuleId};
 use hub::refusal::Refusal;
+use hub::upload::CONTAINER;
 use hyper::body::Incoming;
 
 use super::answer::{self, Answer};
 use super::request::{self, Asked};
 use super::{
-    HttpsFront, authorize, feedback, inbox, management, methods, registry, telemetry, twins, websocket,
+    HttpsFront, authorize, feedback, files, inbox, management, methods, registry, storage, telemetry, twins,
+    websocket,
 };
 use crate::listen::Visitor;
 
@@ -102,6 +104,9 @@ async fn dispatch(
     if word(0, "holdfast") {
         return management::dispatch(front, asked, visitor, &segments[1..], body).await;
     }
+    if word(0, CONTAINER) {
+        return Ok(storage::dispatch(hub, asked, visitor, body).await);
+    }
     if segments == ["metrics"] {
         return management::metrics(front, asked, visitor).await;
     }
@@ -130,6 +135,18 @@ async fn dispatch(
         {
             only(method, &[Method::POST])?;
             inbox::settle(hub, asked, visitor, identity(device, None)?, lock).await
+        }
+        [_, device, _] if word(0, "devices") && word(2, "files") => {
+            only(method, &[Method::POST])?;
+            files::start(hub, asked, visitor, device, body).await
+        }
+        [_, device, _, _] if word(0, "devices") && word(2, "files") && word(3, "notifications") => {
+            only(method, &[Method::POST])?;
+            files::finish(hub, asked, visitor, (device, None), body).await
+        }
+        [_, device, _, _, id] if word(0, "devices") && word(2, "files") && word(3, "notifications") => {
+            only(method, &[Method::POST])?;
+            files::finish(hub, asked, visitor, (device, Some(id)), body).await
         }
         [_, device, _] if word(0, "devices") && word(2, "commands") => {
             only(method, &[Method::DELETE])?;

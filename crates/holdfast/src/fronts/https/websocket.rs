@@ -3,7 +3,6 @@
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};
-use http_body_util::Full;
 use hub::decision::{Act, Door, cut};
 use hub::refusal::Refusal;
 use hyper::body::Incoming;
@@ -44,7 +43,7 @@ pub(super) fn upgrade(front: &HttpsFront, request: &mut Request<Incoming>, visit
         let refusal = Refusal::WebsocketProtocol { offered: cut(&offered) };
         return refuse(front, visitor, StatusCode::BAD_REQUEST, refusal);
     };
-    let mut response = Response::new(Full::new(Bytes::new()));
+    let mut response = Response::new(Bytes::new().into());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
@@ -94,7 +93,7 @@ fn door_of(protocol: &str) -> Option<Door> {
 
 fn refuse(front: &HttpsFront, visitor: &Visitor, status: StatusCode, refusal: Refusal) -> Answer {
     front.hub.record(Act::Handshake, None, visitor.origin.clone(), visitor.facts.clone(), Some(refusal));
-    let mut response = Response::new(Full::new(Bytes::new()));
+    let mut response = Response::new(Bytes::new().into());
     *response.status_mut() = status;
     response
 }

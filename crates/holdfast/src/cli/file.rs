@@ -1,0 +1,100 @@
+//! `holdfast file`.
+
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, bail};
+use clap::Subcommand;
+use serde_json::Value;
+
+use super::Common;
+use super::output::list;
+use super::target::{Request, Target, TargetArgs, encoded};
+
+const PATH: &str = "/holdfast/v1/files";
+
+/// The commands about files that devices uploaded.
+#[derive(Subcommand)]
+pub(crate) enum FileCommand {
+    /// List the files of a device, or of all devices.
+    #[command(after_help = "Examples:
+  holdfast file list
+  holdfast file list pump-1 -o json")]
+    List {
+        /// The device.
+        device: Option<String>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Fetch a file.
+    #[command(after_help = "Examples:
+  holdfast file get pump-1 logs/2026-11-22.txt > today.txt
+  holdfast file get pump-1 logs/2026-11-22.txt --out today.txt")]
+    Get {
+        /// The device.
+        device: String,
+        /// The name of the file, without the device's folder.
+        name: String,
+        /// Write it here instead of to the standard output.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+        #[command(flatten)]
+        target: TargetArgs,
+    },
+}
+
+const COLUMNS: &[(&str, &str)] =
+    &[("DEVICE", "/device"), ("NAME", "/name"), ("BYTES", "/bytes"), ("MODIFIED", "/modified")];
+
+/// Runs a command about files.
+pub(super) fn run(command: FileCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        FileCommand::List { device, common } => {
+            list(common.output, &all(&common.target.open()?, device.as_deref())?, COLUMNS);
+        }
+        FileCommand::Get { device, name, out, target } => {
+            get(&target.open()?, &device, &name, out)?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// All files, page by page.
+fn all(target: &Target, device: Option<&str>) -> anyhow::Result<Vec<Value>> {
+    let of = device.map(|device| format!("device={}", encoded(device)));
+    let mut files: Vec<Value> = Vec::new();
+    loop {
+        let after = files.last().map(|last| {
+            let text = |name: &str| encoded(last[name].as_str().unwrap_or_default());
+            format!("afterDevice={}&afterName={}", text("device"), text("name"))
+        });
+        let query: Vec<String> = of.clone().into_iter().chain(after).collect();
+        let page = target.management(Request::new("GET", format!("{PATH}?{}", query.join("&"))))?;
+        match page {
+            Value::Array(page) if page.is_empty() => return Ok(files),
+            Value::Array(page) => files.extend(page),
+            _ => bail!("the answer is no list: is this a hub?"),
+        }
+    }
+}
+
+fn get(target: &Target, device: &str, name: &str, out: Option<PathBuf>) -> anyhow::Result<()> {
+    let path = format!("{PATH}/{}/{}", encoded(device), encoded(name));
+    let mut content = target.download(&path)?;
+    let broken = "the file broke off";
+    match out {
+        None => {
+            io::copy(&mut content, &mut io::stdout().lock()).context(broken)?;
+            io::stdout().flush()?;
+        }
+        Some(file) => {
+            let failed = || format!("could not write {}", file.display());
+            let mut written = File::create(&file).with_context(failed)?;
+            io::copy(&mut content, &mut written).context(broken)?;
+            written.flush().with_context(failed)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,142 @@
+//! Uploads of files: devices begin and end them (`spec/file-upload.md` §1, §3), services and the operator read what was
+//! uploaded.
+
+use http::header::{CONTENT_TYPE, ETAG};
+use http::{HeaderValue, StatusCode};
+use hub::access::Operation;
+use hub::error::{HubError, HubErrorCode};
+use hub::hub::Hub;
+use hub::identity::DeviceId;
+use hub::upload::{BlobName, CONTAINER, FileView, Finished, UploadError};
+use hyper::body::Incoming;
+use serde_json::{Value, json};
+
+use super::answer::{self, Answer, no_content};
+use super::content::Content;
+use super::request::{self, Asked};
+use super::{authorize, route};
+use crate::listen::Visitor;
+
+const BODY_BYTES_MAX: usize = 16 * 1024;
+/// Files that one answer lists.
+const LIST_MAX: usize = 1_000;
+
+/// `POST /devices/{d}/files`.
+pub(super) async fn start(
+    hub: &Hub,
+    asked: &Asked,
+    visitor: &Visitor,
+    device: &str,
+    incoming: &mut Incoming,
+) -> Result<Answer, HubError> {
+    let identity = route::identity(device, None)?;
+    let grant = authorize::device(hub, asked, visitor, &identity).await?;
+    let body = request::json(incoming, BODY_BYTES_MAX).await?;
+    let name = body["blobName"].as_str().ok_or_else(|| {
+        HubError::new(HubErrorCode::ArgumentNull, "`blobName` is missing: the name that the file is to have")
+    })?;
+    let started = hub.start_upload(&identity.device, &grant.sender.generation, name).await;
+    let started = started.map_err(|error| told(hub, asked, visitor, &identity.device, error))?;
+    authorize::served(hub, asked, visitor, &identity, "begin an upload");
+    let answer = json!({
+        "correlationId": started.upload,
+        "hostName": host(hub, asked),
+        "containerName": CONTAINER,
+        "blobName": started.blob_name,
+        "sasToken": started.query,
+    });
+    Ok(answer::json_body(StatusCode::OK, &answer))
+}
+
+/// `POST /devices/{d}/files/notifications[/{correlationId}]`.
+pub(super) async fn finish(
+    hub: &Hub,
+    asked: &Asked,
+    visitor: &Visitor,
+    (device, in_path): (&str, Option<&str>),
+    incoming: &mut Incoming,
+) -> Result<Answer, HubError> {
+    let identity = route::identity(device, None)?;
+    let grant = authorize::device(hub, asked, visitor, &identity).await?;
+    let body = request::json(incoming, BODY_BYTES_MAX).await?;
+    let in_body = body["correlationId"].as_str();
+    let upload = match (in_path, in_body) {
+        (Some(path), Some(body)) if path != body => {
+            let text = "The correlation id in the path is another than the one in the body";
+            return Err(HubError::new(HubErrorCode::ArgumentInvalid, text));
+        }
+        (Some(id), _) | (None, Some(id)) => id.to_owned(),
+        (None, None) => {
+            let text = "`correlationId` is missing, in the path or in the body";
+            return Err(HubError::new(HubErrorCode::ArgumentNull, text));
+        }
+    };
+    let success = body["isSuccess"]
+        .as_bool()
+        .ok_or_else(|| HubError::new(HubErrorCode::ArgumentNull, "`isSuccess` is missing: true or false"))?;
+    let finished = Finished { upload, success };
+    let ended =
+        hub.finish_upload(&identity.device, &grant.sender.generation, &finished, &host(hub, asked)).await;
+    ended.map_err(|error| told(hub, asked, visitor, &identity.device, error))?;
+    authorize::served(hub, asked, visitor, &identity, "end an upload");
+    Ok(no_content())
+}
+
+/// `GET /uploads/{d}/{name}` by a service: what `blobUri` of a notification leads to.
+pub(super) async fn read(
+    hub: &Hub,
+    asked: &Asked,
+    visitor: &Visitor,
+    (device, name): (&DeviceId, &str),
+) -> Result<Answer, HubError> {
+    authorize::service(hub, asked, visitor, Operation::ReadFiles).await?;
+    content(hub, device, name).await
+}
+
+/// The content of a file.
+pub(super) async fn content(hub: &Hub, device: &DeviceId, name: &str) -> Result<Answer, HubError> {
+    let (blob, reader) = hub.file(device, name).await?;
+    let mut answer = Answer::new(Content::file(reader, blob.bytes()));
+    let headers = answer.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+    if let Ok(tag) = HeaderValue::from_str(&format!("\"{}\"", blob.etag())) {
+        headers.insert(ETAG, tag);
+    }
+    Ok(answer)
+}
+
+/// A list of files as Holdfast's own API shows it; `afterDevice` and `afterName` go on behind a file.
+pub(super) async fn list(hub: &Hub, asked: &Asked) -> Result<Value, HubError> {
+    let illegal = |text: String| HubError::new(HubErrorCode::ArgumentInvalid, text);
+    let device = |text: &str| DeviceId::parse(text).map_err(|error| illegal(error.to_string()));
+    let of = asked.parameter("device").map(device).transpose()?;
+    let after = match (asked.parameter("afterDevice"), asked.parameter("afterName")) {
+        (Some(id), Some(name)) => Some((device(id)?, BlobName::parse(name).map_err(illegal)?)),
+        _ => None,
+    };
+    let file = |file: &FileView| json!({ "device": file.device, "name": file.name, "bytes": file.bytes, "modified": file.modified });
+    Ok(hub.files(of.as_ref(), after, LIST_MAX).await?.iter().map(file).collect())
+}
+
+/// Records a refusal, and says what the client is told.
+fn told(hub: &Hub, asked: &Asked, visitor: &Visitor, device: &DeviceId, error: UploadError) -> HubError {
+    match error.refusal() {
+        Some(refusal) => authorize::not_served(hub, asked, visitor, Some(device.to_string()), refusal),
+        None => tracing::warn!(%error, %device, "a step of an upload failed"),
+    }
+    error.into()
+}
+
+/// The name that the client knows the hub by, for the links it is given.
+fn host(hub: &Hub, asked: &Asked) -> String {
+    let hosts = &hub.settings.hosts;
+    let called = asked.header("host").unwrap_or_default();
+    let name = match called.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => called,
+    };
+    match hosts.iter().any(|host| host.eq_ignore_ascii_case(name)) {
+        true => called.to_owned(),
+        false => hosts.first().cloned().unwrap_or_default(),
+    }
+}

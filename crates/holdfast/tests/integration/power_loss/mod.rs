@@ -3,8 +3,8 @@
 //!
 //! After every start: what was acknowledged is in the stream, once; what any reader saw is where it saw it; no
 //! sequence number stands for two events; the messages of a device are in order and without a hole within each of its
-//! connections; changes of the registry that were acknowledged are there, and others whole or not at all; the audit log
-//! is sound, and goes on from a checkpoint that was taken away just before the power went.
+//! connections; changes of the registry that were acknowledged are there, and others whole or not at all; files that were
+//! acknowledged are there byte for byte, and others whole or not at all; the audit log is sound, and goes on from a checkpoint that was taken away just before the power went.
 //!
 //! `HOLDFAST_POWER_ROUNDS` and `HOLDFAST_POWER_SEED` choose how many rounds and which; each failure names its seed.
 
@@ -13,6 +13,7 @@ mod faults;
 mod ledger;
 mod load;
 mod registry;
+mod uploader;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -27,6 +28,7 @@ use self::auditor::Auditor;
 use self::ledger::{Ledger, name};
 use self::load::Life;
 use self::registry::{BackEnd, key};
+use self::uploader::Uploader;
 use crate::support::{Cut, Hub, Names, Random, Rest, Shim, Started, setting, until};
 
 const DEVICES: u32 = 12;
@@ -55,12 +57,13 @@ async fn a_loss_of_power_under_load_loses_nothing_that_was_acknowledged_or_read(
     }
     println!(
         "figure: {rounds} losses of power and {} during a start, in {:.0} s: {} messages sent, {} acknowledged, {} changes of \
-         the registry acknowledged, nothing lost; the audit log agreed with {} checkpoints taken away before",
+         the registry and {} files acknowledged, nothing lost; the audit log agreed with {} checkpoints taken away before",
         totals.starts_cut,
         begun.elapsed().as_secs_f64(),
         totals.sent,
         totals.acknowledged,
         totals.changes,
+        totals.files,
         totals.compared,
     );
 }
@@ -70,6 +73,7 @@ pub(crate) struct Site {
     pub(crate) shim: Shim,
     pub(crate) ledger: Arc<Ledger>,
     back_ends: Vec<BackEnd>,
+    uploader: Option<Uploader>,
     auditor: Auditor,
     random: Random,
     seed: u64,
@@ -88,8 +92,10 @@ pub(crate) struct Running {
     ledger: Arc<Ledger>,
     devices: Vec<(u32, Device)>,
     back_ends: Vec<BackEnd>,
+    uploader: Option<Uploader>,
     tasks: JoinSet<()>,
     threads: Vec<std::thread::JoinHandle<BackEnd>>,
+    uploading: Option<std::thread::JoinHandle<Uploader>>,
     random: Random,
 }
 
@@ -98,6 +104,7 @@ struct Totals {
     sent: usize,
     acknowledged: usize,
     changes: u64,
+    files: u64,
     starts_cut: u64,
     compared: u64,
 }
@@ -107,6 +114,7 @@ impl Totals {
         self.sent += site.ledger.sent();
         self.acknowledged += site.ledger.acknowledged();
         self.changes += site.back_ends.iter().map(|back_end| back_end.acknowledged).sum::<u64>();
+        self.files += site.uploader.iter().map(|uploader| uploader.acknowledged).sum::<u64>();
         self.starts_cut += site.starts_cut;
         self.compared += site.auditor.compared;
     }
@@ -120,6 +128,7 @@ impl Site {
             shim: Shim::new(place.path()),
             ledger: Arc::default(),
             back_ends: (0..BACK_ENDS).map(|number| BackEnd::new(number, random.fork())).collect(),
+            uploader: Some(Uploader::new(name(0), random.fork())),
             auditor: Auditor::new(place.path()),
             random,
             seed,
@@ -163,14 +172,16 @@ impl Site {
         assert_eq!(*known, connection_string, "the keys of the policies changed");
         let asked = rest.clone();
         let mut back_ends = std::mem::take(&mut self.back_ends);
+        let mut uploader = self.uploader.take();
         let judged = tokio::task::spawn_blocking(move || {
             if first {
                 (0..DEVICES).for_each(|number| asked.register(&name(number), &key(&name(number))));
             }
             back_ends.iter_mut().for_each(|back_end| back_end.judge(&asked));
-            back_ends
+            uploader.iter_mut().for_each(|uploader| uploader.judge(&asked));
+            (back_ends, uploader)
         });
-        let back_ends = judged.await.unwrap();
+        let (back_ends, uploader) = judged.await.unwrap();
 
         let life = Arc::new(Life::default());
         let mut tasks = JoinSet::new();
@@ -187,8 +198,10 @@ impl Site {
             ledger: self.ledger.clone(),
             devices,
             back_ends,
+            uploader,
             tasks,
             threads: Vec::new(),
+            uploading: None,
             random: self.random.fork(),
         };
         // What the reader has seen when it sees the newest message of each device is everything.
@@ -213,6 +226,7 @@ impl Site {
         for thread in running.threads {
             self.back_ends.push(thread.join().unwrap());
         }
+        self.uploader = running.uploading.map(|thread| thread.join().unwrap()).or(running.uploader);
     }
 
     fn lose_unsynced(&mut self) {
@@ -235,6 +249,13 @@ impl Running {
             self.threads.push(std::thread::spawn(move || {
                 back_end.work(&rest, &life);
                 back_end
+            }));
+        }
+        if let Some(mut uploader) = self.uploader.take() {
+            let (rest, life) = (self.rest.clone(), self.life.clone());
+            self.uploading = Some(std::thread::spawn(move || {
+                uploader.work(&rest, &life);
+                uploader
             }));
         }
     }

@@ -78,6 +78,23 @@ impl Rest {
         self.send("POST", &path, &token, body, false)
     }
 
+    /// A request of a device with a JSON body.
+    pub(crate) fn as_device(
+        &self,
+        method: &str,
+        path: &str,
+        (device, key): (&str, &str),
+        body: &Value,
+    ) -> Result<Answer, ureq::Error> {
+        let token = sas_token(&format!("{}/devices/{device}", self.host), key, None);
+        self.send(method, &format!("{path}?api-version=2021-04-12"), &token, &bytes(Some(body)), false)
+    }
+
+    /// Writes to what a link opens: nothing but the link says who this is.
+    pub(crate) fn by_link(&self, link: &str, body: &[u8]) -> Result<Answer, ureq::Error> {
+        self.send("PUT", link, "", body, false)
+    }
+
     /// A request of Holdfast's own API.
     pub(crate) fn own(&self, path: &str) -> Result<Answer, ureq::Error> {
         self.send("GET", path, &format!("Bearer {}", self.credential), b"", false)

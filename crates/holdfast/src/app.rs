@@ -36,6 +36,7 @@ use crate::metrics::Metrics;
 use crate::notary::Notary;
 use crate::outgoing::Outgoing;
 use crate::recorder::{NoRecorder, QueueRecorder};
+use crate::remote::HttpsFiles;
 use crate::secrets::{KeyRing, SystemRandom};
 use crate::tls::{ServerCertificate, server_config};
 
@@ -130,6 +131,7 @@ impl App {
             events: Arc::new(EventStream::new(journal.clone())),
             secrets,
             blobs: Arc::new(blobs),
+            remote: Arc::new(HttpsFiles),
             bus: Arc::new(MemoryBus::new()),
             clock,
             random: Arc::new(SystemRandom),

@@ -15,6 +15,7 @@ mod metrics;
 mod notary;
 mod outgoing;
 mod recorder;
+mod remote;
 mod secrets;
 mod tls;
 

@@ -44,6 +44,8 @@ codes! {
     InvalidFileUploadCorrelationId = 400015 / 400;
     /// The upload of this correlation id took too long.
     ExpiredFileUploadCorrelationId = 400016 / 400;
+    /// The storage of files cannot be asked.
+    InvalidStorageEndpoint = 400017 / 400;
     /// The file is not there.
     InvalidStorageEndpointOrBlob = 400020 / 400;
     /// An etag inside a bulk entry does not match.

@@ -10,7 +10,7 @@ use crate::ports::registry::StoreError;
 use crate::record::{Key, Kind, Record};
 
 /// What an operator sets, in the order of the export. What the hub notes by itself is not state.
-const KINDS: [(Kind, &str); 7] = [
+const KINDS: [(Kind, &str); 8] = [
     (Kind::Device, "devices"),
     (Kind::Module, "modules"),
     (Kind::Twin, "twins"),
@@ -18,6 +18,7 @@ const KINDS: [(Kind, &str); 7] = [
     (Kind::Authority, "certificates"),
     (Kind::ConsumerGroup, "consumerGroups"),
     (Kind::Settings, "settings"),
+    (Kind::UploadAccount, "uploadAccount"),
 ];
 
 /// Records that are read at once.

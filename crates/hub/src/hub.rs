@@ -21,6 +21,7 @@ use crate::ports::bus::{Bus, Ending, Holder};
 use crate::ports::clock::{Clock, Random, Recorder};
 use crate::ports::event_log::{AppendError, EventLog, Ticket};
 use crate::ports::registry::{Change, Registry, StoreError, Write};
+use crate::ports::remote::RemoteFiles;
 use crate::ports::secrets::Secrets;
 use crate::readers::Readers;
 use crate::record::{Authority, Device, Key, Kind, Module, Record, Session};
@@ -48,6 +49,8 @@ pub struct Hub {
     pub secrets: Arc<dyn Secrets>,
     /// The contents of files that devices upload.
     pub blobs: Arc<dyn Blobs>,
+    /// Storages of others that devices write files to.
+    pub remote: Arc<dyn RemoteFiles>,
     /// Who is connected.
     pub bus: Arc<dyn Bus>,
     /// The time.
@@ -383,7 +386,8 @@ impl Hub {
             | Key::ServiceBound(..)
             | Key::Uploads(_)
             | Key::Blob(..)
-            | Key::Duty(_) => Vec::new(),
+            | Key::Duty(_)
+            | Key::UploadAccount => Vec::new(),
         }
     }
 

@@ -17,7 +17,7 @@ use crate::record_reading::AuthenticationText;
 use crate::service_bound::{Feedback, FeedbackKey, Lane, Number, Waiting};
 use crate::settings::HubSettings;
 use crate::twin::Twin;
-use crate::upload::{Blob, BlobName, Duty, DutyFacts, UploadId, Uploads};
+use crate::upload::{Account, Blob, BlobName, Duty, DutyFacts, UploadId, Uploads};
 
 /// The key of a record.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -62,6 +62,8 @@ pub enum Key {
     Blob(DeviceId, BlobName),
     /// That what an upload left is to be removed.
     Duty(Box<Duty>),
+    /// The account that devices write files to.
+    UploadAccount,
 }
 
 impl Key {
@@ -88,6 +90,7 @@ impl Key {
             Self::Uploads(_) => Kind::Uploads,
             Self::Blob(..) => Kind::Blob,
             Self::Duty(_) => Kind::Duty,
+            Self::UploadAccount => Kind::UploadAccount,
         }
     }
 
@@ -105,6 +108,7 @@ impl Key {
             | Self::Finding(name)
             | Self::AppliedFix(name) => (name, Cow::default()),
             Self::Settings => ("", Cow::default()),
+            Self::UploadAccount => (HUB, Cow::default()),
             Self::Session(identity)
             | Self::Activity(identity)
             | Self::Twin(identity)
@@ -161,6 +165,7 @@ impl Key {
                 let sequence = parts.next()?.parse().ok()?;
                 Self::Feedback(Box::new(FeedbackKey { identity, generation, sequence }))
             }
+            Kind::UploadAccount => Self::UploadAccount,
             Kind::Uploads => Self::Uploads(DeviceId::parse(owner).ok()?),
             Kind::Blob => Self::Blob(DeviceId::parse(owner).ok()?, BlobName::parse(name).ok()?),
             Kind::Duty => {
@@ -246,11 +251,13 @@ pub enum Kind {
     Blob = 20,
     /// What uploads left that is to be removed.
     Duty = 21,
+    /// The account that devices write files to.
+    UploadAccount = 22,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::Device,
         Self::Module,
         Self::Policy,
@@ -272,6 +279,7 @@ impl Kind {
         Self::Uploads,
         Self::Blob,
         Self::Duty,
+        Self::UploadAccount,
     ];
 }
 
@@ -319,6 +327,8 @@ pub enum Record {
     Blob(Box<Blob>),
     /// That what an upload left is to be removed.
     Duty(DutyFacts),
+    /// The account that devices write files to.
+    UploadAccount(Box<Account>),
 }
 
 impl Record {
@@ -351,6 +361,7 @@ impl Record {
             Kind::Uploads => Self::Uploads(serde_json::from_str(text)?),
             Kind::Blob => Self::Blob(serde_json::from_str(text)?),
             Kind::Duty => Self::Duty(serde_json::from_str(text)?),
+            Kind::UploadAccount => Self::UploadAccount(serde_json::from_str(text)?),
             Kind::FeedbackMessage | Kind::FileNotification => Self::ServiceBound(serde_json::from_str(text)?),
         })
     }

@@ -201,7 +201,15 @@ const ROWS: [(&str, &str, &[&str], Basis); 38] = [
         Owner("Make a policy for each application: `holdfast policy create NAME --rights ServiceConnect`."),
     ),
     ("S14", "Backend access: Logic Apps", &[], Missing("there are no webhooks.")),
-    ("S15", "Backend access: Blob storage", &[], Missing("there is no file upload.")),
+    (
+        "S15",
+        "Backend access: Blob storage",
+        &[],
+        Built(
+            "The link of an upload creates and writes one file, reads nothing, and ends with its upload or after an hour; \
+             `holdfast settings show` has the time.",
+        ),
+    ),
     ("S16", "Give each device a unique identity key", &["id-shared-credential", "key-sym-weak"], Checks),
     ("S17", "Authenticate with a security token over MQTT", &["auth-sas-ttl", "auth-hub-key-leaked"], Checks),
     ("S18", "Authenticate with a security token over AMQP", &["auth-sas-ttl"], Checks),
@@ -230,7 +238,7 @@ const ROWS: [(&str, &str, &[&str], Basis); 38] = [
         "Connect to Azure Storage and Event Hubs over TLS only",
         &[],
         Built(
-            "The Event Hubs endpoint speaks TLS only, and no listener answers in clear; there are no other targets yet.",
+            "The Event Hubs endpoint speaks TLS only, and no listener answers in clear; a storage account of files is spoken to over TLS only.",
         ),
     ),
     (

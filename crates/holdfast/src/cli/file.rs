@@ -7,13 +7,15 @@ use std::process::ExitCode;
 
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::Common;
-use super::output::list;
+use super::output::{Format, list, one};
 use super::target::{Request, Target, TargetArgs, encoded};
+use crate::files::read_private;
 
 const PATH: &str = "/holdfast/v1/files";
+const STORAGE_PATH: &str = "/holdfast/v1/file-storage";
 
 /// The commands about files that devices uploaded.
 #[derive(Subcommand)]
@@ -43,10 +45,52 @@ pub(crate) enum FileCommand {
         #[command(flatten)]
         target: TargetArgs,
     },
+    /// Show and change where files go: to the hub, or to an account of Azure's Blob storage.
+    #[command(subcommand)]
+    Storage(StorageCommand),
+}
+
+/// The commands about where files go.
+#[derive(Subcommand)]
+pub(crate) enum StorageCommand {
+    /// Show where files go.
+    Show {
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Have devices write to a container of a storage account. Uploads that are open go on where they began.
+    #[command(after_help = "Example:
+  holdfast file storage set --connection-string-file account.txt --container uploads")]
+    Set {
+        /// The file with the connection string of the account, which has its key.
+        #[arg(long, value_name = "FILE")]
+        connection_string_file: PathBuf,
+        /// The container.
+        #[arg(long, value_name = "NAME")]
+        container: String,
+        /// The certificate authority of the storage, PEM, where it is none of the system's.
+        #[arg(long, value_name = "FILE")]
+        authority: Option<PathBuf>,
+        #[command(flatten)]
+        common: Common,
+    },
+    /// Have devices write to the hub itself again.
+    Clear {
+        #[command(flatten)]
+        common: Common,
+    },
 }
 
 const COLUMNS: &[(&str, &str)] =
     &[("DEVICE", "/device"), ("NAME", "/name"), ("BYTES", "/bytes"), ("MODIFIED", "/modified")];
+
+const STORAGE_LINES: &[(&str, &str)] = &[
+    ("Account", "/account"),
+    ("Host", "/host"),
+    ("Container", "/container"),
+    ("Key fingerprint", "/keyFingerprint"),
+    ("Key set", "/keySet"),
+];
 
 /// Runs a command about files.
 pub(super) fn run(command: FileCommand) -> anyhow::Result<ExitCode> {
@@ -57,8 +101,33 @@ pub(super) fn run(command: FileCommand) -> anyhow::Result<ExitCode> {
         FileCommand::Get { device, name, out, target } => {
             get(&target.open()?, &device, &name, out)?;
         }
+        FileCommand::Storage(command) => storage(command)?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn storage(command: StorageCommand) -> anyhow::Result<()> {
+    let (request, common) = match command {
+        StorageCommand::Show { common } => (Request::new("GET", STORAGE_PATH), common),
+        StorageCommand::Clear { common } => (Request::new("DELETE", STORAGE_PATH), common),
+        StorageCommand::Set { connection_string_file, container, authority, common } => {
+            let text = read_private(&connection_string_file)?;
+            let authority = authority.map(|file| {
+                std::fs::read_to_string(&file).with_context(|| format!("could not read {}", file.display()))
+            });
+            let body = json!({
+                "connectionString": text.trim(),
+                "container": container,
+                "authority": authority.transpose()?,
+            });
+            (Request::new("PUT", STORAGE_PATH).with(body), common)
+        }
+    };
+    match common.target.open()?.management(request)? {
+        Value::Null if matches!(common.output, Format::Table) => println!("Files go to the hub itself."),
+        account => one(common.output, &account, STORAGE_LINES),
+    }
+    Ok(())
 }
 
 /// All files, page by page.

@@ -7,6 +7,7 @@ pub mod bus;
 pub mod clock;
 pub mod event_log;
 pub mod registry;
+pub mod remote;
 pub mod secrets;
 
 use std::future::Future;

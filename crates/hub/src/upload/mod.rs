@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::identity::DeviceId;
 use crate::ports::blobs::{Part, PartName, Stage};
 
+mod account;
 mod error;
 mod link;
 mod name;
@@ -23,6 +24,7 @@ mod sweep;
 #[cfg(test)]
 mod tests;
 
+pub use self::account::{Account, AccountText, Elsewhere};
 pub use self::error::UploadError;
 pub use self::link::{CONTAINER, Link, LinkText};
 pub use self::name::{BlobName, NAME_CHARS_MAX};
@@ -64,6 +66,9 @@ pub struct Upload {
     /// How often the file was written through it: each time has a stage of its own, so that what is seen never changes.
     #[serde(default)]
     pub round: u32,
+    /// Where it goes, if not to the hub itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub elsewhere: Option<Elsewhere>,
 }
 
 /// Names an upload: the correlation id of the protocol. Lower-case hexadecimal digits.

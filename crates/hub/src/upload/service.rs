@@ -5,8 +5,8 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::{
-    Blob, BlobName, CONTAINER, Duty, DutyFacts, ENDED_MAX, Link, LinkText, OPEN_MAX, Upload, UploadError,
-    UploadId, Uploads, Writing, block_part,
+    Account, Blob, BlobName, CONTAINER, Duty, DutyFacts, ENDED_MAX, Elsewhere, Link, LinkText, OPEN_MAX,
+    Upload, UploadError, UploadId, Uploads, Writing, block_part,
 };
 use crate::error::{HubError, HubErrorCode};
 use crate::hub::Hub;
@@ -17,6 +17,8 @@ use crate::record::{Device, Key, Record, Status};
 use crate::service_bound::Lane;
 use crate::twin::time_text;
 
+/// How long the hub's own question to a storage may be answered.
+const QUESTION_LIFETIME: SignedDuration = SignedDuration::from_mins(5);
 /// How often a step is decided again on fresh values before the hub gives up.
 const RETRIES_MAX: usize = 16;
 
@@ -29,6 +31,8 @@ pub struct Started {
     pub blob_name: String,
     /// The query string of the link.
     pub query: String,
+    /// Where it goes, if not to the hub itself.
+    pub elsewhere: Option<Elsewhere>,
 }
 
 /// An upload that a link opens for writing.
@@ -73,6 +77,8 @@ impl Hub {
         let mut random = [0; 16];
         self.random.fill(&mut random);
         let upload = UploadId(random.iter().map(|byte| format!("{byte:02x}")).collect());
+        let account = self.upload_account().await?;
+        let elsewhere = account.as_ref().map(Account::place);
         let key = Key::Uploads(device.clone());
         let opened = self
             .change(std::slice::from_ref(&key), |loaded| {
@@ -89,7 +95,13 @@ impl Hub {
                     forgotten -= usize::from(goes);
                     !goes
                 });
-                uploads.open.push(Upload { id: upload.clone(), name: name.clone(), ends, round: 0 });
+                uploads.open.push(Upload {
+                    id: upload.clone(),
+                    name: name.clone(),
+                    ends,
+                    round: 0,
+                    elsewhere: elsewhere.clone(),
+                });
                 let record = Some(Record::Uploads(Box::new(uploads)));
                 let replaces = stored.map(|stored| stored.version);
                 let open = Write { key: key.clone(), replaces, record };
@@ -100,9 +112,15 @@ impl Hub {
         if !opened {
             return Err(UploadError::Full);
         }
-        let link = Link { device: device.clone(), name, upload, ends };
-        let query = link.query(&*self.secrets);
-        Ok(Started { blob_name: format!("{device}/{}", link.name), upload: link.upload, query })
+        let blob_name = format!("{device}/{name}");
+        let query = match &account {
+            Some(account) => self.account_query(account, &blob_name, "cw", ends)?,
+            None => {
+                let (device, upload) = (device.clone(), upload.clone());
+                Link { device, name, upload, ends }.query(&*self.secrets)
+            }
+        };
+        Ok(Started { upload, blob_name, query, elsewhere })
     }
 
     /// Decides whether a link opens this file for writing.
@@ -256,12 +274,9 @@ impl Hub {
             }
             let mut writes = Vec::with_capacity(4);
             if finished.success {
-                let blob_key = Key::Blob(device.clone(), upload.name.clone());
-                let blob = self.registry.load(blob_key).await?;
-                let blob = blob_of(blob.as_ref()).filter(|_| upload.round > 0);
-                let blob = blob.ok_or_else(|| UploadError::NotWritten(upload.name.to_string()))?;
+                let file = self.written_file(device, &upload, host).await?;
                 if notify {
-                    let notice = notice(device, &upload.name, &blob, host, now);
+                    let notice = notice(device, &upload.name, &file, now);
                     writes = self.service_bound_writes(Lane::FileNotifications, notice, now).await?;
                 }
             }
@@ -276,6 +291,47 @@ impl Hub {
             }
         }
         Err(UploadError::Hub(HubError::new(HubErrorCode::ServerBusy, "Try again")))
+    }
+}
+
+/// A file that an upload wrote, as services are told of it.
+struct WrittenFile {
+    host: String,
+    container: String,
+    bytes: u64,
+    modified: Timestamp,
+}
+
+impl Hub {
+    /// What an upload wrote. `host` is a name of the hub.
+    async fn written_file(
+        &self,
+        device: &DeviceId,
+        upload: &Upload,
+        host: &str,
+    ) -> Result<WrittenFile, UploadError> {
+        let not_written = || UploadError::NotWritten(upload.name.to_string());
+        let Some(Elsewhere { host, container }) = upload.elsewhere.clone() else {
+            let stored = self.registry.load(Key::Blob(device.clone(), upload.name.clone())).await?;
+            let blob = blob_of(stored.as_ref()).filter(|_| upload.round > 0).ok_or_else(not_written)?;
+            let (host, container) = (host.to_owned(), CONTAINER.to_owned());
+            return Ok(WrittenFile { host, container, bytes: blob.bytes(), modified: blob.modified });
+        };
+        let unasked =
+            |problem: String| UploadError::Hub(HubError::new(HubErrorCode::InvalidStorageEndpoint, problem));
+        let account = self.upload_account().await?;
+        let account = account.filter(|account| upload.elsewhere.as_ref() == Some(&account.place()));
+        let account = account
+            .ok_or_else(|| unasked("The storage account of this upload is not set any more".into()))?;
+        let blob = format!("{device}/{}", upload.name);
+        let soon = self.now().checked_add(QUESTION_LIFETIME).unwrap_or(Timestamp::MAX);
+        let query = self.account_query(&account, &blob, "r", soon)?;
+        let url = format!("https://{host}/{container}/{}{query}", encoded(&blob));
+        let facts = self.remote.facts(url, account.authority.clone()).await.map_err(|problem| {
+            unasked(format!("The storage at {host} could not be asked for the file: {problem}"))
+        })?;
+        let facts = facts.ok_or_else(not_written)?;
+        Ok(WrittenFile { host, container, bytes: facts.bytes, modified: facts.modified })
     }
 }
 
@@ -303,13 +359,14 @@ fn duty(device: &DeviceId, upload: &UploadId, name: &BlobName, time: Timestamp) 
 }
 
 /// What services are told of a file (`spec/file-upload.md` §4).
-fn notice(device: &DeviceId, name: &BlobName, blob: &Blob, host: &str, now: Timestamp) -> String {
+fn notice(device: &DeviceId, name: &BlobName, file: &WrittenFile, now: Timestamp) -> String {
+    let WrittenFile { host, container, bytes, modified } = file;
     serde_json::json!({
         "deviceId": device,
-        "blobUri": format!("https://{host}/{CONTAINER}/{}", encoded(&format!("{device}/{name}"))),
+        "blobUri": format!("https://{host}/{container}/{}", encoded(&format!("{device}/{name}"))),
         "blobName": format!("{device}/{name}"),
-        "lastUpdatedTime": blob.modified.strftime("%Y-%m-%dT%H:%M:%S+00:00").to_string(),
-        "blobSizeInBytes": blob.bytes(),
+        "lastUpdatedTime": modified.strftime("%Y-%m-%dT%H:%M:%S+00:00").to_string(),
+        "blobSizeInBytes": bytes,
         "enqueuedTimeUtc": time_text(now),
     })
     .to_string()

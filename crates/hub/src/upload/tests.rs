@@ -130,7 +130,7 @@ fn keys_of_uploads_are_read_from_their_parts_and_duties_sort_by_time() {
 #[test]
 fn records_are_read_as_they_were_written() {
     let ends = link().ends;
-    let upload = Upload { id: UploadId("1f".to_owned()), name: name("a"), ends, round: 2 };
+    let upload = Upload { id: UploadId("1f".to_owned()), name: name("a"), ends, round: 2, elsewhere: None };
     let part = Part { name: block_part("AAAA+/=="), bytes: 9 };
     let blob = Blob { upload: upload.id.clone(), round: 1, parts: vec![part], modified: ends };
     let records = [

@@ -7,7 +7,8 @@ use hub::access::Operation;
 use hub::error::{HubError, HubErrorCode};
 use hub::hub::Hub;
 use hub::identity::DeviceId;
-use hub::upload::{BlobName, CONTAINER, FileView, Finished, UploadError};
+use hub::registry::By;
+use hub::upload::{AccountText, BlobName, CONTAINER, FileView, Finished, UploadError};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 
@@ -18,6 +19,8 @@ use super::{authorize, route};
 use crate::listen::Visitor;
 
 const BODY_BYTES_MAX: usize = 16 * 1024;
+/// A connection string and a certificate authority.
+const ACCOUNT_BYTES_MAX: usize = 256 * 1024;
 /// Files that one answer lists.
 const LIST_MAX: usize = 1_000;
 
@@ -38,10 +41,11 @@ pub(super) async fn start(
     let started = hub.start_upload(&identity.device, &grant.sender.generation, name).await;
     let started = started.map_err(|error| told(hub, asked, visitor, &identity.device, error))?;
     authorize::served(hub, asked, visitor, &identity, "begin an upload");
+    let elsewhere = started.elsewhere;
     let answer = json!({
         "correlationId": started.upload,
-        "hostName": host(hub, asked),
-        "containerName": CONTAINER,
+        "hostName": elsewhere.as_ref().map_or_else(|| host(hub, asked), |place| place.host.clone()),
+        "containerName": elsewhere.as_ref().map_or(CONTAINER, |place| &place.container),
         "blobName": started.blob_name,
         "sasToken": started.query,
     });
@@ -116,6 +120,33 @@ pub(super) async fn list(hub: &Hub, asked: &Asked) -> Result<Value, HubError> {
     };
     let file = |file: &FileView| json!({ "device": file.device, "name": file.name, "bytes": file.bytes, "modified": file.modified });
     Ok(hub.files(of.as_ref(), after, LIST_MAX).await?.iter().map(file).collect())
+}
+
+/// The storage that files go to, as Holdfast's own API shows it; null where it is the hub.
+pub(super) async fn account(hub: &Hub) -> Result<Value, HubError> {
+    let account = hub.upload_account().await?;
+    Ok(account.map_or(Value::Null, |account| {
+        json!({
+            "account": account.name,
+            "host": account.host,
+            "container": account.container,
+            "keyFingerprint": account.key.fingerprint,
+            "keySet": account.key.set,
+        })
+    }))
+}
+
+/// Sets the storage that files go to.
+pub(super) async fn set_account(hub: &Hub, incoming: &mut Incoming, by: &By) -> Result<Value, HubError> {
+    let body = request::json(incoming, ACCOUNT_BYTES_MAX).await?;
+    let text = |name: &str| body[name].as_str().map(str::to_owned);
+    let account = AccountText {
+        connection_string: text("connectionString").unwrap_or_default().into(),
+        container: text("container").unwrap_or_default(),
+        authority: text("authority"),
+    };
+    hub.set_upload_account(Some(&account), by).await?;
+    self::account(hub).await
 }
 
 /// Records a refusal, and says what the client is told.

@@ -7,6 +7,7 @@ import iothub from 'azure-iothub';
 import common from 'azure-iot-common';
 import { byKey, transports } from './harness/devices.js';
 import { createDevice, policyKey, ready, token } from './harness/hub.js';
+import { connected, once, putToken, refusal } from './harness/rhea.js';
 
 const doors = { amqp: iothub.Amqp, 'amqp-ws': iothub.AmqpWs };
 const MEDIA_TYPE = 'application/vnd.microsoft.iothub.feedback.json';
@@ -90,3 +91,64 @@ for (const door of Object.keys(doors)) {
     await service.close();
   });
 }
+
+// azure-iothub accepts what arrives before the application has seen it; other SDKs settle themselves.
+test('a batch that is released comes again with its count, and a receiver that is gone gives it back', async () => {
+  const owner = await createDevice();
+  const service = await open('amqp');
+  await service.send(owner.deviceId, message('by-hand', 'full'));
+  assert.equal((await call('DELETE', `/devices/${owner.deviceId}/commands`)).status, 200);
+  await service.close();
+  const receive = async (use) =>
+    connected(async (connection) => {
+      await putToken(connection, token(ready.hostname, policyKey('service'), { policy: 'service' }));
+      const source = '/messages/serviceBound/feedback';
+      const receiver = connection.open_receiver({ source, credit_window: 0, autoaccept: false });
+      const next = async () => {
+        receiver.add_credit(1);
+        const { message, delivery } = await once(receiver, 'message', 25_000);
+        assert.equal(delivery.tag.length, 16, '.NET reads it as a GUID');
+        assert.equal(message.user_id.toString(), ready.hostname);
+        const at = message.message_annotations['iothub-enqueuedtime'];
+        assert.ok(Math.abs(at - Date.now()) < 60_000, `${at}`);
+        const [record] = JSON.parse(message.body.content.toString());
+        assert.equal(record.originalMessageId, 'by-hand');
+        return { delivery, count: message.delivery_count ?? 0 };
+      };
+      await use(next, receiver);
+    });
+  await receive(async (next) => {
+    const first = await next();
+    assert.equal(first.count, 0);
+    first.delivery.release({ delivery_failed: true });
+    const second = await next();
+    assert.equal(second.count, 1);
+    // The connection ends without a word about it.
+  });
+  await receive(async (next) => {
+    const third = await next();
+    assert.equal(third.count, 1, 'that a receiver went counts for nothing');
+    third.delivery.reject();
+  });
+  // Nothing comes any more: another message of feedback is the next one.
+  const empty = await fetch(`https://${ready.hostname}/messages/serviceBound/feedback?api-version=2021-04-12`, {
+    headers: { Authorization: token(ready.hostname, policyKey('service'), { policy: 'service' }) },
+  });
+  assert.equal(empty.status, 204);
+});
+
+test('receivers need ServiceConnect, and lose the link when the right ends', async () => {
+  for (const address of ['/messages/serviceBound/feedback', '/messages/serviceBound/filenotifications']) {
+    await connected(async (connection) => {
+      const text = token(ready.hostname, policyKey('registryReadWrite'), { policy: 'registryReadWrite' });
+      await putToken(connection, text);
+      assert.equal(await refusal(connection.open_receiver(address)), 'amqp:unauthorized-access');
+    });
+    await connected(async (connection) => {
+      await putToken(connection, token(ready.hostname, policyKey('service'), { policy: 'service', seconds: 3 }));
+      const receiver = connection.open_receiver(address);
+      await once(receiver, 'receiver_open');
+      assert.equal(await refusal(receiver), 'amqp:unauthorized-access');
+    });
+  }
+});

@@ -116,6 +116,26 @@ def test_feedback_is_for_those_who_may_use_the_service_side(hub):
         assert (answer.status, answer.error) == (412, "DeviceMessageLockLost")
 
 
+def test_a_lock_lapses_after_a_minute_and_a_batch_expires_after_an_hour(tmp_path, monkeypatch):
+    hub = Hub(data=tmp_path / "data", moves_clock=True)
+    hub.start()
+    try:
+        device = Registry(hub).create("one")
+        for send in sender(hub, monkeypatch):
+            send(device, "m")
+        settle(hub, device, "complete")
+        records, lock = batch(Rest(hub, policy="service"))
+        hub.clock.advance(61)
+        rest = Rest(hub, policy="service")
+        assert rest.call("DELETE", f"{FEEDBACK}/{lock}").status == 412, "the lock has lapsed"
+        again, _ = batch(rest)
+        assert again == records
+        hub.clock.advance(3600)
+        assert Rest(hub, policy="service").call("GET", FEEDBACK).status == 204
+    finally:
+        hub.stop()
+
+
 def test_what_became_of_a_message_is_heard_once_whenever_the_hub_crashes(tmp_path, monkeypatch):
     hub = Hub(data=tmp_path / "data")
     hub.start()

@@ -3,6 +3,7 @@
 use hub::error::HubError;
 use hub::finding::Severity;
 use hub::hub::Hub;
+use hub::service_bound::Lane;
 use jiff::Timestamp;
 use prometheus_client::encoding::text::{encode_eof, encode_registry};
 use prometheus_client::metrics::counter::ConstCounter;
@@ -64,6 +65,13 @@ async fn now(hub: &Hub, guard: &Guard) -> Result<Registry, HubError> {
         "What the registry and the audit log take on the disk",
         ConstGauge::new(guard.place().bytes("registry.db") as i64),
     );
+
+    let outgoing: Family<Labels, Gauge> = Family::default();
+    for (lane, kind) in [(Lane::Feedback, "feedback"), (Lane::FileNotifications, "file_notification")] {
+        let waiting = hub.service_bound_waiting(lane).await?;
+        outgoing.get_or_create(&vec![("kind", kind)]).set(waiting as i64);
+    }
+    registry.register("service_bound_messages", "Messages that wait for services", outgoing);
 
     let expiry: Family<Labels, Gauge> = Family::default();
     let server = guard.server_certificate().not_after;

@@ -165,9 +165,9 @@ impl Hub {
         }
     }
 
-    /// How many records of feedback wait to be put into a message.
-    pub async fn feedback_waiting(&self) -> Result<u64, HubError> {
-        Ok(self.registry.count(Kind::Feedback).await?)
+    /// How many messages of a kind wait, those included that a receiver has.
+    pub async fn service_bound_waiting(&self, lane: Lane) -> Result<u64, HubError> {
+        Ok(self.registry.count(lane.kind()).await?)
     }
 
     /// Removes what expired.

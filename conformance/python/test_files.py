@@ -277,6 +277,19 @@ def test_a_disabled_device_and_a_deleted_one_write_no_more(hub, registry, name):
         assert files(hub, device.device) == {}
 
 
+def test_an_operator_deletes_a_file_and_its_content_goes(hub, device):
+    hand = ByHand(hub, device)
+    info = hand.start("logs/a b.txt")
+    assert hand.whole(info, b"x").status_code == 201
+    assert hand.finish(info["correlationId"]).status == 204
+    hub.cli("file", "delete", device.device, "logs/a b.txt")
+    assert files(hub, device.device) == {}
+    until(lambda: not (hub.data / "uploads" / info["correlationId"]).exists(), 10, "the content to go")
+    hub.cli("file", "delete", device.device, "logs/a b.txt", accepted=(1,))
+    changes = hub.cli("audit", "list", "--kind", "change")
+    assert any("delete file" in str(change) for change in changes), changes
+
+
 def test_services_read_files_and_devices_do_not(hub, device):
     hand = ByHand(hub, device)
     info = hand.start("f.bin")

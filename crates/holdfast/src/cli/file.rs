@@ -45,6 +45,17 @@ pub(crate) enum FileCommand {
         #[command(flatten)]
         target: TargetArgs,
     },
+    /// Delete a file.
+    #[command(after_help = "Example:
+  holdfast file delete pump-1 logs/2026-11-22.txt")]
+    Delete {
+        /// The device.
+        device: String,
+        /// The name of the file, without the device's folder.
+        name: String,
+        #[command(flatten)]
+        common: Common,
+    },
     /// Show and change where files go: to the hub, or to an account of Azure's Blob storage.
     #[command(subcommand)]
     Storage(StorageCommand),
@@ -101,6 +112,9 @@ pub(super) fn run(command: FileCommand) -> anyhow::Result<ExitCode> {
         FileCommand::Get { device, name, out, target } => {
             get(&target.open()?, &device, &name, out)?;
         }
+        FileCommand::Delete { device, name, common } => {
+            common.target.open()?.management(Request::new("DELETE", file_path(&device, &name)))?;
+        }
         FileCommand::Storage(command) => storage(command)?,
     }
     Ok(ExitCode::SUCCESS)
@@ -149,9 +163,12 @@ fn all(target: &Target, device: Option<&str>) -> anyhow::Result<Vec<Value>> {
     }
 }
 
+fn file_path(device: &str, name: &str) -> String {
+    format!("{PATH}/{}/{}", encoded(device), encoded(name))
+}
+
 fn get(target: &Target, device: &str, name: &str, out: Option<PathBuf>) -> anyhow::Result<()> {
-    let path = format!("{PATH}/{}/{}", encoded(device), encoded(name));
-    let mut content = target.download(&path)?;
+    let mut content = target.download(&file_path(device, name))?;
     let broken = "the file broke off";
     match out {
         None => {

@@ -58,16 +58,20 @@ impl Hub {
 
     /// A file, to be read part by part.
     pub async fn file(&self, device: &DeviceId, name: &str) -> Result<(Blob, PartReader), HubError> {
-        let unknown = || {
-            let text = format!("There is no file '{name}' of the device '{device}'");
-            HubError::new(HubErrorCode::GenericNotFound, text)
-        };
+        let unknown = || unknown(device, name);
         let name = BlobName::parse(name).map_err(|_| unknown())?;
         let stored = self.registry.load(Key::Blob(device.clone(), name)).await?;
         let blob = super::service::blob_of(stored.as_ref()).ok_or_else(unknown)?;
         let reader = PartReader { blobs: self.blobs.clone(), blob: blob.clone(), part: 0, offset: 0 };
         Ok((blob, reader))
     }
+}
+
+pub(super) fn unknown(device: &DeviceId, name: &str) -> HubError {
+    HubError::new(
+        HubErrorCode::GenericNotFound,
+        format!("There is no file '{name}' of the device '{device}'"),
+    )
 }
 
 /// Reads a file from its beginning to its end.

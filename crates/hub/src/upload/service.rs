@@ -351,7 +351,7 @@ pub(super) fn blob_of(stored: Option<&Versioned>) -> Option<Blob> {
 }
 
 /// That what an upload wrote is to be looked through at a time.
-fn duty(device: &DeviceId, upload: &UploadId, name: &BlobName, time: Timestamp) -> Write {
+pub(super) fn duty(device: &DeviceId, upload: &UploadId, name: &BlobName, time: Timestamp) -> Write {
     let time = u64::try_from(time.as_millisecond()).unwrap_or_default();
     let duty = Duty { time, device: device.clone(), upload: upload.clone() };
     let record = Some(Record::Duty(DutyFacts { name: name.clone() }));

@@ -1,14 +1,16 @@
-//! Removing what uploads wrote and no file is made of.
+//! Removing files, and what uploads wrote and no file is made of.
 
 use jiff::Timestamp;
 
-use super::service::blob_of;
-use super::{Blob, Duty, Upload};
+use super::service::{blob_of, duty};
+use super::{Blob, BlobName, Duty, Upload};
 use crate::error::HubError;
 use crate::hub::Hub;
+use crate::identity::DeviceId;
 use crate::ports::blobs::BlobError;
 use crate::ports::registry::{Change, StoreError, Write};
 use crate::record::{Key, Kind, Record};
+use crate::registry::{By, change};
 
 /// Duties that are looked at in one go.
 const PAGE: usize = 64;
@@ -42,6 +44,23 @@ impl Hub {
                 return Ok(None);
             }
         }
+    }
+
+    /// Deletes a file; its content goes soon after.
+    pub async fn delete_file(&self, device: &DeviceId, name: &str, by: &By) -> Result<(), HubError> {
+        let unknown = || super::reading::unknown(device, name);
+        let name = BlobName::parse(name).map_err(|_| unknown())?;
+        let key = Key::Blob(device.clone(), name.clone());
+        let now = self.now();
+        self.change(std::slice::from_ref(&key), |loaded| {
+            let stored = loaded[0].as_ref();
+            let blob = blob_of(stored).ok_or_else(unknown)?;
+            let replaces = stored.map(|stored| stored.version);
+            let gone = Write { key: key.clone(), replaces, record: None };
+            let writes = vec![gone, duty(device, &blob.upload, &name, now)];
+            Ok((change(writes, "delete file", format!("{device}/{name}"), by, now), ()))
+        })
+        .await
     }
 
     async fn sweep_upload(&self, duty: &Duty, file: Key) -> Result<Result<(), BlobError>, StoreError> {

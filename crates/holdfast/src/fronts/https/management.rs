@@ -57,6 +57,10 @@ pub(super) async fn dispatch(
                 .map_err(|error| HubError::new(HubErrorCode::ArgumentInvalid, error.to_string()))?;
             Ok(ok(&json!(hub.put_hub_settings(settings, &by).await?)))
         }
+        ("DELETE", ["v1", "files", device, name @ ..]) => {
+            hub.delete_file(&route::identity(device, None)?.device, &name.join("/"), &by).await?;
+            Ok(no_content())
+        }
         ("GET", ["v1", "file-storage"]) => Ok(ok(&files::account(hub).await?)),
         ("PUT", ["v1", "file-storage"]) => Ok(ok(&files::set_account(hub, body, &by).await?)),
         ("DELETE", ["v1", "file-storage"]) => {

@@ -105,7 +105,8 @@ async fn dispatch(
         return management::dispatch(front, asked, visitor, &segments[1..], body).await;
     }
     if word(0, CONTAINER) {
-        return Ok(storage::dispatch(hub, asked, visitor, body).await);
+        // Rare beside messages, and large: it is not to take room in every connection.
+        return Ok(Box::pin(storage::dispatch(hub, asked, visitor, body)).await);
     }
     if segments == ["metrics"] {
         return management::metrics(front, asked, visitor).await;
@@ -138,15 +139,15 @@ async fn dispatch(
         }
         [_, device, _] if word(0, "devices") && word(2, "files") => {
             only(method, &[Method::POST])?;
-            files::start(hub, asked, visitor, device, body).await
+            Box::pin(files::start(hub, asked, visitor, device, body)).await
         }
         [_, device, _, _] if word(0, "devices") && word(2, "files") && word(3, "notifications") => {
             only(method, &[Method::POST])?;
-            files::finish(hub, asked, visitor, (device, None), body).await
+            Box::pin(files::finish(hub, asked, visitor, (device, None), body)).await
         }
         [_, device, _, _, id] if word(0, "devices") && word(2, "files") && word(3, "notifications") => {
             only(method, &[Method::POST])?;
-            files::finish(hub, asked, visitor, (device, Some(id)), body).await
+            Box::pin(files::finish(hub, asked, visitor, (device, Some(id)), body)).await
         }
         [_, device, _] if word(0, "devices") && word(2, "commands") => {
             only(method, &[Method::DELETE])?;
@@ -156,12 +157,12 @@ async fn dispatch(
         [_, _, _] if word(0, "messages") && word(1, "servicebound") && word(2, "feedback") => {
             only(method, &[Method::GET])?;
             api_version(asked)?;
-            feedback::receive(hub, asked, visitor).await
+            Box::pin(feedback::receive(hub, asked, visitor)).await
         }
         [_, _, _, lock] if word(0, "messages") && word(1, "servicebound") && word(2, "feedback") => {
             only(method, &[Method::DELETE])?;
             api_version(asked)?;
-            feedback::settle(hub, asked, visitor, lock).await
+            Box::pin(feedback::settle(hub, asked, visitor, lock)).await
         }
         [_, _, _, lock, _]
             if word(0, "messages")
@@ -171,7 +172,7 @@ async fn dispatch(
         {
             only(method, &[Method::POST])?;
             api_version(asked)?;
-            feedback::settle(hub, asked, visitor, lock).await
+            Box::pin(feedback::settle(hub, asked, visitor, lock)).await
         }
         [_] if word(0, "devices") => {
             only(method, &[Method::GET, Method::POST])?;

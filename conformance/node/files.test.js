@@ -6,8 +6,8 @@ import { spawnSync } from 'node:child_process';
 import { Readable } from 'node:stream';
 import { after, test } from 'node:test';
 import iothub from 'azure-iothub';
-import { byKey, transports } from './harness/devices.js';
-import { cli, createDevice, policyKey, ready, readyFile, token } from './harness/hub.js';
+import { byKey, signIn, transports } from './harness/devices.js';
+import { cli, createDevice, newName, policyKey, ready, readyFile, token } from './harness/hub.js';
 
 const MEGABYTE = 1024 * 1024;
 const doors = { amqp: iothub.Amqp, 'amqp-ws': iothub.AmqpWs };
@@ -82,6 +82,17 @@ for (const [transport, door] of [['mqtt', 'amqp'], ['mqtt-ws', 'amqp-ws'], ['amq
       await heard.close();
     });
   }
+}
+
+for (const credential of ['thumbprint', 'CA-signed', 'policy key']) {
+  test(`a device with ${credential} uploads a file`, async () => {
+    const name = newName();
+    const how = signIn(credential, name);
+    const owner = await createDevice({ deviceId: name, ...how.fields });
+    const client = await how.client(transports.mqtt, owner);
+    await client.uploadToBlob('a.bin', Readable.from(content(5 * MEGABYTE)), 5 * MEGABYTE);
+    assert.equal(digest([fetched(name, 'a.bin')]), digest(content(5 * MEGABYTE)));
+  });
 }
 
 test('the two halves of an upload may be done by hand, and a failed one is no file', async () => {

@@ -2,16 +2,21 @@
 
 import base64
 import hashlib
+import json
 import subprocess
 import threading
+import time
 from urllib.parse import quote
 
+import certifi
 import pytest
 import requests
+import uamqp
+from azure.core.credentials import AccessToken
 from azure.core.exceptions import ClientAuthenticationError, ResourceExistsError
 from azure.storage.blob import BlobClient
 
-from harness import devices
+from harness import devices, sas
 from harness.hub import Hub, binary
 from harness.rest import Registry, Rest, device_path
 from harness.wait import until
@@ -345,6 +350,66 @@ def test_a_file_over_the_limit_is_refused_however_it_is_cut(tmp_path):
         assert hand.block(info, 1, b"x").status_code == 413
         assert hand.commit(info, [0]).status_code == 201
         assert files(hub, "large") == {"f": MEGABYTE}
+    finally:
+        hub.stop()
+
+
+def notices(hub: Hub, monkeypatch, count: int, settle: bool = True) -> list[tuple]:
+    """So many notices, or those that come in three seconds when none is wanted, through uamqp as azure-iot-hub uses it, which
+    has no receiver of its own."""
+    monkeypatch.setattr(certifi, "where", lambda: hub.ca_file)
+    token = sas.token(hub.hostname, hub.policy_key("service"), "service")
+    auth = uamqp.authentication.JWTTokenAuth(
+        audience=f"https://{hub.hostname}",
+        uri=f"https://{hub.hostname}",
+        get_token=lambda: AccessToken(token, int(time.time()) + 3600),
+        token_type=b"servicebus.windows.net:sastoken",
+    )
+    auth.update_token()
+    address = f"amqps://{hub.hostname}/messages/serviceBound/filenotifications"
+    client = uamqp.ReceiveClient(address, auth=auth, auto_complete=False)
+    try:
+        heard = []
+        deadline = time.monotonic() + 20
+        while True:
+            # It returns once something came, which need not be everything.
+            for message in client.receive_message_batch(max_batch_size=10, timeout=3_000):
+                assert message.properties.content_type == b"application/vnd.microsoft.iothub.filenotification.json"
+                notice = json.loads(b"".join(message.get_data()))
+                heard.append((notice["deviceId"], notice["blobName"], notice["blobSizeInBytes"]))
+                if settle:
+                    message.accept()
+            if len(heard) >= count or time.monotonic() > deadline:
+                return heard
+    finally:
+        client.close()
+
+
+def test_a_notice_outlives_a_crash_and_comes_once(tmp_path, monkeypatch):
+    hub = Hub(data=tmp_path / "data")
+    hub.start()
+    try:
+        device = Registry(hub).create("teller")
+        hub.cli("settings", "set", "fileNotifications", "true")
+        hand = ByHand(hub, device)
+        for name in ("a", "b"):
+            info = hand.start(name)
+            assert hand.whole(info, name.encode()).status_code == 201
+            assert hand.finish(info["correlationId"]).status == 204
+            hub.kill()
+            hub.start()
+        expected = [("teller", f"teller/{name}", 1) for name in ("a", "b")]
+        # A receiver that goes without a word gives back what it had.
+        assert notices(hub, monkeypatch, 2, settle=False) == expected
+        assert notices(hub, monkeypatch, 2) == expected
+        hub.kill()
+        hub.start()
+        assert notices(hub, monkeypatch, 0) == []
+        hub.cli("settings", "set", "fileNotifications", "false")
+        info = hand.start("c")
+        assert hand.whole(info, b"c").status_code == 201
+        assert hand.finish(info["correlationId"]).status == 204
+        assert notices(hub, monkeypatch, 0) == [], "it is switched off"
     finally:
         hub.stop()
 

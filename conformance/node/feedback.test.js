@@ -1,5 +1,5 @@
-// What became of device-bound messages, received by the unmodified azure-iothub: completed over MQTT, rejected and
-// abandoned over HTTPS, expired and purged.
+// What became of device-bound messages, received by the unmodified azure-iothub: completed over MQTT and AMQP, rejected
+// over AMQP, expired and purged (over HTTPS: conformance/python).
 
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
@@ -51,14 +51,14 @@ async function hear(service, wanted) {
   return heard;
 }
 
-for (const door of Object.keys(doors)) {
-  test(`a service over ${door} hears what became of its messages`, async () => {
+for (const [door, transport] of [['amqp', 'mqtt'], ['amqp-ws', 'amqp']]) {
+  test(`a service over ${door} hears what became of its messages to a device over ${transport}`, async () => {
     const service = await open(door);
     const [completing, absent] = [await createDevice(), await createDevice()];
 
-    // Completed over MQTT: who wants to hear of it does, who wants to hear of failures only does not.
-    const client = byKey(completing, transports.mqtt);
-    client.on('message', (got) => client.complete(got, () => {}));
+    // Completed: who wants to hear of it does, who wants to hear of failures only does not.
+    const client = byKey(completing, transports[transport]);
+    client.on('message', (got) => client[got.messageId === 'c-rejected' ? 'reject' : 'complete'](got, () => {}));
     await client.open();
     for (const ack of ['none', 'negative', 'positive', 'full']) {
       await service.send(completing.deviceId, message(`c-${ack}`, ack));
@@ -80,6 +80,11 @@ for (const door of Object.keys(doors)) {
       [`${absent.deviceId} x-negative`]: 'Expired',
       [`${purged.deviceId} p-full`]: 'Purged',
     };
+    // MQTT has no word for it.
+    if (transport === 'amqp') {
+      await service.send(completing.deviceId, message('c-rejected', 'negative'));
+      wanted[`${completing.deviceId} c-rejected`] = 'Rejected';
+    }
     const heard = await hear(service, Object.keys(wanted));
     const codes = Object.fromEntries([...heard].map(([key, record]) => [key, record.statusCode]));
     assert.deepEqual(codes, wanted);

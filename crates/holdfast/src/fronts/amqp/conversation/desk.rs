@@ -69,7 +69,6 @@ pub(super) enum Done {
     },
     Settled {
         sender: Arc<Sender>,
-        settlement: Settlement,
         told: Option<DeliveryId>,
         result: Result<(), HubError>,
     },
@@ -158,7 +157,7 @@ impl Errand {
             }
             Self::Settle { sender, token, settlement, told } => {
                 let result = hub.settle(&sender.identity, &sender.generation, token, settlement).await;
-                Done::Settled { sender, settlement, told, result }
+                Done::Settled { sender, told, result }
             }
             Self::GiveBack { sender, tokens } => {
                 if let Err(error) = hub.give_back(&sender.identity, &sender.generation, &tokens).await {

@@ -45,7 +45,7 @@ impl<S: Stream> Conversation<S> {
             }
             Done::GivenBack { sender } => sender,
             Done::Twin { sender, request, message, result } => {
-                self.on_twin(&sender, request.as_ref(), &message, &result);
+                self.on_twin(&sender, Some(&request), &message, &result);
                 sender
             }
         };

@@ -295,6 +295,23 @@ for (const [name, transport] of Object.entries(live)) {
   });
 }
 
+test('a message that is abandoned over HTTPS comes to the connection that listens', async () => {
+  const record = await createDevice();
+  await service.send(record.deviceId, new common.Message('passed on'));
+  const taken = await https(record);
+  const client = byKey(record, transports.amqp);
+  const next = await receiver(client);
+  // It is listening, for it has another one.
+  await service.send(record.deviceId, new common.Message('own'));
+  await client.complete(await next());
+  await https(record, { method: 'POST', lock: JSON.parse(taken.headers.get('etag')), then: 'abandon' });
+  const message = await next();
+  assert.deepEqual([text(message), deliveryCount(message)], ['passed on', 1]);
+  await client.complete(message);
+  await gone(record.deviceId);
+  await client.close();
+});
+
 test('what was sent and not completed outlives the end of the hub, and what was completed does not come back', async () => {
   const record = await createDevice();
   const before = byKey(record, transports.amqp);
@@ -326,9 +343,9 @@ test('what was sent and not completed outlives the end of the hub, and what was 
 });
 
 // What a device does over HTTPS with its messages.
-function https(record, { method = 'GET', lock } = {}) {
+function https(record, { method = 'GET', lock, then } = {}) {
   const resource = `${ready.hostname}/devices/${record.deviceId}`;
   const authorization = token(resource, record.authentication.symmetricKey.primaryKey);
-  const path = ['messages/devicebound', lock].filter(Boolean).join('/');
+  const path = ['messages/devicebound', lock, then].filter(Boolean).join('/');
   return fetch(`https://${resource}/${path}?api-version=2021-04-12`, { method, headers: { authorization } });
 }

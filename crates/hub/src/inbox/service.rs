@@ -96,10 +96,15 @@ impl Hub {
                 HubErrorCode::DeviceMaximumQueueDepthExceeded => NotEnqueued::QueueFull,
                 _ => NotEnqueued::Hub(error),
             })?;
+        self.tell_of_message(identity);
+        Ok(sequence)
+    }
+
+    /// Tells the connection of an identity, if there is one, that a message waits which nobody has.
+    fn tell_of_message(&self, identity: &Identity) {
         if let Some(holder) = self.bus.holder(identity) {
             holder.inbox_changed();
         }
-        Ok(sequence)
     }
 
     /// Gives the first message that nobody has to a receiver that was admitted in this generation, and locks it for
@@ -136,7 +141,7 @@ impl Hub {
         }
     }
 
-    /// Settles a message; durable when this returns.
+    /// Settles a message; durable when this returns. One that is abandoned over HTTPS goes to the connection, if there is one.
     pub async fn settle(
         &self,
         identity: &Identity,
@@ -156,7 +161,11 @@ impl Hub {
             dead.extend(loaded.queue.expire(now));
             Ok((loaded.change(identity, &dead, now), ()))
         })
-        .await
+        .await?;
+        if settlement == Settlement::Abandon {
+            self.tell_of_message(identity);
+        }
+        Ok(())
     }
 
     /// Takes back what an earlier connection of an identity had, before the next one takes anything.
@@ -174,7 +183,9 @@ impl Hub {
         if tokens.is_empty() {
             return Ok(());
         }
-        self.take_back(identity, generation, |queue| queue.give_back(tokens)).await
+        self.take_back(identity, generation, |queue| queue.give_back(tokens)).await?;
+        self.tell_of_message(identity);
+        Ok(())
     }
 
     /// Writes the queue only if there is something to take back.

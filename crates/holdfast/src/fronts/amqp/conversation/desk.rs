@@ -22,7 +22,7 @@ use crate::fronts::amqp::twin::Request;
 use crate::fronts::twin::{self, Outcome};
 
 /// Errands of a connection that are not done, beyond which its socket is not read.
-const ERRANDS_MAX: usize = 256;
+const ERRANDS_MAX: usize = 128;
 
 /// What is to be done for a device or module.
 pub(super) enum Errand {
@@ -46,8 +46,7 @@ pub(super) enum Errand {
     /// Reads or changes the twin.
     Twin {
         sender: Arc<Sender>,
-        /// What is asked, or why nobody can do it.
-        request: Result<Request, HubError>,
+        request: Request,
         /// The request as it came; its answer repeats the id that is in it.
         message: Bytes,
     },
@@ -62,30 +61,11 @@ pub(super) enum Errand {
 
 /// What came of an errand.
 pub(super) enum Done {
-    Taken {
-        sender: Arc<Sender>,
-        link: LinkId,
-        result: Result<Option<Box<Delivery>>, HubError>,
-    },
-    Settled {
-        sender: Arc<Sender>,
-        settlement: Settlement,
-        told: Option<DeliveryId>,
-        result: Result<(), HubError>,
-    },
-    GivenBack {
-        sender: Arc<Sender>,
-    },
-    Twin {
-        sender: Arc<Sender>,
-        request: Option<Request>,
-        message: Bytes,
-        result: Result<Option<Outcome>, HubError>,
-    },
-    Sent {
-        settles: Option<DeliveryId>,
-        result: Result<(), NotEnqueued>,
-    },
+    Taken { sender: Arc<Sender>, link: LinkId, result: Result<Option<Box<Delivery>>, HubError> },
+    Settled { sender: Arc<Sender>, told: Option<DeliveryId>, result: Result<(), HubError> },
+    GivenBack { sender: Arc<Sender> },
+    Twin { sender: Arc<Sender>, request: Request, message: Bytes, result: Result<Option<Outcome>, HubError> },
+    Sent { settles: Option<DeliveryId>, result: Result<(), NotEnqueued> },
 }
 
 /// The errands of a connection. Most connections have none, and hold nothing for them.
@@ -158,7 +138,7 @@ impl Errand {
             }
             Self::Settle { sender, token, settlement, told } => {
                 let result = hub.settle(&sender.identity, &sender.generation, token, settlement).await;
-                Done::Settled { sender, settlement, told, result }
+                Done::Settled { sender, told, result }
             }
             Self::GiveBack { sender, tokens } => {
                 if let Err(error) = hub.give_back(&sender.identity, &sender.generation, &tokens).await {
@@ -168,15 +148,13 @@ impl Errand {
             }
             Self::Twin { sender, request, message } => {
                 let result = match &request {
-                    Ok(Request::Read) => twin::read(hub, &sender).await.map(Some),
-                    Ok(Request::Report { patch, version }) => {
+                    Request::Read => twin::read(hub, &sender).await.map(Some),
+                    Request::Report { patch, version } => {
                         twin::report(hub, &sender, patch, *version).await.map(Some)
                     }
                     // It is the connection that remembers; in its turn, so that answers come in the order of the requests.
-                    Ok(Request::Subscribe | Request::Unsubscribe) => Ok(None),
-                    Err(error) => Err(error.clone()),
+                    Request::Subscribe | Request::Unsubscribe => Ok(None),
                 };
-                let request = request.ok();
                 Done::Twin { sender, request, message, result }
             }
             Self::Send { to, submission, settles } => {

@@ -33,7 +33,8 @@ const MODEL_ID: &str = "com.microsoft:model-id";
 /// Who has a credential on a connection.
 #[derive(Default)]
 pub(super) struct Devices {
-    known: BTreeMap<Identity, Known>,
+    /// Boxed, for a node of the tree has room for eleven and most connections have one.
+    known: BTreeMap<Identity, Box<Known>>,
     /// When the first of them ends, in seconds since 1970.
     ends: Option<i64>,
     serials: u64,
@@ -86,14 +87,14 @@ impl Devices {
 
     /// A device or module that has links to be sent things by.
     pub(super) fn recipient(&mut self, identity: &Identity) -> Option<Recipient<'_>> {
-        let Known { live, online, .. } = self.known.get_mut(identity)?;
+        let Known { live, online, .. } = &mut **self.known.get_mut(identity)?;
         let bound = online.as_mut()?.bound.as_deref_mut()?;
         Some(Recipient { sender: &live.grant().sender, mailbox: live.mailbox(), bound })
     }
 
     /// A device or module that is connected, and is going to be sent things.
     pub(super) fn new_recipient(&mut self, identity: &Identity) -> Option<Recipient<'_>> {
-        let Known { live, online, .. } = self.known.get_mut(identity)?;
+        let Known { live, online, .. } = &mut **self.known.get_mut(identity)?;
         let bound = online.as_mut()?.bound.get_or_insert_default();
         Some(Recipient { sender: &live.grant().sender, mailbox: live.mailbox(), bound })
     }
@@ -105,7 +106,7 @@ impl Devices {
         })
     }
 
-    fn forget(&mut self, identity: &Identity) -> Option<Known> {
+    fn forget(&mut self, identity: &Identity) -> Option<Box<Known>> {
         let known = self.known.remove(identity)?;
         if known.live.grant().ends == self.ends {
             self.ends = self.known.values().filter_map(|known| known.live.grant().ends).min();
@@ -175,7 +176,7 @@ impl<S: Stream> Conversation<S> {
                 *sender = stamped(&live.grant().sender, sender.model_id.clone());
             }
         }
-        self.devices.known.insert(identity, Known { live, token, is_own, online });
+        self.devices.known.insert(identity, Box::new(Known { live, token, is_own, online }));
         self.devices.ends = [self.devices.ends, ends].into_iter().flatten().min();
         self.token_deadline = None;
         is_online
@@ -387,7 +388,7 @@ impl<S: Stream> Conversation<S> {
     }
 
     /// Takes the credential of an identity away; whoever else has the identity on the bus keeps it.
-    fn forget_device(&mut self, identity: &Identity) -> Option<Known> {
+    fn forget_device(&mut self, identity: &Identity) -> Option<Box<Known>> {
         let known = self.devices.forget(identity)?;
         if let Some(online) = &known.online {
             self.front.hub.release(identity, online.epoch);

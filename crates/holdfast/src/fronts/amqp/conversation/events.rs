@@ -39,16 +39,13 @@ impl<S: Stream> Conversation<S> {
                 self.on_taken(sender.clone(), link, result);
                 sender
             }
-            Done::Settled { sender, settlement, told, result } => {
-                self.on_settled(&sender, settlement, told, result);
+            Done::Settled { sender, told, result } => {
+                self.on_settled(&sender, told, result);
                 sender
             }
-            Done::GivenBack { sender } => {
-                self.look_into_inbox(&sender.identity);
-                sender
-            }
+            Done::GivenBack { sender } => sender,
             Done::Twin { sender, request, message, result } => {
-                self.on_twin(&sender, request.as_ref(), &message, &result);
+                self.on_twin(&sender, Some(&request), &message, &result);
                 sender
             }
         };

@@ -216,7 +216,6 @@ impl<S: Stream> Conversation<S> {
     pub(super) fn on_settled(
         &mut self,
         sender: &Sender,
-        settlement: Settlement,
         told: Option<DeliveryId>,
         result: Result<(), HubError>,
     ) {
@@ -233,17 +232,6 @@ impl<S: Stream> Conversation<S> {
             }
         };
         self.settle(told, state);
-        if settlement == Settlement::Abandon {
-            self.look_into_inbox(&sender.identity);
-        }
-    }
-
-    /// What may be in the queue again is sent to whoever has a link.
-    pub(super) fn look_into_inbox(&mut self, identity: &Identity) {
-        if let Some(recipient) = self.devices.recipient(identity) {
-            recipient.mailbox.inbox_changed();
-            self.send_messages(identity);
-        }
     }
 
     fn messages(&mut self, identity: &Identity) -> Option<&mut Messages> {
@@ -264,7 +252,10 @@ impl<S: Stream> Conversation<S> {
             self.next_lapse = [self.next_lapse, messages.next_lapse()].into_iter().flatten().min();
         }
         for identity in lapsed {
-            self.look_into_inbox(&identity);
+            if let Some(recipient) = self.devices.recipient(&identity) {
+                recipient.mailbox.inbox_changed();
+            }
+            self.send_messages(&identity);
         }
     }
 

@@ -3,7 +3,7 @@
 use hub::error::HubErrorCode;
 use hub::hub::Hub;
 use hub::identity::Identity;
-use hub::inbox::{NotEnqueued, Submission};
+use hub::inbox::{MESSAGE_BYTES_MAX, NotEnqueued, Submission};
 use wire::amqp::connection::{Delivery, DeliveryId};
 use wire::amqp::performative::{DeliveryState, Error, condition};
 
@@ -18,6 +18,11 @@ impl<S: Stream> Conversation<S> {
     pub(super) fn send_to_device(&mut self, delivery: &Delivery) {
         let settles = (!delivery.settled).then_some(delivery.id);
         match read(&delivery.message) {
+            Ok(Addressed { submission, .. }) if submission.metered_bytes() > MESSAGE_BYTES_MAX => {
+                // It does not take the place of others.
+                let bytes = submission.metered_bytes();
+                self.on_sent(settles, &Err(NotEnqueued::TooLarge { bytes }));
+            }
             Ok(Addressed { to, submission }) => {
                 let Some(identity) = to.last().cloned() else { return };
                 let errand = Errand::Send { to, submission: Box::new(submission), settles };

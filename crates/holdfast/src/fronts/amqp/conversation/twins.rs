@@ -45,13 +45,19 @@ impl<S: Stream> Conversation<S> {
     pub(super) fn on_twin_request(&mut self, delivery: &Delivery, sender: &Arc<Sender>) {
         let settles = (!delivery.settled).then_some(delivery.id);
         let problem = match Message::parse(&delivery.message) {
-            Ok(message) if message.properties.correlation_id.is_some() => {
+            Ok(parsed) if parsed.properties.correlation_id.is_some() => {
                 self.settle(settles, DeliveryState::Accepted);
-                let request = Request::read(&delivery.message, &message);
-                let (sender, message) = (sender.clone(), delivery.message.clone());
-                let identity = sender.identity.clone();
-                let errand = Errand::Twin { sender, request, message };
-                return self.desk.add(&self.front.hub, identity, errand);
+                let message = delivery.message.clone();
+                return match Request::read(&delivery.message, &parsed) {
+                    Ok(request) => {
+                        let errand = Errand::Twin { sender: sender.clone(), request, message };
+                        self.desk.add(&self.front.hub, sender.identity.clone(), errand);
+                    }
+                    Err(error) => {
+                        self.on_twin(sender, None, &message, &Err(error));
+                        self.send_twin(&sender.identity);
+                    }
+                };
             }
             Ok(_) => "its correlation-id, which the answer repeats, is missing".to_owned(),
             Err(error) => error.to_string(),
@@ -61,7 +67,7 @@ impl<S: Stream> Conversation<S> {
         self.record_operation(sender, Purpose::TwinRequests, Refusal::Protocol { problem: cut(&problem) });
     }
 
-    /// A request is done, or could not be: answers it.
+    /// A request is done, or is none that can be: answers it.
     pub(super) fn on_twin(
         &mut self,
         sender: &Sender,

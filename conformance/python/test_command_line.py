@@ -1,6 +1,7 @@
 """What the binary promises to those who start it and to those who script it."""
 
 import os
+import queue
 import signal
 import socket
 import stat
@@ -12,9 +13,10 @@ from azure.iot.device import MethodResponse
 from harness import devices
 from harness.address import fresh_address
 from harness.events import body_of
-from harness.hub import Hub, binary, connection_string_parts
+from harness.hub import Hub, HubFailure, binary, connection_string_parts
 from harness.raw_mqtt import RawDevice
 from harness.rest import Identity, Registry
+from harness.wait import until
 
 
 def test_the_ready_file_says_all_that_a_script_needs(hub):
@@ -88,6 +90,46 @@ def test_a_method_is_called_on_the_command_line(hub, registry, name):
     assert answer == {"status": 201, "payload": {"echo": {"rate": [5, None]}}}
     assert "--payload is not JSON" in complaint(hub, "method", "call", name, "m", "--payload", "rate")
     assert "lies between 5 and 300" in complaint(hub, "method", "call", name, "m", "--response-timeout", "1")
+
+
+def test_messages_are_sent_listed_and_purged_on_the_command_line(hub, registry, name):
+    identity = registry.create(name)
+    options = ["--message-id", "m-1", "--property", "unit=°C", "--content-type", "application/json", "--ack", "full"]
+    sent = hub.cli("c2d", "send", name, '{"rate":5}', *options, "--expires-in", "600")
+    hub.cli("c2d", "send", name, "second")
+    waiting = hub.cli("c2d", "list", name)
+    assert [(m["sequence"], m["messageId"], m["ack"], m["deliveries"]) for m in waiting] == [
+        (sent["sequence"], "m-1", "full", 0),
+        (sent["sequence"] + 1, None, "none", 0),
+    ]
+
+    arrived = queue.Queue()
+    client = devices.by_key(hub, identity)
+    client.on_message_received = arrived.put
+    with devices.connected(client):
+        first, second = arrived.get(timeout=15), arrived.get(timeout=15)
+    assert (first.data, first.message_id, first.content_type) == (b'{"rate":5}', "m-1", "application/json")
+    assert first.custom_properties == {"unit": "°C"}
+    assert second.data == b"second"
+    until(lambda: hub.cli("c2d", "list", name) == [])
+
+    hub.cli("c2d", "send", name, "third")
+    assert hub.cli("c2d", "purge", name)["totalMessagesPurged"] == 1
+    assert hub.cli("c2d", "list", name) == []
+
+
+def test_a_module_has_a_queue_of_its_own_on_the_command_line(hub, registry, name):
+    registry.create(name)
+    registry.create_module(name, "m1")
+    hub.cli("c2d", "send", name, "for the module", "--module", "m1")
+    assert hub.cli("c2d", "list", name) == []
+    assert len(hub.cli("c2d", "list", name, "--module", "m1")) == 1
+
+
+def test_a_message_for_nobody_is_an_error_that_names_whom(hub, name):
+    for arguments in (["send", name, "x"], ["list", name]):
+        with pytest.raises(HubFailure, match=name):
+            hub.cli("c2d", *arguments)
 
 
 def test_an_error_of_the_command_line_ends_with_a_status_and_a_sentence(hub, name):

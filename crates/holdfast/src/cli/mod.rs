@@ -1,6 +1,7 @@
 //! The command line.
 
 mod audit;
+mod c2d;
 mod certificate;
 mod connection_string;
 mod demo;
@@ -69,6 +70,9 @@ enum Command {
     /// Call the direct methods of devices and modules.
     #[command(subcommand)]
     Method(method::MethodCommand),
+    /// Send messages to devices and modules, and list and purge what waits for them.
+    #[command(subcommand)]
+    C2d(c2d::C2dCommand),
     /// Create, show, change and delete shared access policies.
     #[command(subcommand)]
     Policy(policy::PolicyCommand),
@@ -125,6 +129,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Module(command) => module::run(command),
         Command::Twin(command) => twin::run(command),
         Command::Method(command) => method::run(command),
+        Command::C2d(command) => c2d::run(command),
         Command::Policy(command) => policy::run(command),
         Command::Certificate(command) => certificate::run(command),
         Command::File(command) => file::run(command),

@@ -1,10 +1,11 @@
 //! The queues of a hub: each step loaded, decided and committed.
 
 use jiff::Timestamp;
+use serde::Serialize;
 use uuid::Uuid;
 
 use super::{
-    Content, Dead, Entry, Fate, LockLost, LockToken, MESSAGE_BYTES_MAX, NotEnqueued, Queue, Receiver,
+    Ack, Content, Dead, Entry, Fate, LockLost, LockToken, MESSAGE_BYTES_MAX, NotEnqueued, Queue, Receiver,
     Submission,
 };
 use crate::error::{HubError, HubErrorCode};
@@ -24,6 +25,41 @@ pub struct Delivery {
     pub token: LockToken,
     /// What is in it.
     pub content: Content,
+}
+
+/// A message that waits, as an operator sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Waiting {
+    /// Its number in the queue.
+    pub sequence: u64,
+    /// Its id, if its sender gave it one.
+    pub message_id: Option<String>,
+    /// When it was sent.
+    pub enqueued: Timestamp,
+    /// When it expires.
+    pub expires: Timestamp,
+    /// What its sender wants to hear of it.
+    pub ack: Ack,
+    /// How often it was handed out so far.
+    pub deliveries: u32,
+    /// Until when a receiver has it, if one does.
+    pub locked_until: Option<Timestamp>,
+}
+
+impl Waiting {
+    fn of(entry: Entry, now: Timestamp) -> Self {
+        let locked_until = entry.lock.as_ref().map(|lock| lock.until).filter(|until| *until > now);
+        Self {
+            sequence: entry.sequence,
+            deliveries: entry.abandoned + u32::from(locked_until.is_some()),
+            message_id: entry.message_id,
+            enqueued: entry.enqueued,
+            expires: entry.expires,
+            ack: entry.ack,
+            locked_until,
+        }
+    }
 }
 
 /// What a receiver makes of a message.
@@ -98,6 +134,16 @@ impl Hub {
             })?;
         self.tell_of_message(identity);
         Ok(sequence)
+    }
+
+    /// What waits for a device or module, in the order it was sent. Nothing is taken.
+    pub async fn waiting_in_inbox(&self, identity: &Identity) -> Result<Vec<Waiting>, HubError> {
+        let generation = self.generation_of(identity).await?;
+        let stored = self.registry.load(Key::Inbox(identity.clone())).await?;
+        let now = self.now();
+        let mut queue = Loaded::of(&[stored], &generation).queue;
+        queue.expire(now);
+        Ok(queue.entries.into_iter().map(|entry| Waiting::of(entry, now)).collect())
     }
 
     /// Tells the connection of an identity, if there is one, that a message waits which nobody has.

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::answer::{Answer, json_body, no_content};
 use super::request::{self, Asked};
-use super::{HttpsFront, authorize, files, posture, route};
+use super::{HttpsFront, authorize, files, operator_inbox, posture, route};
 use crate::listen::Visitor;
 use crate::metrics::{MEDIA_TYPE, scrape};
 
@@ -72,6 +72,7 @@ pub(super) async fn dispatch(
             let device = route::identity(device, None)?.device;
             files::content(hub, &device, &name.join("/")).await
         }
+        (_, ["v1", "inbox", rest @ ..]) => operator_inbox::dispatch(hub, asked, rest, body).await,
         ("GET", ["v1", "consumer-groups"]) => Ok(ok(&json!(hub.consumer_groups().await?))),
         ("PUT", ["v1", "consumer-groups", name]) => {
             hub.create_consumer_group(name, &by).await?;

@@ -15,6 +15,7 @@ mod files;
 mod inbox;
 mod management;
 mod methods;
+mod operator_inbox;
 mod posture;
 mod registry;
 mod request;

@@ -11,7 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value, json};
 
 use super::Common;
-use super::output::{list, one};
+use super::output::{Format, list, one};
 use super::target::{Request, encoded};
 
 /// The commands about device-bound messages.
@@ -48,7 +48,7 @@ pub(crate) enum C2dCommand {
         #[command(flatten)]
         common: Common,
     },
-    /// List what waits for a device or module. Nothing is taken.
+    /// List what waits for a device or module, and count what became of the rest. Nothing is taken.
     #[command(after_help = "Examples:
   holdfast c2d list pump-1
   holdfast c2d list pump-1 --module filter -o json")]
@@ -108,6 +108,15 @@ const COLUMNS: &[(&str, &str)] = &[
     ("LOCKED UNTIL", "/lockedUntil"),
 ];
 
+const COUNTS: &[(&str, &str)] = &[
+    ("Sent", "/sent"),
+    ("Completed", "/completed"),
+    ("Rejected", "/rejected"),
+    ("Expired", "/expired"),
+    ("Delivered too often", "/deliveryCountExceeded"),
+    ("Purged", "/purged"),
+];
+
 /// Runs a command about device-bound messages.
 pub(super) fn run(command: C2dCommand) -> anyhow::Result<ExitCode> {
     match command {
@@ -137,7 +146,13 @@ pub(super) fn run(command: C2dCommand) -> anyhow::Result<ExitCode> {
         }
         C2dCommand::List { to, common } => {
             let answer = common.target.open()?.management(Request::new("GET", to.path()))?;
-            list(common.output, answer.as_array().map_or(&[][..], Vec::as_slice), COLUMNS);
+            match common.output {
+                Format::Table => {
+                    list(Format::Table, answer["waiting"].as_array().map_or(&[][..], Vec::as_slice), COLUMNS);
+                    one(Format::Table, &answer, COUNTS);
+                }
+                format => one(format, &answer, COUNTS),
+            }
         }
         C2dCommand::Purge { device, common } => {
             let path = format!("/devices/{}/commands", encoded(&device));

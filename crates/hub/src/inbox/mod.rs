@@ -15,9 +15,9 @@ mod tests;
 
 pub use self::message::{Ack, Content, NotEnqueued, Submission, text_of};
 pub use self::queue::{
-    Dead, Deadline, Entry, Fate, Lock, LockLost, LockToken, Queue, QueueFull, Receiver, Taken,
+    Dead, Deadline, Entry, Fate, Gone, Lock, LockLost, LockToken, Queue, QueueFull, Receiver, Taken,
 };
-pub use self::service::{Delivery, Settlement, Waiting, lock_token};
+pub use self::service::{Delivery, InboxView, Settlement, Waiting, lock_token};
 
 /// The largest message, counted as telemetry is (`spec/limits.md` §1).
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;

@@ -17,6 +17,38 @@ pub struct Queue {
     pub last_sequence: u64,
     /// The messages.
     pub entries: Vec<Entry>,
+    /// What became of those that are gone.
+    #[serde(default)]
+    pub gone: Gone,
+}
+
+/// How many messages left a queue, and how. With those that are still in it they are all that were ever put in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct Gone {
+    /// [`Fate::Completed`].
+    pub completed: u64,
+    /// [`Fate::Rejected`].
+    pub rejected: u64,
+    /// [`Fate::Expired`].
+    pub expired: u64,
+    /// [`Fate::DeliveryCountExceeded`].
+    pub delivery_count_exceeded: u64,
+    /// [`Fate::Purged`], and what waited for an earlier identity of the name.
+    pub purged: u64,
+}
+
+impl Gone {
+    fn count(&mut self, fate: Fate, messages: usize) {
+        let counter = match fate {
+            Fate::Completed => &mut self.completed,
+            Fate::Rejected => &mut self.rejected,
+            Fate::Expired => &mut self.expired,
+            Fate::DeliveryCountExceeded => &mut self.delivery_count_exceeded,
+            Fate::Purged => &mut self.purged,
+        };
+        *counter += messages as u64;
+    }
 }
 
 /// One message that waits; its content lies beside the queue.
@@ -194,7 +226,7 @@ impl Queue {
     /// Removes a message that its receiver is done with.
     pub fn finish(&mut self, token: LockToken, fate: Fate, now: Timestamp) -> Result<Dead, LockLost> {
         let at = self.locked(token, now)?;
-        Ok(Dead { entry: self.entries.remove(at), fate })
+        Ok(self.remove(at, fate))
     }
 
     /// Takes a message back at the request of its receiver; beyond [`DELIVERIES_MAX`] times it is gone.
@@ -204,7 +236,7 @@ impl Queue {
         entry.lock = None;
         entry.abandoned += 1;
         let spent = entry.abandoned >= DELIVERIES_MAX;
-        Ok(spent.then(|| Dead { entry: self.entries.remove(at), fate: Fate::DeliveryCountExceeded }))
+        Ok(spent.then(|| self.remove(at, Fate::DeliveryCountExceeded)))
     }
 
     /// Takes back what the last connection had: that it is gone is nobody's verdict, and counts for nothing. Says whether
@@ -236,12 +268,20 @@ impl Queue {
     /// Removes what expired. A message that a receiver has may still be settled until its lock lapses.
     pub fn expire(&mut self, now: Timestamp) -> Vec<Dead> {
         let gone = self.entries.extract_if(.., |entry| entry.expires <= now && !entry.is_locked(now));
-        gone.map(|entry| Dead { entry, fate: Fate::Expired }).collect()
+        let dead: Vec<Dead> = gone.map(|entry| Dead { entry, fate: Fate::Expired }).collect();
+        self.gone.count(Fate::Expired, dead.len());
+        dead
     }
 
     /// Removes everything, what receivers have included.
     pub fn purge(&mut self) -> Vec<Dead> {
+        self.gone.count(Fate::Purged, self.entries.len());
         self.entries.drain(..).map(|entry| Dead { entry, fate: Fate::Purged }).collect()
+    }
+
+    fn remove(&mut self, at: usize, fate: Fate) -> Dead {
+        self.gone.count(fate, 1);
+        Dead { entry: self.entries.remove(at), fate }
     }
 
     /// Until when a receiver has this message.

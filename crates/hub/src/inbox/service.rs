@@ -5,8 +5,8 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::{
-    Ack, Content, Dead, Entry, Fate, LockLost, LockToken, MESSAGE_BYTES_MAX, NotEnqueued, Queue, Receiver,
-    Submission,
+    Ack, Content, Dead, Entry, Fate, Gone, LockLost, LockToken, MESSAGE_BYTES_MAX, NotEnqueued, Queue,
+    Receiver, Submission,
 };
 use crate::error::{HubError, HubErrorCode};
 use crate::hub::Hub;
@@ -25,6 +25,18 @@ pub struct Delivery {
     pub token: LockToken,
     /// What is in it.
     pub content: Content,
+}
+
+/// A queue, as an operator sees it: `sent` is always the sum of what is gone and what waits.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct InboxView {
+    /// How many messages were ever sent.
+    pub sent: u64,
+    /// How many are gone, and how.
+    #[serde(flatten)]
+    pub gone: Gone,
+    /// What waits, in the order it was sent; what receivers have included.
+    pub waiting: Vec<Waiting>,
 }
 
 /// A message that waits, as an operator sees it.
@@ -136,14 +148,18 @@ impl Hub {
         Ok(sequence)
     }
 
-    /// What waits for a device or module, in the order it was sent. Nothing is taken.
-    pub async fn waiting_in_inbox(&self, identity: &Identity) -> Result<Vec<Waiting>, HubError> {
+    /// What was sent to a device or module, and what became of it. Nothing is taken.
+    pub async fn inbox(&self, identity: &Identity) -> Result<InboxView, HubError> {
         let generation = self.generation_of(identity).await?;
         let stored = self.registry.load(Key::Inbox(identity.clone())).await?;
         let now = self.now();
         let mut queue = Loaded::of(&[stored], &generation).queue;
         queue.expire(now);
-        Ok(queue.entries.into_iter().map(|entry| Waiting::of(entry, now)).collect())
+        Ok(InboxView {
+            sent: queue.last_sequence,
+            gone: queue.gone,
+            waiting: queue.entries.into_iter().map(|entry| Waiting::of(entry, now)).collect(),
+        })
     }
 
     /// Tells the connection of an identity, if there is one, that a message waits which nobody has.
@@ -313,7 +329,7 @@ impl Loaded {
         });
         if loaded.queue.generation != generation {
             // Numbers go on, for the contents of the old messages are still there.
-            loaded.stale = loaded.queue.entries.drain(..).collect();
+            loaded.stale = loaded.queue.purge().into_iter().map(|dead| dead.entry).collect();
             generation.clone_into(&mut loaded.queue.generation);
         }
         loaded

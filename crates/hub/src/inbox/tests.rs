@@ -121,3 +121,29 @@ fn a_queue_and_a_content_are_read_as_they_were_written() {
     let text = serde_json::to_string(&content).expect("text");
     assert_eq!(serde_json::from_str::<Content>(&text).expect(&text), content);
 }
+
+#[test]
+fn what_was_sent_is_always_what_is_gone_and_what_waits() {
+    let mut queue = Queue::new("1");
+    let mut random = 7_u64;
+    for step in 0..20_000_i64 {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let (now, held) = (at(step), queue.entries.iter().find_map(|entry| Some(entry.lock.as_ref()?.token)));
+        // Most steps may be refused: the lock lapsed, the queue is full, nothing is there.
+        match (random >> 33) % 16 {
+            0..=5 => drop(queue.enqueue(None, Ack::None, now, at(step + (random >> 40) as i64 % 200))),
+            6..=9 => drop(queue.take(token(step as u128), Receiver::Requests, now)),
+            10 => drop(held.map(|held| queue.finish(held, Fate::Completed, now))),
+            11 => drop(held.map(|held| queue.finish(held, Fate::Rejected, now))),
+            12 | 13 => drop(held.map(|held| queue.abandon(held, now))),
+            14 => drop(queue.expire(now)),
+            _ if step % 97 == 0 => drop(queue.purge()),
+            _ => {}
+        }
+        let Gone { completed, rejected, expired, delivery_count_exceeded, purged } = queue.gone;
+        let gone = completed + rejected + expired + delivery_count_exceeded + purged;
+        assert_eq!(queue.last_sequence, gone + queue.entries.len() as u64, "after step {step}");
+    }
+    let Gone { completed, rejected, expired, delivery_count_exceeded: _, purged } = queue.gone;
+    assert!([completed, rejected, expired, purged].iter().all(|count| *count > 0), "{:?}", queue.gone);
+}

@@ -53,7 +53,7 @@ pub(super) async fn dispatch(
         _ => return Err(HubError::new(HubErrorCode::GenericNotFound, "There is no such resource")),
     };
     match asked.method.as_str() {
-        "GET" => Ok(json_body(StatusCode::OK, &json!(hub.waiting_in_inbox(&identity).await?))),
+        "GET" => Ok(json_body(StatusCode::OK, &json!(hub.inbox(&identity).await?))),
         "POST" => send(hub, &identity, body).await,
         _ => Err(HubError::new(HubErrorCode::GenericMethodNotAllowed, "GET lists, POST sends")),
     }

@@ -114,7 +114,7 @@ def test_a_cut_end_is_named(log, tmp_path):
     cut = [
         f"DELETE FROM decisions WHERE number > {last}",
         f"DELETE FROM checkpoints WHERE size > {last}",
-        f"UPDATE sqlite_sequence SET seq = {last} WHERE name = 'decisions'",
+        f"UPDATE audit_edge SET size = {last}",
     ]
     assert named(changed(log, tmp_path, *cut)) == ("truncated", last + 1)
     code, verdict = audit.verify("--data", tmp_path / "data")

@@ -68,7 +68,15 @@ def forget_the_tree(data: Path) -> None:
         "DROP TABLE audit_nodes",
         "DROP TABLE audit_leaves",
         "DROP TABLE checkpoints",
-        "ALTER TABLE decisions DROP COLUMN leaf",
-        "UPDATE decisions SET body = '{' || substr(body, instr(body, ',') + 1)",
+        "DROP TABLE audit_edge",
+        """CREATE TABLE first_decisions (
+               number INTEGER PRIMARY KEY AUTOINCREMENT, changed INTEGER NOT NULL, refused INTEGER NOT NULL,
+               device TEXT, address TEXT, body TEXT NOT NULL
+           ) STRICT""",
+        """INSERT INTO first_decisions
+           SELECT number, changed, refused, device, address, '{' || substr(body, instr(body, ',') + 1)
+           FROM decisions ORDER BY number""",
+        "DROP TABLE decisions",
+        "ALTER TABLE first_decisions RENAME TO decisions",
         "PRAGMA user_version = 1",
     )

@@ -199,18 +199,29 @@ impl Hub {
     ) -> Result<ServiceGrant, NotAdmitted> {
         let token = parsed(text)?;
         facts.token = Some(token.facts());
+        let grant = self.proved_policy(&token, text, facts).await?;
+        if !token.covers(&self.settings.hosts, path) {
+            return Err(authenticate::out_of_scope(&token, &self.settings.hosts, path).into());
+        }
+        Ok(grant)
+    }
+
+    /// Decides which policy a token proves, and that it may live so long; its scope is the caller's to judge.
+    pub(crate) async fn proved_policy(
+        &self,
+        token: &Token<'_>,
+        text: &str,
+        facts: &mut Facts,
+    ) -> Result<ServiceGrant, NotAdmitted> {
         let policy = self.policy(token.skn.as_deref()).await?;
         let now = self.clock.now();
-        let admitted = authenticate::admit_service(&token, policy.as_ref(), &*self.secrets, now);
+        let admitted = authenticate::admit_service(token, policy.as_ref(), &*self.secrets, now);
         let grant = admitted.inspect_err(|refusal| {
             facts.clue = clue_of(refusal, None, Credential::Token(text));
         })?;
         self.hub_settings().await?.allows_life(grant.ends, now)?;
         facts.slot = Some(grant.slot);
         facts.policy = Some(grant.policy.clone());
-        if !token.covers(&self.settings.hosts, path) {
-            return Err(authenticate::out_of_scope(&token, &self.settings.hosts, path).into());
-        }
         Ok(grant)
     }
 
@@ -548,7 +559,7 @@ pub(crate) fn parsed(text: &str) -> Result<Token<'_>, Refusal> {
 }
 
 /// What a search for the mistake behind a wrong signature needs; nothing for any other refusal.
-pub(crate) fn clue_of(
+fn clue_of(
     refusal: &Refusal,
     identity: Option<&Identity>,
     credential: Credential<'_>,

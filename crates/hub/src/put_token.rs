@@ -4,7 +4,7 @@
 use crate::access::{Operation, PolicyName, Right};
 use crate::authenticate::{self, Grant, ServiceGrant};
 use crate::decision::Facts;
-use crate::hub::{Credential, Hub, NotAdmitted, clue_of, parsed};
+use crate::hub::{Credential, Hub, NotAdmitted, parsed};
 use crate::identity::Identity;
 use crate::refusal::Refusal;
 use crate::sas::Token;
@@ -85,15 +85,7 @@ impl Hub {
         if token.skn.is_none() && !token.names_host(hosts) {
             return Err(authenticate::out_of_scope(token, hosts, "").into());
         }
-        let policy = self.policy(token.skn.as_deref()).await?;
-        let now = self.clock.now();
-        let admitted = authenticate::admit_service(token, policy.as_ref(), &*self.secrets, now);
-        let grant = admitted.inspect_err(|refusal| {
-            facts.clue = clue_of(refusal, None, Credential::Token(text));
-        })?;
-        self.hub_settings().await?.allows_life(grant.ends, now)?;
-        facts.slot = Some(grant.slot);
-        facts.policy = Some(grant.policy.clone());
+        let grant = self.proved_policy(token, text, facts).await?;
         if !token.names_host(hosts) {
             return Err(authenticate::out_of_scope(token, hosts, "").into());
         }

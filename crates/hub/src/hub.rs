@@ -559,11 +559,7 @@ pub(crate) fn parsed(text: &str) -> Result<Token<'_>, Refusal> {
 }
 
 /// What a search for the mistake behind a wrong signature needs; nothing for any other refusal.
-fn clue_of(
-    refusal: &Refusal,
-    identity: Option<&Identity>,
-    credential: Credential<'_>,
-) -> Option<Box<Clue>> {
+fn clue_of(refusal: &Refusal, identity: Option<&Identity>, credential: Credential<'_>) -> Option<Box<Clue>> {
     match (refusal, credential) {
         (Refusal::WrongKey { .. }, Credential::Token(text)) => Some(Clue::new(identity, text)),
         _ => None,

@@ -148,6 +148,19 @@ test('the hub dies in between, and what was acknowledged is there', async () => 
   );
 });
 
+test('a device is back within seconds after its hub was stopped in order and started again', async () => {
+  const record = await createDevice();
+  const client = byKey(record, transports.amqp);
+  await client.open();
+  client.on('message', (message) => client.complete(message));
+  await client.sendEvent(new Message('before'));
+  await restart({ signal: 'SIGTERM' });
+  const begun = Date.now();
+  await client.sendEvent(new Message('after'));
+  assert.ok(Date.now() - begun < 15_000, `back after ${Date.now() - begun} ms`);
+  await client.close();
+});
+
 test('the newer of two connections of one identity wins, whatever they speak', async () => {
   const record = await createDevice();
   await connected(async (connection) => {
@@ -507,7 +520,7 @@ test('the figures of a hub count what comes over AMQP', async () => {
 });
 
 test('a bad token waits for its answer, and the other devices of the connection do not', async () => {
-  await restart(3);
+  await restart({ refusalsPerMinute: 3 });
   const record = await createDevice();
   const wrong = () => token(`${ready.hostname}/devices/${record.deviceId}`, newKey());
   await connected(async (connection) => {

@@ -1,4 +1,5 @@
-// Ends the hub under judgement as a power cut would, and starts it again where it was; and waits for what comes about.
+// Ends the hub under judgement, as a power cut would or as an operator does, and starts it again where it was; and waits
+// for what comes about.
 
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
@@ -9,12 +10,13 @@ import { readyFile } from './hub.js';
 
 let again;
 
-export async function restart(refusalsPerMinute = 0) {
+export async function restart({ refusalsPerMinute = 0, signal = 'SIGKILL' } = {}) {
   const { pid, hostname } = JSON.parse(readFileSync(readyFile, 'utf8'));
-  process.kill(pid, 'SIGKILL');
+  process.kill(pid, signal);
   // Its ports are free when it is gone.
   await until(() => !lives(pid), 'the hub is gone', 10_000);
-  rmSync(readyFile);
+  // A hub that is stopped takes it away itself.
+  rmSync(readyFile, { force: true });
   const args = ['dev', '--listen', hostname, '--ready-file', readyFile, '--data', join(dirname(readyFile), 'data')];
   const env = {
     ...process.env,

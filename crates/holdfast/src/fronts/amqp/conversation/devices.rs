@@ -321,9 +321,10 @@ impl<S: Stream> Conversation<S> {
         hub.record(act, Some(identity.to_string()), origin, Facts::default(), refusal);
     }
 
-    /// Ends those whom the hub told to go.
+    /// Ends those whom the hub told to go. When the hub stops, the connection ends as a whole.
     pub(super) async fn end_devices(&mut self) {
-        for Ended { identity, serial, ending } in self.signals.take_ended() {
+        let ended = self.signals.take_ended().into_iter();
+        for Ended { identity, serial, ending } in ended.filter(|ended| ended.ending != Ending::Draining) {
             let Some(known) = self.devices.known.get(&identity) else { continue };
             if known.live.serial() == serial {
                 self.end_device(&identity, ending).await;

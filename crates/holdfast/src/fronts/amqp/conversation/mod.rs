@@ -312,11 +312,15 @@ impl<S: Stream> Conversation<S> {
         }
     }
 
-    /// Ends all links with a condition that clients come back after.
+    /// Ends the connection of a client that is to come back as soon as it can. Readers are told, and come back after this
+    /// condition. Nobody else is: a device of azure-iot-device-amqp answers whatever it is told with an orderly end of all
+    /// its links, and waits 45 s for a hub that is gone. It comes back at once when its connection just ends.
     fn drain(&mut self) {
         self.over.reason = Ending::Draining.as_str().into();
-        for id in std::mem::take(&mut self.links).into_keys() {
-            let _ = self.machine.detach(id, Some(Error::new(condition::DETACH_FORCED, "The hub stops.")));
+        for id in std::mem::take(&mut self.readers) {
+            if self.links.remove(&id).is_some() {
+                let _ = self.machine.detach(id, Some(Error::new(condition::DETACH_FORCED, "The hub stops.")));
+            }
         }
     }
 

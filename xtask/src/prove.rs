@@ -1,8 +1,9 @@
 //! What takes longer than CI may: `cargo xtask prove [--quick]`.
 //!
 //! Two hundred losses of power, 20,000 connections, whatever hostile clients send, keys in files, and SDKs that hear
-//! nothing for minutes, all against the release build; the comparison with other servers; half an hour of fuzzing for
-//! each decoder. It ends with a table of figures. `--quick` is a rehearsal of a few minutes: smaller numbers, no waiting.
+//! nothing for minutes, all against the release build; half an hour of fuzzing for each decoder; beside all that, two
+//! hours of devices that talk while the hub is restarted; then, with the machine for itself, the comparison with other
+//! servers. It ends with a table of figures. `--quick` is a rehearsal of a few minutes: smaller numbers, no waiting.
 
 use anyhow::{Result, bail};
 
@@ -16,6 +17,7 @@ struct Extent {
     cycles: u32,
     flood_seconds: u32,
     fuzz_seconds: u64,
+    soak_seconds: u32,
     /// Whether tests run that wait for minutes.
     waits: bool,
     bench: &'static [&'static str],
@@ -26,6 +28,7 @@ const FULL: Extent = Extent {
     cycles: 20_000,
     flood_seconds: 30,
     fuzz_seconds: 1_800,
+    soak_seconds: 7_200,
     waits: true,
     bench: &[],
 };
@@ -34,6 +37,7 @@ const QUICK: Extent = Extent {
     cycles: 4_000,
     flood_seconds: 5,
     fuzz_seconds: 10,
+    soak_seconds: 60,
     waits: false,
     bench: &["--runs", "1"],
 };
@@ -47,6 +51,8 @@ pub(crate) fn run(workspace: &Workspace, steps: &mut Steps, arguments: &[String]
     if std::env::var_os("HOLDFAST_BIN").is_none() {
         steps.command("release build", workspace.cargo(&["build", "--release", "--package", "holdfast"]))?;
     }
+    conformance::provision(workspace, steps)?;
+    let soak = conformance::soak(workspace, steps, extent.soak_seconds)?;
     let mut figures = Vec::new();
     let parts = [
         (
@@ -78,14 +84,15 @@ pub(crate) fn run(workspace: &Workspace, steps: &mut Steps, arguments: &[String]
     if extent.waits {
         conformance::slow(workspace, steps)?;
     }
-    let arguments: Vec<String> = extent.bench.iter().map(|&argument| argument.to_owned()).collect();
-    bench::run(workspace, steps, &arguments)?;
     for outcome in fuzz::run(workspace, steps, extent.fuzz_seconds, &[])? {
         let fuzz::Outcome { target, seeds, runs, covered } = outcome;
         figures.push(format!(
             "fuzz {target}: {runs} runs from {seeds} seeds, {covered} edges covered, no crash"
         ));
     }
+    figures.extend(steps.join(soak)?);
+    let arguments: Vec<String> = extent.bench.iter().map(|&argument| argument.to_owned()).collect();
+    bench::run(workspace, steps, &arguments)?;
     println!("\n━━ figures ━━");
     figures.iter().for_each(|figure| println!("{figure}"));
     Ok(())

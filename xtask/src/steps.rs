@@ -1,7 +1,9 @@
 //! Steps with a heading and a time; the first one that fails ends the run.
 
-use std::io::{BufRead, BufReader};
-use std::process::{Command, ExitStatus, Stdio};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -41,24 +43,49 @@ impl Steps {
                 .stdout(Stdio::piped())
                 .spawn()
                 .with_context(|| format!("could not start {command:?}"))?;
-            let mut tally = Tally::default();
-            if let Some(stdout) = child.stdout.take() {
-                for line in BufReader::new(stdout).split(b'\n') {
-                    let line = line.context("could not read what the tests print")?;
-                    let line = String::from_utf8_lossy(&line);
-                    println!("{line}");
-                    tally.read_line(&line);
-                    figures.extend(line.strip_prefix("figure: ").map(str::to_owned));
-                }
-            }
-            steps.tests.add(&tally);
-            succeeded(&command, child.wait()?)?;
-            if tally.passed == 0 {
-                bail!("{command:?} ran no test");
-            }
-            Ok(())
+            let stdout = child.stdout.take().context("what the tests print was piped")?;
+            let passed = steps.read(stdout, &mut figures)?;
+            conclude(&command, child.wait()?, passed)
         })?;
         Ok(figures)
+    }
+
+    /// Starts a command of tests that takes long and does little, beside the steps that follow; [`Steps::join`] ends it.
+    pub(crate) fn beside(&self, name: &str, mut command: Command, log: &Path) -> Result<Beside> {
+        println!("\n━━ {name}: begins, beside what follows ━━");
+        let printed = File::create(log).with_context(|| format!("could not make {}", log.display()))?;
+        let child = command
+            .stdout(printed.try_clone()?)
+            .stderr(printed)
+            .spawn()
+            .with_context(|| format!("could not start {command:?}"))?;
+        Ok(Beside { name: name.to_owned(), command, child, log: log.to_owned() })
+    }
+
+    /// Waits for it and shows what it printed, as [`Steps::measured`] does.
+    pub(crate) fn join(&mut self, mut beside: Beside) -> Result<Vec<String>> {
+        let mut figures = Vec::new();
+        self.timed(&beside.name.clone(), |steps| {
+            let status = beside.child.wait()?;
+            let log = File::open(&beside.log).context("what the tests printed is gone")?;
+            let passed = steps.read(log, &mut figures)?;
+            conclude(&beside.command, status, passed)
+        })?;
+        Ok(figures)
+    }
+
+    /// Shows what tests print, adds their closing lines to the totals, and keeps their figures; how many passed.
+    fn read(&mut self, printed: impl Read, figures: &mut Vec<String>) -> Result<u64> {
+        let mut tally = Tally::default();
+        for line in BufReader::new(printed).split(b'\n') {
+            let line = line.context("could not read what the tests print")?;
+            let line = String::from_utf8_lossy(&line);
+            println!("{line}");
+            tally.read_line(&line);
+            figures.extend(line.strip_prefix("figure: ").map(str::to_owned));
+        }
+        self.tests.add(&tally);
+        Ok(tally.passed)
     }
 
     /// Prints the times of the steps and, when any ran, the totals of all tests as the last line.
@@ -83,6 +110,30 @@ impl Steps {
         self.done.push((name.to_owned(), started.elapsed(), outcome.is_ok()));
         outcome.with_context(|| format!("the step `{name}` failed"))
     }
+}
+
+/// Tests that run beside the steps; they end with it.
+pub(crate) struct Beside {
+    name: String,
+    command: Command,
+    child: Child,
+    log: PathBuf,
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        // Gone already, unless a step before failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn conclude(command: &Command, status: ExitStatus, passed: u64) -> Result<()> {
+    succeeded(command, status)?;
+    if passed == 0 {
+        bail!("{command:?} ran no test");
+    }
+    Ok(())
 }
 
 fn succeeded(command: &Command, status: ExitStatus) -> Result<()> {

@@ -58,6 +58,12 @@ class Reader:
     def from_device(self, device: str, count: int = 1, seconds: float = 15) -> list:
         return self.several(lambda event: device_of(event) == device, count, seconds)
 
+    def whole(self, seconds: float = 60) -> list:
+        """All events that the stream holds now, from its beginning."""
+        ends = [self._client.get_partition_properties(id) for id in self._client.get_partition_ids()]
+        count = sum(end["last_enqueued_sequence_number"] + 1 for end in ends)
+        return self.several(lambda _: True, count, seconds)
+
     @property
     def failure(self) -> Exception | None:
         """What the SDK last complained of."""

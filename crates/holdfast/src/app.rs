@@ -16,6 +16,7 @@ use hub::ports::bus::Ending;
 use hub::ports::clock::Clock;
 use hub::ports::registry::{Committed, Registry};
 use hub::ports::secrets::Secrets;
+use hub::positions::Positions;
 use hub::record::Key;
 use hub::registry::By;
 use jiff::Timestamp;
@@ -35,6 +36,7 @@ use crate::management::Management;
 use crate::metrics::Metrics;
 use crate::notary::Notary;
 use crate::outgoing::Outgoing;
+use crate::positions;
 use crate::recorder::{NoRecorder, QueueRecorder};
 use crate::remote::HttpsFiles;
 use crate::secrets::{KeyRing, SystemRandom};
@@ -137,6 +139,7 @@ impl App {
             random: Arc::new(SystemRandom),
             recorder: if config.unwatched { Arc::new(NoRecorder) } else { recorder.clone() },
             readers: Arc::default(),
+            positions: Positions::default(),
             backoff: Arc::new(Backoff::new(config.refusals_per_minute)),
             calls: Arc::default(),
             rechecks: AtomicU64::default(),
@@ -164,6 +167,8 @@ impl App {
         let outgoing = Arc::new(Outgoing::default());
         let policy_changes = follow_changes(&hub, &*registry, &guard, &outgoing);
         outgoing.start(&hub);
+        hub.load_positions().await.context("the positions of readers could not be read")?;
+        positions::keep(&hub);
         prune_now_and_then(&journal);
         if !config.unwatched {
             notary.start();
@@ -268,6 +273,9 @@ impl App {
         }
         self.recorder.finish().await;
         self.guard.stop().await;
+        if let Err(error) = self.hub.write_positions(&[]).await {
+            tracing::error!(%error, "the positions of readers could not be written down");
+        }
         if let Err(error) = self.notary.checkpoint_if_grown().await {
             tracing::error!(%error, "the last checkpoint of the audit log could not be signed");
         }

@@ -14,6 +14,7 @@ mod methods;
 mod metrics;
 mod notary;
 mod outgoing;
+mod positions;
 mod recorder;
 mod remote;
 mod secrets;

@@ -51,17 +51,22 @@ impl Hub {
 
     /// Deletes a group. The default one cannot be.
     pub async fn delete_consumer_group(&self, name: &str, by: &By) -> Result<(), HubError> {
-        let (key, now) = (Key::ConsumerGroup(name.to_ascii_lowercase()), self.now());
-        self.change(std::slice::from_ref(&key), |loaded| {
+        let (group, now) = (name.to_ascii_lowercase(), self.now());
+        let keys = [Key::ConsumerGroup(group.clone()), Key::ReadPositions(group)];
+        self.change(&keys, |loaded| {
             let stored = loaded[0].as_ref().ok_or_else(|| {
                 HubError::new(
                     HubErrorCode::GenericNotFound,
                     format!("There is no consumer group '{name}' to delete"),
                 )
             })?;
-            let write = Write { key: key.clone(), replaces: Some(stored.version), record: None };
-            Ok((change(vec![write], "delete consumer group", name.to_owned(), by, now), ()))
+            let gone = |key: &Key, version| Write { key: key.clone(), replaces: Some(version), record: None };
+            let mut writes = vec![gone(&keys[0], stored.version)];
+            writes.extend(loaded[1].as_ref().map(|positions| gone(&keys[1], positions.version)));
+            Ok((change(writes, "delete consumer group", name.to_owned(), by, now), ()))
         })
-        .await
+        .await?;
+        self.positions.forget(name);
+        Ok(())
     }
 }

@@ -23,6 +23,7 @@ use crate::ports::event_log::{AppendError, EventLog, Ticket};
 use crate::ports::registry::{Change, Registry, StoreError, Write};
 use crate::ports::remote::RemoteFiles;
 use crate::ports::secrets::Secrets;
+use crate::positions::Positions;
 use crate::readers::Readers;
 use crate::record::{Authority, Device, Key, Kind, Module, Record, Session};
 use crate::refusal::Refusal;
@@ -61,6 +62,8 @@ pub struct Hub {
     pub recorder: Arc<dyn Recorder>,
     /// Who reads the built-in endpoint through this node.
     pub readers: Arc<Readers>,
+    /// How far they have come.
+    pub positions: Positions,
     /// Slows down those who are refused again and again.
     pub backoff: Arc<Backoff>,
     /// The calls of direct methods that are under way.
@@ -389,6 +392,7 @@ impl Hub {
             | Key::PolicyUse(_)
             | Key::Finding(_)
             | Key::AppliedFix(_)
+            | Key::ReadPositions(_)
             | Key::Twin(_)
             | Key::Inbox(_)
             | Key::InboxMessage(..)

@@ -13,6 +13,7 @@ use crate::identity::{DeviceId, Identity, ModuleId};
 use crate::inbox::{Content, Deadline, Queue};
 use crate::key_quality::KeyQuality;
 use crate::ports::secrets::Fingerprint;
+use crate::positions::GroupPositions;
 use crate::record_reading::AuthenticationText;
 use crate::service_bound::{Feedback, FeedbackKey, Lane, Number, Waiting};
 use crate::settings::HubSettings;
@@ -64,6 +65,8 @@ pub enum Key {
     Duty(Box<Duty>),
     /// The account that devices write files to.
     UploadAccount,
+    /// How far the readers of a consumer group have come; the group in lower case.
+    ReadPositions(String),
 }
 
 impl Key {
@@ -91,6 +94,7 @@ impl Key {
             Self::Blob(..) => Kind::Blob,
             Self::Duty(_) => Kind::Duty,
             Self::UploadAccount => Kind::UploadAccount,
+            Self::ReadPositions(_) => Kind::ReadPositions,
         }
     }
 
@@ -105,6 +109,7 @@ impl Key {
             Self::Policy(name) | Self::PolicyUse(name) => (name.as_str(), Cow::default()),
             Self::Authority(name)
             | Self::ConsumerGroup(name)
+            | Self::ReadPositions(name)
             | Self::Finding(name)
             | Self::AppliedFix(name) => (name, Cow::default()),
             Self::Settings => ("", Cow::default()),
@@ -166,6 +171,7 @@ impl Key {
                 Self::Feedback(Box::new(FeedbackKey { identity, generation, sequence }))
             }
             Kind::UploadAccount => Self::UploadAccount,
+            Kind::ReadPositions => Self::ReadPositions(owner.to_owned()),
             Kind::Uploads => Self::Uploads(DeviceId::parse(owner).ok()?),
             Kind::Blob => Self::Blob(DeviceId::parse(owner).ok()?, BlobName::parse(name).ok()?),
             Kind::Duty => {
@@ -253,11 +259,13 @@ pub enum Kind {
     Duty = 21,
     /// The account that devices write files to.
     UploadAccount = 22,
+    /// How far the readers of consumer groups have come.
+    ReadPositions = 23,
 }
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::Device,
         Self::Module,
         Self::Policy,
@@ -280,6 +288,7 @@ impl Kind {
         Self::Blob,
         Self::Duty,
         Self::UploadAccount,
+        Self::ReadPositions,
     ];
 }
 
@@ -329,6 +338,8 @@ pub enum Record {
     Duty(DutyFacts),
     /// The account that devices write files to.
     UploadAccount(Box<Account>),
+    /// How far the readers of a consumer group have come.
+    ReadPositions(GroupPositions),
 }
 
 impl Record {
@@ -362,6 +373,7 @@ impl Record {
             Kind::Blob => Self::Blob(serde_json::from_str(text)?),
             Kind::Duty => Self::Duty(serde_json::from_str(text)?),
             Kind::UploadAccount => Self::UploadAccount(serde_json::from_str(text)?),
+            Kind::ReadPositions => Self::ReadPositions(serde_json::from_str(text)?),
             Kind::FeedbackMessage | Kind::FileNotification => Self::ServiceBound(serde_json::from_str(text)?),
         })
     }

@@ -59,7 +59,7 @@ pub(crate) enum ConsumerGroupCommand {
         #[command(flatten)]
         common: Common,
     },
-    /// List the consumer groups.
+    /// List the consumer groups, with what became of all events for each: STORED is the sum of the others.
     List {
         #[command(flatten)]
         common: Common,
@@ -72,6 +72,15 @@ pub(crate) enum ConsumerGroupCommand {
         common: Common,
     },
 }
+
+const GROUP_COLUMNS: &[(&str, &str)] = &[
+    ("CONSUMER GROUP", "/name"),
+    ("STORED", "/stored"),
+    ("DELIVERED", "/delivered"),
+    ("WAITING", "/waiting"),
+    ("EXPIRED", "/expired"),
+    ("PASSED OVER", "/passedOver"),
+];
 
 /// Runs a command about the event stream.
 pub(super) fn run(command: EventsCommand) -> anyhow::Result<ExitCode> {
@@ -103,11 +112,8 @@ fn consumer_group(command: ConsumerGroupCommand) -> anyhow::Result<()> {
             common.target.open()?.management(Request::new("PUT", path(&name)))?;
         }
         ConsumerGroupCommand::List { common } => {
-            let names =
-                common.target.open()?.management(Request::new("GET", "/holdfast/v1/consumer-groups"))?;
-            let rows: Vec<Value> =
-                names.as_array().into_iter().flatten().map(|name| json!({ "name": name })).collect();
-            list(common.output, &rows, &[("CONSUMER GROUP", "/name")]);
+            let groups = common.target.open()?.management(Request::new("GET", "/holdfast/v1/stream"))?;
+            list(common.output, groups.as_array().map_or(&[][..], Vec::as_slice), GROUP_COLUMNS);
         }
         ConsumerGroupCommand::Delete { name, common } => {
             common.target.open()?.management(Request::new("DELETE", path(&name)))?;

@@ -20,6 +20,7 @@ mod posture_report;
 mod send;
 mod settings;
 mod target;
+mod trace;
 mod twin;
 mod why;
 
@@ -96,6 +97,7 @@ enum Command {
     Export(export::ExportArgs),
     /// Say why somebody was refused, and what would have admitted them.
     Why(why::WhyArgs),
+    Trace(trace::TraceArgs),
     /// List the audit log, verify it, prove a record, export a checkpoint.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -139,6 +141,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Posture(args) => posture::run(args),
         Command::Export(args) => export::run(args),
         Command::Why(args) => why::run(args),
+        Command::Trace(args) => trace::run(args),
         Command::Audit(command) => audit::run(command),
         Command::Explain(args) => explain::run(args),
         Command::Completions { shell } => {

@@ -57,3 +57,15 @@ fn plain(value: &Value) -> String {
         other => other.to_string(),
     }
 }
+
+/// A text for a terminal: much of it is a client's own choice, and control characters in it would be obeyed.
+pub(super) fn shown(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character.is_control() {
+            true => shown.extend(character.escape_default()),
+            false => shown.push(character),
+        }
+    }
+    shown
+}

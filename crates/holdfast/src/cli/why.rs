@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use super::Common;
-use super::output::Format;
+use super::output::{Format, shown};
 use super::target::{Request, encoded};
 
 /// Say why somebody was refused, and what would have admitted them.
@@ -75,18 +75,6 @@ fn print(entry: &Value) {
         println!("  {heading:<9}  {}", text(name));
     }
     println!();
-}
-
-/// A text for a terminal: much of it is a client's own choice, and control characters in it would be obeyed.
-fn shown(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character.is_control() {
-            true => shown.extend(character.escape_default()),
-            false => shown.push(character),
-        }
-    }
-    shown
 }
 
 #[cfg(test)]

@@ -66,6 +66,7 @@ async fn now(hub: &Hub, guard: &Guard) -> Result<Registry, HubError> {
         ConstGauge::new(guard.place().bytes("registry.db") as i64),
     );
 
+    messages(&mut registry, hub).await?;
     let outgoing: Family<Labels, Gauge> = Family::default();
     for (lane, kind) in [(Lane::Feedback, "feedback"), (Lane::FileNotifications, "file_notification")] {
         let waiting = hub.service_bound_waiting(lane).await?;
@@ -83,6 +84,51 @@ async fn now(hub: &Hub, guard: &Guard) -> Result<Registry, HubError> {
     );
     posture(&mut registry, guard, hub.now());
     Ok(registry)
+}
+
+/// What became of all messages: those of the stream for each consumer group, and the device-bound ones. Both always balance.
+async fn messages(registry: &mut Registry, hub: &Hub) -> Result<(), HubError> {
+    let events: Family<Vec<(&'static str, String)>, Gauge> = Family::default();
+    let mut stored = 0;
+    for (group, balance) in hub.stream_balances().await? {
+        stored = balance.stored;
+        for (state, count) in [
+            ("delivered", balance.delivered),
+            ("waiting", balance.waiting),
+            ("expired", balance.expired),
+            ("passed_over", balance.passed_over),
+        ] {
+            let labels = vec![("consumer_group", group.clone()), ("state", state.to_owned())];
+            events.get_or_create(&labels).set(count as i64);
+        }
+    }
+    registry.register("events_stored", "Events that were ever stored", ConstGauge::new(stored as i64));
+    registry.register(
+        "events",
+        "What became of them, for each consumer group; the sum is what was stored",
+        events,
+    );
+
+    let counts = hub.inbox_counts().await?;
+    let inbox: Family<Labels, Gauge> = Family::default();
+    for (state, count) in [
+        ("waiting", counts.waiting),
+        ("completed", counts.gone.completed),
+        ("rejected", counts.gone.rejected),
+        ("expired", counts.gone.expired),
+        ("delivery_count_exceeded", counts.gone.delivery_count_exceeded),
+        ("purged", counts.gone.purged),
+    ] {
+        inbox.get_or_create(&vec![("state", state)]).set(count as i64);
+    }
+    let sent = ConstGauge::new(counts.sent as i64);
+    registry.register(
+        "device_bound_messages_sent",
+        "Device-bound messages that were ever sent to today's devices",
+        sent,
+    );
+    registry.register("device_bound_messages", "What became of them; the sum is what was sent", inbox);
+    Ok(())
 }
 
 /// What the last look found; nothing before the first one.

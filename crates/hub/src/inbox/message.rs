@@ -61,6 +61,8 @@ pub struct Submission {
     pub expires: Option<Timestamp>,
     /// What the sender wants to hear.
     pub ack: Ack,
+    /// Who sends it: the policy that admitted it, or the operator.
+    pub sender: String,
 }
 
 /// Why a message was not taken.

@@ -15,14 +15,16 @@ mod tests;
 
 pub use self::message::{Ack, Content, NotEnqueued, Submission, text_of};
 pub use self::queue::{
-    Dead, Deadline, Entry, Fate, Gone, Lock, LockLost, LockToken, Queue, QueueFull, Receiver, Taken,
+    Dead, Deadline, Entry, Fate, Gone, Lock, LockLost, LockToken, Passed, Queue, QueueFull, Receiver, Taken,
 };
-pub use self::service::{Delivery, InboxView, Settlement, Waiting, lock_token};
+pub use self::service::{Delivery, InboxCounts, InboxView, Settlement, Waiting, lock_token};
 
 /// The largest message, counted as telemetry is (`spec/limits.md` §1).
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 /// Messages that may wait for one device or module.
 pub const QUEUE_MAX: usize = 50;
+/// How many messages that are gone a queue remembers.
+pub const PASSED_MAX: usize = 20;
 /// How long a message waits when its sender does not say.
 pub const TIME_TO_LIVE: Duration = Duration::from_secs(3_600);
 /// How long it may wait at most.

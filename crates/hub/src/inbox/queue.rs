@@ -1,10 +1,12 @@
 //! The queue of one identity: pure steps from one state to the next.
 
+use std::collections::VecDeque;
+
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{Ack, DELIVERIES_MAX, LOCK_TIME, QUEUE_MAX};
+use super::{Ack, DELIVERIES_MAX, LOCK_TIME, PASSED_MAX, QUEUE_MAX};
 use crate::identity::Identity;
 
 /// What waits for one device or module, in the order it was sent.
@@ -20,6 +22,52 @@ pub struct Queue {
     /// What became of those that are gone.
     #[serde(default)]
     pub gone: Gone,
+    /// The last ones that are gone and had an id, oldest first, for whoever asks what became of one.
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
+    pub passed: VecDeque<Passed>,
+}
+
+/// A message that is gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Passed {
+    /// Its number in the queue.
+    pub sequence: u64,
+    /// Its id.
+    pub message_id: String,
+    /// Who sent it: a policy, or the operator.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub sender: String,
+    /// When it was sent.
+    pub enqueued: Timestamp,
+    /// How often it was handed out.
+    pub deliveries: u32,
+    /// When that was last, if it ever was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivered: Option<Timestamp>,
+    /// How it went.
+    pub fate: Fate,
+    /// When it went.
+    pub ended: Timestamp,
+    /// What kind of receiver had it then, if one had.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<Receiver>,
+}
+
+impl Passed {
+    fn of(entry: &Entry, fate: Fate, now: Timestamp) -> Option<Self> {
+        Some(Self {
+            sequence: entry.sequence,
+            message_id: entry.message_id.clone()?,
+            sender: entry.sender.clone(),
+            enqueued: entry.enqueued,
+            deliveries: entry.deliveries,
+            delivered: entry.delivered,
+            fate,
+            ended: now,
+            by: entry.lock.as_ref().map(|lock| lock.by),
+        })
+    }
 }
 
 /// How many messages left a queue, and how. With those that are still in it they are all that were ever put in.
@@ -38,8 +86,18 @@ pub struct Gone {
     pub purged: u64,
 }
 
+impl std::ops::AddAssign for Gone {
+    fn add_assign(&mut self, other: Self) {
+        self.completed += other.completed;
+        self.rejected += other.rejected;
+        self.expired += other.expired;
+        self.delivery_count_exceeded += other.delivery_count_exceeded;
+        self.purged += other.purged;
+    }
+}
+
 impl Gone {
-    fn count(&mut self, fate: Fate, messages: usize) {
+    fn count(&mut self, fate: Fate) {
         let counter = match fate {
             Fate::Completed => &mut self.completed,
             Fate::Rejected => &mut self.rejected,
@@ -47,7 +105,7 @@ impl Gone {
             Fate::DeliveryCountExceeded => &mut self.delivery_count_exceeded,
             Fate::Purged => &mut self.purged,
         };
-        *counter += messages as u64;
+        *counter += 1;
     }
 }
 
@@ -67,6 +125,15 @@ pub struct Entry {
     /// What its sender wants to hear of it.
     #[serde(default)]
     pub ack: Ack,
+    /// Who sent it: a policy, or the operator.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub sender: String,
+    /// How often it was handed out, for whatever reason.
+    #[serde(default)]
+    pub deliveries: u32,
+    /// When that was last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub delivered: Option<Timestamp>,
     /// How often it was abandoned.
     #[serde(default)]
     pub abandoned: u32,
@@ -142,6 +209,29 @@ pub enum Fate {
     Purged,
 }
 
+impl Fate {
+    /// How it rests and is shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Completed => "completed",
+            Self::Rejected => "rejected",
+            Self::Expired => "expired",
+            Self::DeliveryCountExceeded => "deliveryCountExceeded",
+            Self::Purged => "purged",
+        }
+    }
+}
+
+impl Receiver {
+    /// How it rests and is shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Connection => "connection",
+            Self::Requests => "requests",
+        }
+    }
+}
+
 /// A message that left its queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dead {
@@ -188,6 +278,7 @@ impl Queue {
     pub fn enqueue(
         &mut self,
         message_id: Option<String>,
+        sender: String,
         ack: Ack,
         now: Timestamp,
         expires: Timestamp,
@@ -203,6 +294,9 @@ impl Queue {
             enqueued: now,
             expires,
             ack,
+            sender,
+            deliveries: 0,
+            delivered: None,
             abandoned: 0,
             lock: None,
             has_deadline: matches!(ack, Ack::Negative | Ack::Full),
@@ -220,23 +314,27 @@ impl Queue {
         let entry = self.entries.iter_mut().find(|entry| !entry.is_locked(now) && entry.expires > now)?;
         let until = now.checked_add(SignedDuration::try_from(LOCK_TIME).ok()?).ok()?;
         entry.lock = Some(Lock { token, until, by });
+        entry.deliveries += 1;
+        entry.delivered = Some(now);
         Some(Taken { entry: entry.clone(), token })
     }
 
     /// Removes a message that its receiver is done with.
     pub fn finish(&mut self, token: LockToken, fate: Fate, now: Timestamp) -> Result<Dead, LockLost> {
         let at = self.locked(token, now)?;
-        Ok(self.remove(at, fate))
+        Ok(self.remove(at, fate, now))
     }
 
     /// Takes a message back at the request of its receiver; beyond [`DELIVERIES_MAX`] times it is gone.
     pub fn abandon(&mut self, token: LockToken, now: Timestamp) -> Result<Option<Dead>, LockLost> {
         let at = self.locked(token, now)?;
         let entry = &mut self.entries[at];
-        entry.lock = None;
         entry.abandoned += 1;
-        let spent = entry.abandoned >= DELIVERIES_MAX;
-        Ok(spent.then(|| self.remove(at, Fate::DeliveryCountExceeded)))
+        if entry.abandoned >= DELIVERIES_MAX {
+            return Ok(Some(self.remove(at, Fate::DeliveryCountExceeded, now)));
+        }
+        entry.lock = None;
+        Ok(None)
     }
 
     /// Takes back what the last connection had: that it is gone is nobody's verdict, and counts for nothing. Says whether
@@ -268,20 +366,36 @@ impl Queue {
     /// Removes what expired. A message that a receiver has may still be settled until its lock lapses.
     pub fn expire(&mut self, now: Timestamp) -> Vec<Dead> {
         let gone = self.entries.extract_if(.., |entry| entry.expires <= now && !entry.is_locked(now));
-        let dead: Vec<Dead> = gone.map(|entry| Dead { entry, fate: Fate::Expired }).collect();
-        self.gone.count(Fate::Expired, dead.len());
-        dead
+        let dead: Vec<Entry> = gone.collect();
+        self.dead(dead, Fate::Expired, now)
     }
 
     /// Removes everything, what receivers have included.
-    pub fn purge(&mut self) -> Vec<Dead> {
-        self.gone.count(Fate::Purged, self.entries.len());
-        self.entries.drain(..).map(|entry| Dead { entry, fate: Fate::Purged }).collect()
+    pub fn purge(&mut self, now: Timestamp) -> Vec<Dead> {
+        let purged = std::mem::take(&mut self.entries);
+        self.dead(purged, Fate::Purged, now)
     }
 
-    fn remove(&mut self, at: usize, fate: Fate) -> Dead {
-        self.gone.count(fate, 1);
-        Dead { entry: self.entries.remove(at), fate }
+    fn remove(&mut self, at: usize, fate: Fate, now: Timestamp) -> Dead {
+        let entry = self.entries.remove(at);
+        self.note(&entry, fate, now);
+        Dead { entry, fate }
+    }
+
+    fn dead(&mut self, entries: Vec<Entry>, fate: Fate, now: Timestamp) -> Vec<Dead> {
+        entries.iter().for_each(|entry| self.note(entry, fate, now));
+        entries.into_iter().map(|entry| Dead { entry, fate }).collect()
+    }
+
+    /// Counts a message that is gone, and remembers it for a while.
+    fn note(&mut self, entry: &Entry, fate: Fate, now: Timestamp) {
+        self.gone.count(fate);
+        if let Some(passed) = Passed::of(entry, fate, now) {
+            if self.passed.len() >= PASSED_MAX {
+                self.passed.pop_front();
+            }
+            self.passed.push_back(passed);
+        }
     }
 
     /// Until when a receiver has this message.

@@ -12,7 +12,7 @@ use crate::error::{HubError, HubErrorCode};
 use crate::hub::Hub;
 use crate::identity::Identity;
 use crate::ports::registry::{Change, Versioned, Write};
-use crate::record::{Key, Record};
+use crate::record::{Key, Kind, Record};
 use crate::registry::{unknown_device, unknown_module};
 use crate::service_bound::{Feedback, FeedbackKey};
 
@@ -39,6 +39,20 @@ pub struct InboxView {
     pub waiting: Vec<Waiting>,
 }
 
+/// What became of all device-bound messages: `sent` is always the sum of what is gone and what waits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct InboxCounts {
+    /// How many were ever sent to those who are registered now.
+    pub sent: u64,
+    /// How many wait.
+    pub waiting: u64,
+    /// How many are gone, and how.
+    pub gone: Gone,
+}
+
+/// Queues that are read at once.
+const PAGE: usize = 1_000;
+
 /// A message that waits, as an operator sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -64,7 +78,7 @@ impl Waiting {
         let locked_until = entry.lock.as_ref().map(|lock| lock.until).filter(|until| *until > now);
         Self {
             sequence: entry.sequence,
-            deliveries: entry.abandoned + u32::from(locked_until.is_some()),
+            deliveries: entry.deliveries,
             message_id: entry.message_id,
             enqueued: entry.enqueued,
             expires: entry.expires,
@@ -110,11 +124,10 @@ impl Hub {
         let generation = self.generation_of(identity).await?;
         let sequence = self
             .change(&[Key::Inbox(identity.clone())], |loaded| {
-                let mut loaded = Loaded::of(loaded, &generation);
+                let mut loaded = Loaded::of(loaded, &generation, now);
                 let dead = loaded.queue.expire(now);
-                let Ok(sequence) =
-                    loaded.queue.enqueue(submission.message_id(), submission.ack, now, expires)
-                else {
+                let (id, sender) = (submission.message_id(), submission.sender.clone());
+                let Ok(sequence) = loaded.queue.enqueue(id, sender, submission.ack, now, expires) else {
                     return Err(HubError::from(NotEnqueued::QueueFull));
                 };
                 // A message that is past its time is not kept for anybody.
@@ -153,13 +166,33 @@ impl Hub {
         let generation = self.generation_of(identity).await?;
         let stored = self.registry.load(Key::Inbox(identity.clone())).await?;
         let now = self.now();
-        let mut queue = Loaded::of(&[stored], &generation).queue;
+        let mut queue = Loaded::of(&[stored], &generation, now).queue;
         queue.expire(now);
         Ok(InboxView {
             sent: queue.last_sequence,
             gone: queue.gone,
             waiting: queue.entries.into_iter().map(|entry| Waiting::of(entry, now)).collect(),
         })
+    }
+
+    /// The counts of all queues together.
+    pub async fn inbox_counts(&self) -> Result<InboxCounts, HubError> {
+        let (mut total, now, mut after) = (InboxCounts::default(), self.now(), None);
+        loop {
+            let page = self.registry.list(Kind::Inbox, after, PAGE).await?;
+            let is_last = page.len() < PAGE;
+            after = page.last().map(|(key, _)| key.clone());
+            for (_, stored) in page {
+                let Record::Inbox(mut queue) = stored.record else { continue };
+                queue.expire(now);
+                total.sent += queue.last_sequence;
+                total.waiting += queue.entries.len() as u64;
+                total.gone += queue.gone;
+            }
+            if is_last {
+                return Ok(total);
+            }
+        }
     }
 
     /// Tells the connection of an identity, if there is one, that a message waits which nobody has.
@@ -180,13 +213,13 @@ impl Hub {
         let now = self.now();
         // A queue without anything to give, which is the rule, is not written.
         let stored = self.registry.load(Key::Inbox(identity.clone())).await?;
-        if !Loaded::of(&[stored], generation).queue.has_next(now) {
+        if !Loaded::of(&[stored], generation, now).queue.has_next(now) {
             return Ok(None);
         }
         let token = self.lock_token();
         let taken = self
             .change(&[Key::Inbox(identity.clone())], |loaded| {
-                let mut loaded = Loaded::of(loaded, generation);
+                let mut loaded = Loaded::of(loaded, generation, now);
                 let dead = loaded.queue.expire(now);
                 let taken = loaded.queue.take(token, by, now);
                 Ok((loaded.change(identity, &dead, now), taken))
@@ -213,7 +246,7 @@ impl Hub {
     ) -> Result<(), HubError> {
         let now = self.now();
         self.change(&[Key::Inbox(identity.clone())], |loaded| {
-            let mut loaded = Loaded::of(loaded, generation);
+            let mut loaded = Loaded::of(loaded, generation, now);
             let dead = match settlement {
                 Settlement::Complete => loaded.queue.finish(token, Fate::Completed, now).map(Some),
                 Settlement::Reject => loaded.queue.finish(token, Fate::Rejected, now).map(Some),
@@ -259,11 +292,11 @@ impl Hub {
     ) -> Result<(), HubError> {
         let now = self.now();
         let stored = self.registry.load(Key::Inbox(identity.clone())).await?;
-        if !released(&mut Loaded::of(&[stored], generation).queue) {
+        if !released(&mut Loaded::of(&[stored], generation, now).queue) {
             return Ok(());
         }
         self.change(&[Key::Inbox(identity.clone())], |loaded| {
-            let mut loaded = Loaded::of(loaded, generation);
+            let mut loaded = Loaded::of(loaded, generation, now);
             Ok(match released(&mut loaded.queue) {
                 true => (loaded.change(identity, &[], now), ()),
                 false => (Change::default(), ()),
@@ -279,8 +312,9 @@ impl Hub {
         generation: &str,
     ) -> Result<usize, HubError> {
         let stored = self.registry.load(Key::Inbox(identity.clone())).await?;
-        let mut queue = Loaded::of(&[stored], generation).queue;
-        queue.expire(self.now());
+        let now = self.now();
+        let mut queue = Loaded::of(&[stored], generation, now).queue;
+        queue.expire(now);
         Ok(queue.entries.len())
     }
 
@@ -289,9 +323,9 @@ impl Hub {
         let generation = self.generation_of(identity).await?;
         let now = self.now();
         self.change(&[Key::Inbox(identity.clone())], |loaded| {
-            let mut loaded = Loaded::of(loaded, &generation);
+            let mut loaded = Loaded::of(loaded, &generation, now);
             let mut dead = loaded.queue.expire(now);
-            let purged = loaded.queue.purge();
+            let purged = loaded.queue.purge(now);
             let count = purged.len();
             dead.extend(purged);
             Ok((loaded.change(identity, &dead, now), count))
@@ -321,7 +355,7 @@ impl Hub {
 }
 
 impl Loaded {
-    pub(super) fn of(stored: &[Option<Versioned>], generation: &str) -> Self {
+    pub(super) fn of(stored: &[Option<Versioned>], generation: &str, now: Timestamp) -> Self {
         let mut loaded = Self::as_stored(stored).unwrap_or_else(|| Self {
             queue: Queue::new(generation),
             version: None,
@@ -329,7 +363,7 @@ impl Loaded {
         });
         if loaded.queue.generation != generation {
             // Numbers go on, for the contents of the old messages are still there.
-            loaded.stale = loaded.queue.purge().into_iter().map(|dead| dead.entry).collect();
+            loaded.stale = loaded.queue.purge(now).into_iter().map(|dead| dead.entry).collect();
             generation.clone_into(&mut loaded.queue.generation);
         }
         loaded

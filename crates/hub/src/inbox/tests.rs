@@ -14,7 +14,7 @@ fn token(number: u128) -> LockToken {
 fn queue_of(count: usize) -> Queue {
     let mut queue = Queue::new("1");
     for _ in 0..count {
-        queue.enqueue(None, Ack::None, at(0), at(3_600)).expect("room");
+        queue.enqueue(None, String::new(), Ack::None, at(0), at(3_600)).expect("room");
     }
     queue
 }
@@ -84,7 +84,7 @@ fn what_a_connection_had_comes_back_with_the_next_one_and_what_a_request_has_sta
 #[test]
 fn the_fifty_first_message_is_refused_until_one_is_gone() {
     let mut queue = queue_of(QUEUE_MAX);
-    let send = |queue: &mut Queue| queue.enqueue(None, Ack::None, at(0), at(9));
+    let send = |queue: &mut Queue| queue.enqueue(None, String::new(), Ack::None, at(0), at(9));
     assert_eq!(send(&mut queue), Err(QueueFull));
     queue.take(token(1), Receiver::Requests, at(0));
     assert_eq!(send(&mut queue), Err(QueueFull), "a message in somebody's hands still waits");
@@ -95,7 +95,7 @@ fn the_fifty_first_message_is_refused_until_one_is_gone() {
 #[test]
 fn what_expires_is_given_to_nobody_and_what_somebody_has_may_still_be_completed() {
     let mut queue = queue_of(1);
-    queue.enqueue(None, Ack::None, at(0), at(30)).expect("room");
+    queue.enqueue(None, String::new(), Ack::None, at(0), at(30)).expect("room");
     queue.take(token(1), Receiver::Requests, at(3_590)).expect("in time");
     let dead = queue.expire(at(3_600));
     assert_eq!(
@@ -103,7 +103,7 @@ fn what_expires_is_given_to_nobody_and_what_somebody_has_may_still_be_completed(
         [(2, Fate::Expired)]
     );
     assert!(queue.finish(token(1), Fate::Completed, at(3_601)).is_ok());
-    assert_eq!(queue.purge(), []);
+    assert_eq!(queue.purge(at(0)), []);
 }
 
 #[test]
@@ -131,13 +131,19 @@ fn what_was_sent_is_always_what_is_gone_and_what_waits() {
         let (now, held) = (at(step), queue.entries.iter().find_map(|entry| Some(entry.lock.as_ref()?.token)));
         // Most steps may be refused: the lock lapsed, the queue is full, nothing is there.
         match (random >> 33) % 16 {
-            0..=5 => drop(queue.enqueue(None, Ack::None, now, at(step + (random >> 40) as i64 % 200))),
+            0..=5 => drop(queue.enqueue(
+                None,
+                String::new(),
+                Ack::None,
+                now,
+                at(step + (random >> 40) as i64 % 200),
+            )),
             6..=9 => drop(queue.take(token(step as u128), Receiver::Requests, now)),
             10 => drop(held.map(|held| queue.finish(held, Fate::Completed, now))),
             11 => drop(held.map(|held| queue.finish(held, Fate::Rejected, now))),
             12 | 13 => drop(held.map(|held| queue.abandon(held, now))),
             14 => drop(queue.expire(now)),
-            _ if step % 97 == 0 => drop(queue.purge()),
+            _ if step % 97 == 0 => drop(queue.purge(at(0))),
             _ => {}
         }
         let Gone { completed, rejected, expired, delivery_count_exceeded, purged } = queue.gone;

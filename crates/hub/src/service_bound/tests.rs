@@ -62,7 +62,7 @@ fn a_message_that_expired_is_given_to_nobody_and_who_has_it_may_still_settle_it(
 fn a_sender_hears_what_it_asked_for() {
     let heard = |ack, fate| {
         let mut queue = Queue::new("1");
-        queue.enqueue(Some("m".to_owned()), ack, at(0), at(9)).expect("room");
+        queue.enqueue(Some("m".to_owned()), String::new(), ack, at(0), at(9)).expect("room");
         let entry = queue.entries.remove(0);
         Feedback::of(&Dead { entry, fate }, at(5)).is_some()
     };

@@ -101,7 +101,7 @@ pub(super) fn count(connection: &Connection, kind: Kind) -> Result<u64, StoreErr
 
 /// Whether the number of records is kept in `kinds`: not of those that are noted, for nobody asks often.
 fn is_counted(kind: Kind) -> bool {
-    !matches!(kind, Kind::Activity | Kind::PolicyUse)
+    !matches!(kind, Kind::Activity | Kind::PolicyUse | Kind::ReadPositions)
 }
 
 /// Keeps the numbers of records in step with a change.

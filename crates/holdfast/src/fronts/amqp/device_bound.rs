@@ -156,6 +156,9 @@ mod tests {
     #[test]
     fn a_message_says_what_its_service_said_and_the_types_are_those_that_dotnet_reads() {
         let entry = Entry {
+            sender: String::new(),
+            deliveries: 1,
+            delivered: None,
             sequence: 7,
             message_id: None,
             enqueued: Timestamp::from_second(1_900_000_000).expect("a time"),

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use hub::ports::event_log::{EventLog, ReadError, StoredEvent};
+use hub::positions::{Handed, SharedPosition};
 use hub::readers::Seat;
+use jiff::Timestamp;
 use wire::amqp::connection::{Connection, LinkId, SendError, SendOptions};
 
 use super::event;
@@ -31,6 +33,10 @@ pub(super) struct Reader {
     end: u64,
     /// Whether each event tells how far the partition is.
     runtime_metric: bool,
+    /// How far the readers of its group are in the partition.
+    position: SharedPosition,
+    /// What it was handed since that was told there.
+    handed: Option<Handed>,
     _seat: Seat,
 }
 
@@ -52,7 +58,7 @@ impl Reader {
         partition: u16,
         next: u64,
         runtime_metric: bool,
-        seat: Seat,
+        (seat, position): (Seat, SharedPosition),
     ) -> Self {
         Self {
             link,
@@ -63,12 +69,28 @@ impl Reader {
             reading: None,
             end: next,
             runtime_metric,
+            position,
+            handed: None,
             _seat: seat,
         }
     }
 
-    /// Sends what there is, as far as the link lets it. `now` stands in the runtime metric.
-    pub(super) fn poll(&mut self, machine: &mut Connection, now: i64, cx: &mut Context<'_>) -> Progress {
+    /// Sends what there is, as far as the link lets it, and tells how far its group is. `now` stands in the runtime metric.
+    pub(super) fn poll(
+        &mut self,
+        machine: &mut Connection,
+        now: Timestamp,
+        cx: &mut Context<'_>,
+    ) -> Progress {
+        let progress = self.send(machine, now.as_millisecond(), cx);
+        if let Some(handed) = self.handed.take() {
+            let first_left = self.log.bounds(self.partition).map_or(0, |bounds| bounds.first_sequence);
+            self.position.hand(handed, first_left, now);
+        }
+        progress
+    }
+
+    fn send(&mut self, machine: &mut Connection, now: i64, cx: &mut Context<'_>) -> Progress {
         let mut sent = false;
         loop {
             while let Some(event) = self.events.front() {
@@ -77,6 +99,8 @@ impl Reader {
                 match machine.send(self.link, SendOptions::settled(), |w| event::write(w, event, runtime)) {
                     Ok(_) => {
                         sent = true;
+                        let sequence = event.sequence;
+                        self.handed = Some(self.handed.map_or(Handed::one(sequence), |h| h.and(sequence)));
                         self.events.pop_front();
                     }
                     // The machine says when to try again.

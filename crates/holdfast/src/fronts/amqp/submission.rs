@@ -31,8 +31,8 @@ pub(super) enum Unsendable {
     To(String),
 }
 
-/// Reads a message.
-pub(super) fn read(encoded: &Bytes) -> Result<Addressed, Unsendable> {
+/// Reads a message that a policy admits.
+pub(super) fn read(encoded: &Bytes, sender: &str) -> Result<Addressed, Unsendable> {
     let message = Message::parse(encoded).map_err(Unreadable::from)?;
     let expires = message.properties.absolute_expiry_time;
     let text = message.properties.to.unwrap_or_default();
@@ -53,6 +53,7 @@ pub(super) fn read(encoded: &Bytes) -> Result<Addressed, Unsendable> {
             body,
             expires: expires.and_then(|expires| Timestamp::from_millisecond(expires).ok()),
             ack,
+            sender: sender.to_owned(),
         },
     })
 }

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::answer::{Answer, json_body, no_content};
 use super::request::{self, Asked};
-use super::{HttpsFront, authorize, files, operator_inbox, posture, route};
+use super::{HttpsFront, authorize, files, operator_inbox, posture, route, trace};
 use crate::listen::Visitor;
 use crate::metrics::{MEDIA_TYPE, scrape};
 
@@ -73,6 +73,8 @@ pub(super) async fn dispatch(
             files::content(hub, &device, &name.join("/")).await
         }
         (_, ["v1", "inbox", rest @ ..]) => operator_inbox::dispatch(hub, asked, rest, body).await,
+        ("GET", ["v1", "trace", rest @ ..]) => trace::dispatch(hub, asked, rest).await,
+        ("GET", ["v1", "stream"]) => trace::stream(hub).await,
         ("GET", ["v1", "consumer-groups"]) => Ok(ok(&json!(hub.consumer_groups().await?))),
         ("PUT", ["v1", "consumer-groups", name]) => {
             hub.create_consumer_group(name, &by).await?;

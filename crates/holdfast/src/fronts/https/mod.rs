@@ -22,6 +22,7 @@ mod request;
 mod route;
 mod storage;
 mod telemetry;
+mod trace;
 mod twins;
 mod websocket;
 

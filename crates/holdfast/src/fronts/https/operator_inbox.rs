@@ -92,6 +92,7 @@ impl Given {
             body: body.into(),
             expires: self.expires,
             ack: self.ack,
+            sender: "operator".to_owned(),
         })
     }
 }

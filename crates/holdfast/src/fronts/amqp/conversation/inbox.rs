@@ -331,6 +331,9 @@ mod tests {
         let token = LockToken(uuid::Uuid::nil());
         let lock = Some(Lock { token, until: at(60), by: Receiver::Connection });
         let entry = Entry {
+            sender: String::new(),
+            deliveries: 1,
+            delivered: None,
             sequence: 1,
             message_id: None,
             enqueued: at(0),

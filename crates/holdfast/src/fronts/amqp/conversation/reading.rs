@@ -27,7 +27,7 @@ impl<S: Stream> Conversation<S> {
         if self.readers.is_empty() {
             return;
         }
-        let now = self.front.hub.now().as_millisecond();
+        let now = self.front.hub.now();
         let mut failed = Vec::new();
         self.readers.retain(|id| {
             let Some(Link::Reader(reader)) = self.links.get_mut(id) else { return false };
@@ -120,7 +120,8 @@ impl<S: Stream> Conversation<S> {
             }
         })?;
         let metric = attach.desired_capabilities.iter().any(|capability| *capability == RUNTIME_METRIC);
-        let reader = Reader::new(link, hub.log.clone(), number, next, metric, seat);
+        let place = (seat, hub.positions.of(group, number));
+        let reader = Reader::new(link, hub.log.clone(), number, next, metric, place);
         let answer = AttachAnswer {
             snd_settle_mode: Some(SndSettleMode::Settled),
             offered_capabilities: if metric { vec![Symbol::from_static(RUNTIME_METRIC)] } else { Vec::new() },

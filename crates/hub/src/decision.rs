@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::PolicyName;
 use crate::backoff::Slowed;
+use crate::edge::Moved;
 use crate::key_search::Clue;
 use crate::record::Slot;
 use crate::refusal::Refusal;
@@ -200,6 +201,9 @@ pub struct Facts {
     /// The slot of the key or thumbprint that admitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot: Option<Slot>,
+    /// How the parent of a device was changed, for a change that did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Box<Moved>>,
     /// The certificates offered, leaf first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub chain: Vec<CertificateFacts>,

@@ -1,0 +1,194 @@
+"""Edge devices: scopes and parents through the unmodified azure-iot-hub, `$edgeAgent`, `$edgeHub` and modules of an edge device
+through the unmodified azure-iot-device."""
+
+from urllib.parse import quote
+
+import pytest
+from azure.iot.device import Message
+from azure.iot.hub import IoTHubRegistryManager
+from azure.iot.hub.models import ExportImportDevice
+
+from harness import devices
+from harness.events import body_of, text
+from harness.refusal import refusal
+from harness.rest import Identity, Registry, device_path
+
+LEVELS = 5
+
+
+@pytest.fixture(scope="module")
+def manager(hub):
+    return IoTHubRegistryManager.from_connection_string(hub.service_connection_string)
+
+
+@pytest.fixture
+def family(hub, registry, name):
+    return Family(hub, registry, name)
+
+
+class Family:
+    """Edge devices and leaves whose names begin alike."""
+
+    def __init__(self, hub, registry: Registry, name: str):
+        self.hub, self.registry, self.name = hub, registry, name
+
+    def edge(self, title: str, parent: Identity | None = None) -> Identity:
+        parents = {"parentScopes": [scope(parent)]} if parent else {}
+        return self.registry.create(f"{self.name}-{title}", capabilities={"iotEdge": True}, **parents)
+
+    def leaf(self, title: str, parent: Identity | None = None) -> Identity:
+        parents = {"deviceScope": scope(parent)} if parent else {}
+        return self.registry.create(f"{self.name}-{title}", **parents)
+
+    def module(self, device: Identity, module: str) -> Identity:
+        path = f"{device_path(device.device)}/modules/{quote(module, safe='')}"
+        return Identity(self.hub, self.registry.rest.expect(200, "GET", path))
+
+
+def scope(device: Identity) -> str:
+    return device.record["deviceScope"]
+
+
+def test_a_leaf_moves_from_parent_to_parent_and_leaves(manager, family):
+    first, second = family.edge("e1"), family.edge("e2")
+    leaf = manager.create_device_with_sas(family.name, "", "", "enabled", device_scope=scope(first))
+    assert (leaf.device_scope, leaf.parent_scopes) == (scope(first), [scope(first)])
+    keys = leaf.authentication.symmetric_key
+    given = (keys.primary_key, keys.secondary_key)
+    moved = manager.update_device_with_sas(family.name, leaf.etag, *given, "enabled", device_scope=scope(second))
+    assert (moved.device_scope, moved.parent_scopes) == (scope(second), [scope(second)])
+    kept = manager.update_device_with_sas(family.name, moved.etag, *given, "disabled")
+    assert (kept.device_scope, kept.status) == (scope(second), "disabled")
+    alone = manager.update_device_with_sas(family.name, kept.etag, *given, "enabled", device_scope="")
+    assert not alone.device_scope and not alone.parent_scopes
+    assert not manager.get_device(family.name).parent_scopes
+
+
+def test_an_edge_device_keeps_its_scope_and_has_its_parent_in_the_list(manager, family):
+    top = family.edge("top")
+    made = manager.create_device_with_sas(family.name, "", "", "enabled", iot_edge=True, parent_scopes=[scope(top)])
+    own = made.device_scope
+    assert own.startswith(f"ms-azure-iot-edge://{family.name}-") and made.parent_scopes == [scope(top)]
+    keys = made.authentication.symmetric_key
+    given = (keys.primary_key, keys.secondary_key)
+    # What clients read they send back.
+    same = manager.update_device_with_sas(
+        family.name, made.etag, *given, "enabled", iot_edge=True, device_scope=own, parent_scopes=[scope(top)]
+    )
+    assert (same.device_scope, same.parent_scopes) == (own, [scope(top)])
+    with refusal(400, "InvalidDeviceScope"):
+        manager.update_device_with_sas(family.name, same.etag, *given, "enabled", True, device_scope=scope(top))
+    alone = manager.update_device_with_sas(family.name, same.etag, *given, "enabled", True, parent_scopes=[])
+    assert alone.device_scope == own and not alone.parent_scopes
+
+
+def test_who_is_no_edge_device_is_nobodys_parent(manager, registry, family):
+    top, leaf = family.edge("top"), family.leaf("leaf")
+    gone = family.edge("gone")
+    registry.delete(gone.device)
+    again = registry.create(gone.device, capabilities={"iotEdge": True})
+    assert scope(again) != scope(gone)
+    wrong = ["no scope", "ms-azure-iot-edge://nobody-1", f"ms-azure-iot-edge://{leaf.device}-1", scope(gone)]
+    for scopes in wrong:
+        with refusal(400, "InvalidDeviceScope"):
+            manager.create_device_with_sas(family.name, "", "", "enabled", device_scope=scopes)
+        with refusal(400, "InvalidDeviceScope"):
+            manager.create_device_with_sas(family.name, "", "", "enabled", True, parent_scopes=[scopes])
+    with refusal(400, "InvalidDeviceScope"):
+        manager.create_device_with_sas(family.name, "", "", "enabled", True, parent_scopes=[scope(top), scope(again)])
+    with refusal(404, "DeviceNotFound"):
+        manager.get_device(family.name)
+
+
+def test_gateways_stand_in_a_row_of_so_many_and_never_in_a_circle(registry, family):
+    row = [family.edge("g0")]
+    for level in range(1, LEVELS + 1):
+        row.append(family.edge(f"g{level}", row[-1]))
+    family.leaf("leaf", row[-1])
+    rest = registry.rest
+    body = {"deviceId": f"{family.name}-deep", "capabilities": {"iotEdge": True}, "parentScopes": [scope(row[-1])]}
+    answer = rest.call("PUT", device_path(body["deviceId"]), body)
+    assert (answer.status, answer.error) == (400, "InvalidDeviceScope"), answer.body
+    # Put on top, it would push the lowest one too deep.
+    above = family.edge("above")
+    for child, parent in [(row[0], above), (row[0], row[-1]), (row[0], row[0])]:
+        moved = {**child.record, "parentScopes": [scope(parent)]}
+        answer = rest.call("PUT", device_path(child.device), moved, {"If-Match": '"*"'})
+        assert (answer.status, answer.error) == (400, "InvalidDeviceScope"), answer.body
+    registry.update(row[1].device, parentScopes=[scope(above)])
+
+
+def test_a_child_of_a_deleted_parent_keeps_its_scope_until_it_is_changed(registry, family):
+    parent = family.edge("parent")
+    child = family.leaf("child", parent)
+    registry.delete(parent.device)
+    left = registry.update(child.device, statusReason="its gateway is gone")
+    assert left["deviceScope"] == scope(parent)
+    assert "deviceScope" not in registry.update(child.device, deviceScope="")
+
+
+def test_many_are_imported_at_once_each_with_its_parent(manager, family):
+    top = family.edge("top")
+    entries = [
+        ExportImportDevice(id=f"{family.name}-{n}", import_mode="create", device_scope=scope(top) if n else "nobody's")
+        for n in range(3)
+    ]
+    done = manager.bulk_create_or_update_devices(entries)
+    assert [(error.device_id, str(error.error_code)) for error in done.errors] == [(f"{family.name}-0", "400028")]
+    assert manager.get_device(f"{family.name}-2").parent_scopes == [scope(top)]
+
+
+def test_system_modules_come_and_go_with_their_device_only(hub, manager, family):
+    edge = family.edge("edge")
+    with refusal(401, "SystemModuleModifyUnauthorizedAccess"):
+        manager.create_module_with_sas(edge.device, "$mine", "me", "", "")
+    with refusal(401, "SystemModuleModifyUnauthorizedAccess"):
+        manager.delete_module(edge.device, "$edgeHub")
+    manager.delete_device(edge.device)
+    with refusal(404, "DeviceNotFound"):
+        manager.get_modules(edge.device)
+
+
+def test_the_command_line_sets_and_shows_parents(hub, family):
+    top, other, leaf = (f"{family.name}-{title}" for title in ("top", "other", "leaf"))
+    hub.cli("device", "create", top, "--edge")
+    hub.cli("device", "create", other, "--edge", "--parent", top)
+    hub.cli("device", "create", leaf, "--parent", top)
+    assert [child["deviceId"] for child in hub.cli("device", "children", top)] == [leaf, other]
+    hub.cli("device", "update", leaf, "--parent", other)
+    shown = hub.cli("device", "show", leaf)
+    assert shown["parentScopes"] == [hub.cli("device", "show", other)["deviceScope"]] == [shown["deviceScope"]]
+    assert [child["deviceId"] for child in hub.cli("device", "children", other)] == [leaf]
+    hub.cli("device", "update", other, "--no-parent")
+    assert hub.cli("device", "children", top) == []
+    changes = hub.cli("audit", "list", "--device", leaf, "--kind", "change")
+    moves = [(change["actor"], change["facts"]["parent"]) for change in reversed(changes)]
+    tops, others = (hub.cli("device", "show", edge)["deviceScope"] for edge in (top, other))
+    assert moves == [
+        ("policy iothubowner", {"to": tops}),
+        ("policy iothubowner", {"from": tops, "to": others}),
+    ]
+    exported = {device["id"]: device for device in hub.cli("export")["devices"]}
+    assert exported[leaf]["parentScopes"] == [others] and exported[top]["edge"] is True
+
+
+@pytest.mark.parametrize("module", ["$edgeAgent", "$edgeHub"])
+def test_the_system_modules_connect_and_have_twins(module, hub, family):
+    identity = family.module(family.edge("edge"), module)
+    client = devices.by_key(hub, identity)
+    with devices.connected(client):
+        client.patch_twin_reported_properties({"lastDesiredVersion": 1})
+        assert client.get_twin()["reported"]["lastDesiredVersion"] == 1
+
+
+def test_a_module_has_inputs_and_outputs(hub, registry, family, reader):
+    edge = family.edge("edge")
+    client = devices.by_key(hub, registry.create_module(edge.device, "m 1".replace(" ", "-")))
+    client.on_message_received = lambda message: None
+    with devices.connected(client):
+        client.send_message_to_output(Message("through an output"), "alerts/high")
+    event = reader.from_device(edge.device)[0]
+    annotations = {text(name): text(value) for name, value in event.raw_amqp_message.annotations.items()}
+    assert annotations["iothub-outputname"] == "alerts/high"
+    assert annotations["iothub-connection-module-id"] == "m-1"
+    assert body_of(event) == b"through an output"

@@ -1,0 +1,8 @@
+//! Edge devices: gateways that have children, other devices that connect through them (`spec/service-rest.md` §3.2).
+
+mod parents;
+#[cfg(test)]
+mod tests;
+
+pub use parents::{EDGE_LEVELS_MAX, Moved};
+pub(crate) use parents::{own_scope, parent_named};

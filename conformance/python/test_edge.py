@@ -1,6 +1,8 @@
 """Edge devices: scopes and parents through the unmodified azure-iot-hub, `$edgeAgent`, `$edgeHub` and modules of an edge device
-through the unmodified azure-iot-device."""
+through the unmodified azure-iot-device, and by hand what a gateway sends that connects its children: no SDK for Python does
+that."""
 
+import time
 from urllib.parse import quote
 
 import pytest
@@ -8,10 +10,12 @@ from azure.iot.device import Message
 from azure.iot.hub import IoTHubRegistryManager
 from azure.iot.hub.models import ExportImportDevice
 
-from harness import devices
+from harness import devices, sas
 from harness.events import body_of, text
+from harness.raw_mqtt import RawDevice
 from harness.refusal import refusal
 from harness.rest import Identity, Registry, device_path
+from harness.wait import until
 
 LEVELS = 5
 
@@ -43,6 +47,19 @@ class Family:
     def module(self, device: Identity, module: str) -> Identity:
         path = f"{device_path(device.device)}/modules/{quote(module, safe='')}"
         return Identity(self.hub, self.registry.rest.expect(200, "GET", path))
+
+    def token(self, gateway: Identity, **options) -> str:
+        """What a gateway signs for those whom it connects."""
+        return self.module(gateway, "$edgeHub").token(**options)
+
+    def behind(self, gateway: Identity, identity: str, *chain: str, token: str | None = None) -> RawDevice:
+        """A connection that a gateway makes, with `auth-chain` as the .NET SDK writes it where a chain is named."""
+        named = f"&auth-chain={quote(';'.join(chain), safe='')}" if chain else ""
+        user_name = f"{self.hub.hostname}/{identity}/?api-version=2020-09-30&DeviceClientType=edgeHub{named}"
+        return RawDevice(self.hub, identity, token or self.token(gateway), user_name)
+
+    def why(self, identity: str) -> str:
+        return self.hub.why(identity.split("/")[0])[0]["cause"]
 
 
 def scope(device: Identity) -> str:
@@ -192,3 +209,140 @@ def test_a_module_has_inputs_and_outputs(hub, registry, family, reader):
     assert annotations["iothub-outputname"] == "alerts/high"
     assert annotations["iothub-connection-module-id"] == "m-1"
     assert body_of(event) == b"through an output"
+
+
+def test_a_gateway_connects_its_child_and_the_child_is_who_sends(hub, family, reader):
+    edge = family.edge("edge")
+    leaf = family.leaf("leaf", edge)
+    with family.behind(edge, leaf.device, leaf.device, edge.device) as device:
+        assert device.connack == 0
+        assert device.publish(f"devices/{leaf.device}/messages/events/", b"from the child")
+        assert family.registry.rest.expect(200, "GET", device_path(leaf.device))["connectionState"] == "Connected"
+    event = reader.from_device(leaf.device)[0]
+    stamps = {text(name): text(value) for name, value in event.system_properties.items()}
+    assert stamps["iothub-connection-auth-generation-id"] == leaf.record["generationId"]
+    assert '"scope":"device","type":"sas"' in stamps["iothub-connection-auth-method"]
+    connect = hub.cli("audit", "list", "--device", leaf.device, "--kind", "connect")[0]
+    assert connect["facts"]["gateway"] == edge.device
+    assert connect["facts"]["token"]["sr"].endswith(f"/devices/{edge.device}/modules/$edgeHub")
+
+
+def test_the_topmost_gateway_connects_all_below_it(family):
+    top = family.edge("top")
+    middle = family.edge("middle", top)
+    leaf = family.leaf("leaf", middle)
+    family.registry.create_module(leaf.device, "m")
+    names = [middle.device, top.device]
+    for identity, chain in [
+        (leaf.device, [leaf.device, *names]),
+        (f"{leaf.device}/m", [f"{leaf.device}/m", leaf.device, *names]),
+        (f"{middle.device}/$edgeHub", [f"{middle.device}/$edgeHub", *names]),
+        # A gateway that knows of no other below it names no chain.
+        (f"{middle.device}/$edgeAgent", []),
+        (middle.device, []),
+    ]:
+        with family.behind(top, identity, *chain) as device:
+            assert device.connack == 0, (identity, family.why(identity))
+
+
+def test_a_gateway_connects_nobody_else(hub, registry, family):
+    top, other = family.edge("top"), family.edge("other")
+    middle = family.edge("middle", top)
+    leaf, stranger = family.leaf("leaf", middle), family.leaf("stranger")
+    chain = [leaf.device, middle.device, top.device]
+
+    def cause(gateway, identity, *named, token=None):
+        with family.behind(gateway, identity, *named, token=token) as device:
+            assert device.connack == 5
+        return family.why(identity)
+
+    assert cause(other, leaf.device, *chain[:2], other.device) == "not-its-gateway"
+    assert cause(top, stranger.device, stranger.device, top.device) == "not-its-gateway"
+    assert cause(top, top.device) == "not-its-gateway"
+    assert cause(top, leaf.device) == "auth-chain"
+    assert cause(top, leaf.device, leaf.device, top.device) == "auth-chain"
+    assert cause(top, leaf.device, *reversed(chain)) == "auth-chain"
+    nobody = sas.token(f"{hub.hostname}/devices/{family.name}-nobody/modules/$edgeHub", sas.new_key())
+    assert cause(top, leaf.device, *chain, token=nobody) == "unknown-gateway"
+    forged = sas.token(f"{hub.hostname}/devices/{top.device}/modules/$edgeHub", sas.new_key())
+    assert cause(top, leaf.device, *chain, token=forged) == "wrong-key"
+    # The key of another module, or of the gateway itself, opens nothing but that.
+    module = registry.create_module(top.device, "other")
+    assert cause(top, leaf.device, *chain, token=module.token()) == "token-scope"
+    assert cause(top, leaf.device, *chain, token=top.token()) == "token-scope"
+    assert cause(top, leaf.device, *chain, token=family.token(top, seconds=-3600)) == "token-expired"
+    registry.update(middle.device, status="disabled", statusReason="stolen")
+    assert cause(top, leaf.device, *chain) == "gateway-disabled"
+    assert "stolen" in hub.why(leaf.device)[0]["explanation"]
+
+
+def test_the_commands_that_are_named_let_the_gateway_in(hub, registry, family):
+    edge, leaf = family.edge("edge"), family.leaf("leaf")
+
+    def tried() -> int:
+        with family.behind(edge, leaf.device) as device:
+            return device.connack
+
+    assert tried() == 5
+    hub.cli(*hub.why(leaf.device)[0]["fix"].split()[1:])
+    assert tried() == 0
+    registry.update(edge.device, status="disabled")
+    assert tried() == 5
+    hub.cli(*hub.why(leaf.device)[0]["fix"].split()[1:])
+    assert tried() == 0
+
+
+def test_a_child_with_a_token_of_its_own_needs_no_chain(family):
+    edge = family.edge("edge")
+    leaf = family.leaf("leaf", edge)
+    with family.behind(edge, leaf.device, "anything", token=leaf.token()) as device:
+        assert device.connack == 0
+
+
+@pytest.mark.parametrize("change", ["disable", "delete", "rotate", "move", "move between", "new level", "disable leaf"])
+def test_live_connections_end_with_what_they_stand_on(change, hub, registry, family):
+    top = family.edge("top")
+    middle = family.edge("middle", top)
+    leaf, own = family.leaf("leaf", middle), registry.create_module(top.device, "own")
+    with (
+        family.behind(top, leaf.device, leaf.device, middle.device, top.device) as device,
+        family.behind(top, f"{own.device}/own") as module,
+    ):
+        assert (device.connack, module.connack) == (0, 0)
+        match change:
+            case "disable":
+                registry.update(top.device, status="disabled")
+            case "delete":
+                registry.delete(top.device)
+            case "rotate":
+                for which in ["primaryKey", "secondaryKey"]:
+                    entries = {"policyKey": which, "devices": [{"id": top.device, "moduleId": "$edgeHub"}]}
+                    registry.rest.expect(200, "POST", "/devices/keys/regenerate", entries)
+            case "move":
+                registry.update(leaf.device, deviceScope="")
+            case "move between":
+                registry.update(middle.device, parentScopes=[])
+            case "new level":
+                between = family.edge("between", top)
+                registry.update(middle.device, parentScopes=[scope(between)])
+            case "disable leaf":
+                registry.update(leaf.device, status="disabled")
+        changed = time.monotonic()
+        assert device.closed.wait(5)
+        assert time.monotonic() - changed < 1
+        if change in ("disable", "delete", "rotate"):
+            assert module.closed.wait(1)
+        else:
+            assert module.publish(f"devices/{own.device}/modules/own/messages/events/", b"x")
+    ended = until(lambda: [entry for entry in hub.why(leaf.device) if entry["cause"] == "right-ended"], 5)
+    assert ended
+
+
+def test_the_export_and_the_log_name_no_key_of_a_gateway(hub, family):
+    edge = family.edge("edge")
+    leaf = family.leaf("leaf", edge)
+    with family.behind(edge, leaf.device) as device:
+        assert device.connack == 0
+    key = family.module(edge, "$edgeHub").key
+    told = f"{hub.cli('export')}{hub.cli('audit', 'list', '--limit', '200')}{hub.why(leaf.device)}"
+    assert key not in told

@@ -201,6 +201,9 @@ pub struct Facts {
     /// The slot of the key or thumbprint that admitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot: Option<Slot>,
+    /// The gateway that came for the identity, where one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<String>,
     /// How the parent of a device was changed, for a change that did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parent: Option<Box<Moved>>,

@@ -123,6 +123,30 @@ for (const [name, transport] of Object.entries(live)) {
   });
 }
 
+test('a module of an edge device calls methods as its environment lets it', async () => {
+  const gateway = await edgeDevice();
+  const add = async (moduleId) => (await registry.addModule({ deviceId: gateway.deviceId, moduleId })).responseBody;
+  const neighbour = await byKey(await add('neighbour'), transports.mqtt);
+  neighbour.onMethod('reboot', (request, response) => response.send(200, { asked: request.payload }));
+  await neighbour.open();
+  const key = keyOf(await add('caller'));
+  const named = `HostName=${ready.hostname};GatewayHostName=${ready.hostname}`;
+  process.env.EdgeHubConnectionString = `${named};DeviceId=${gateway.deviceId};ModuleId=caller;SharedAccessKey=${key}`;
+  process.env.EdgeModuleCACertificateFile = ready.ca_file;
+  const caller = await ModuleClient.fromEnvironment(transports.mqtt);
+  await caller.open();
+  const call = { methodName: 'reboot', payload: 1, connectTimeoutInSeconds: 5, responseTimeoutInSeconds: 5 };
+  let answer;
+  // `open` does not wait for the subscription.
+  const isAnswered = async () => (answer = await caller.invokeMethod(gateway.deviceId, 'neighbour', call).catch(() => undefined));
+  await until(isAnswered, 'the neighbour takes calls');
+  assert.deepEqual(answer, { status: 200, payload: { asked: 1 } });
+  const stranger = await createDevice();
+  await assert.rejects(caller.invokeMethod(stranger.deviceId, call), { name: 'UnauthorizedError' });
+  assert.ok(causes(gateway.deviceId).includes('missing-right'));
+  await Promise.all([caller.close(), neighbour.close()]);
+});
+
 // A link of a device as the .NET SDK opens it for a gateway.
 function open(connection, deviceId, ...chain) {
   const properties = { 'com.microsoft:client-version': 'edgeHub', 'com.microsoft:auth-chain': chain.join(';') };

@@ -6,7 +6,8 @@ import time
 from urllib.parse import quote
 
 import pytest
-from azure.iot.device import Message
+from azure.iot.device import IoTHubModuleClient, Message, MethodResponse
+from azure.iot.device.exceptions import ClientError
 from azure.iot.hub import IoTHubRegistryManager
 from azure.iot.hub.models import ExportImportDevice
 
@@ -14,7 +15,7 @@ from harness import devices, sas
 from harness.events import body_of, text
 from harness.raw_mqtt import RawDevice
 from harness.refusal import refusal
-from harness.rest import Identity, Registry, device_path
+from harness.rest import Identity, Registry, Rest, device_path
 from harness.wait import until
 
 LEVELS = 5
@@ -209,6 +210,64 @@ def test_a_module_has_inputs_and_outputs(hub, registry, family, reader):
     assert annotations["iothub-outputname"] == "alerts/high"
     assert annotations["iothub-connection-module-id"] == "m-1"
     assert body_of(event) == b"through an output"
+
+
+def edge_client(hub, identity: Identity, monkeypatch) -> IoTHubModuleClient:
+    """A module as it is made on an edge device; the hub is its gateway."""
+    connection_string = f"{identity.connection_string};GatewayHostName={hub.hostname}"
+    monkeypatch.setenv("EdgeHubConnectionString", connection_string)
+    monkeypatch.setenv("EdgeModuleCACertificateFile", hub.ca_file)
+    return IoTHubModuleClient.create_from_edge_environment(connection_retry=False)
+
+
+def test_a_module_calls_methods_of_its_neighbours_and_of_children(hub, registry, family, monkeypatch):
+    edge = family.edge("edge")
+    caller = registry.create_module(edge.device, "caller")
+    answered = [devices.by_key(hub, registry.create_module(edge.device, "neighbour")), devices.by_key(hub, family.leaf("leaf", edge))]
+    for client in answered:
+        client.on_method_request_received = answering(client)
+    client = edge_client(hub, caller, monkeypatch)
+    call = {"methodName": "reboot", "payload": {"delay": 3}, "responseTimeoutInSeconds": 10}
+    with devices.connected(answered[0]), devices.connected(answered[1]):
+        answer = client.invoke_method(call, edge.device, "neighbour")
+        assert answer == {"status": 200, "payload": {"reboot": {"delay": 3}}}
+        assert client.invoke_method(call, f"{family.name}-leaf")["status"] == 200
+        stranger = family.leaf("stranger")
+        with pytest.raises(ClientError):
+            client.invoke_method(call, stranger.device)
+    assert family.why(caller.device) == "missing-right"
+    with pytest.raises(ClientError):
+        client.invoke_method(call, edge.device, "neighbour")
+    client.shutdown()
+
+
+def answering(client):
+    def handle(request):
+        client.send_method_response(
+            MethodResponse.create_from_method_request(request, 200, {request.name: request.payload})
+        )
+
+    return handle
+
+
+def test_a_caller_of_methods_has_to_be_a_module_and_the_one_that_it_says(hub, registry, family):
+    edge = family.edge("edge")
+    one, two = registry.create_module(edge.device, "one"), registry.create_module(edge.device, "two")
+    path = f"/twins/{edge.device}/modules/two/methods"
+    call = {"methodName": "x"}
+    for named, token, status in [
+        (f"{edge.device}/one", one.token(), 404),
+        (f"{edge.device}/one", two.token(), 401),
+        (edge.device, edge.token(), 400),
+        ("", edge.token(), 400),
+    ]:
+        answer = Rest(hub, authorization=token).call("POST", path, call, {"x-ms-edge-moduleId": named})
+        assert answer.status == status, (named, answer.body)
+    plain = registry.create(f"{family.name}-plain")
+    module = registry.create_module(plain.device, "m")
+    headers = {"x-ms-edge-moduleId": f"{plain.device}/m"}
+    answer = Rest(hub, authorization=module.token()).call("POST", f"/twins/{plain.device}/methods", call, headers)
+    assert answer.status == 401
 
 
 def test_a_gateway_connects_its_child_and_the_child_is_who_sends(hub, family, reader):

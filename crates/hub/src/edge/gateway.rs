@@ -4,6 +4,7 @@
 use jiff::Timestamp;
 
 use super::parents::EDGE_LEVELS_MAX;
+use crate::access::{Right, Rights};
 use crate::authenticate::{
     Basis, Grant, Known, authentication, grant_of, holder, in_time, key_place, resource_path, signing_slot,
     wrong_kind,
@@ -214,6 +215,27 @@ impl Hub {
         let mut grant = behind(identity, proved, chain, &lineage, &self.known(&loaded), self.now())?;
         grant.rechecks = rechecks;
         Ok(grant)
+    }
+
+    /// Decides whether a module may call methods of a device or module as if it were a service: one of an edge device may,
+    /// of what is on that device and of its children (`spec/device-https.md` §5).
+    pub async fn may_call(&self, caller: &Identity, target: &Identity) -> Result<(), NotAdmitted> {
+        let lineage = self.lineage(target, caller.device.clone()).await?;
+        let is_edge = lineage.device.as_ref().is_some_and(|device| device.edge);
+        let is_near = target.device == caller.device
+            || lineage.parents.last().is_some_and(|parent| parent.id == caller.device);
+        if is_edge && is_near {
+            return Ok(());
+        }
+        let operation =
+            format!("call methods of {target}, which is neither on {} nor below it", caller.device);
+        Err(Refusal::MissingRight {
+            holder: holder(caller),
+            has: Rights::of(&[Right::DeviceConnect]),
+            needs: Rights::of(&[Right::ServiceConnect]),
+            operation,
+        }
+        .into())
     }
 
     /// The gateway whose token this is, where it is one's and the client is somebody else.

@@ -222,9 +222,12 @@ async fn dispatch(
             api_version(asked)?;
             twins::twin(front, asked, visitor, (device, Some(module)), body).await
         }
+        // The Node SDK sends no api-version when a module of an edge device calls.
         [_, device, _] if word(0, "twins") && word(2, "methods") => {
             only(method, &[Method::POST])?;
-            api_version(asked)?;
+            if asked.parameter("api-version").is_some() || asked.header(methods::CALLER).is_none() {
+                api_version(asked)?;
+            }
             methods::call(front, asked, visitor, (device, None), body).await
         }
         // The C SDK sends no api-version when it calls a method of a module.

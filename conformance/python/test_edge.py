@@ -180,7 +180,7 @@ def test_the_command_line_sets_and_shows_parents(hub, family):
     hub.cli("device", "update", other, "--no-parent")
     assert hub.cli("device", "children", top) == []
     changes = hub.cli("audit", "list", "--device", leaf, "--kind", "change")
-    moves = [(change["actor"], change["facts"]["parent"]) for change in reversed(changes)]
+    moves = [(change["actor"], change["parent"]) for change in reversed(changes)]
     tops, others = (hub.cli("device", "show", edge)["deviceScope"] for edge in (top, other))
     assert moves == [
         ("policy iothubowner", {"to": tops}),

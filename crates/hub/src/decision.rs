@@ -27,6 +27,9 @@ pub struct Decision {
     /// Who acted, for what a service or an operator did: a policy, or `operator`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actor: Option<String>,
+    /// From which parent to which a device went, for a change that moved it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Box<Moved>>,
     /// Where it came from.
     #[serde(default)]
     pub origin: Origin,
@@ -53,6 +56,7 @@ impl Decision {
             act,
             identity: None,
             actor: None,
+            parent: None,
             origin: Origin::default(),
             facts: Facts::default(),
             refusal: None,
@@ -204,9 +208,6 @@ pub struct Facts {
     /// The gateway that came for the identity, where one did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gateway: Option<String>,
-    /// How the parent of a device was changed, for a change that did.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub parent: Option<Box<Moved>>,
     /// The certificates offered, leaf first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub chain: Vec<CertificateFacts>,

@@ -178,7 +178,7 @@ impl Hub {
                 writes.insert(0, Write { key: keys[0].clone(), replaces: version, record });
                 let mut change = change(writes, what, id.to_string(), by, now);
                 if let Some(decision) = &mut change.decision {
-                    decision.facts.parent = parent.map(Box::new);
+                    decision.parent = parent.map(Box::new);
                 }
                 Ok((Change { events, ..change }, device))
             })

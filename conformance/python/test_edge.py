@@ -106,6 +106,8 @@ def test_who_is_no_edge_device_is_nobodys_parent(manager, registry, family):
     registry.delete(gone.device)
     again = registry.create(gone.device, capabilities={"iotEdge": True})
     assert scope(again) != scope(gone)
+    # A device is an edge device from its making on, or never.
+    assert registry.update(leaf.device, capabilities={"iotEdge": True})["capabilities"] == {"iotEdge": False}
     wrong = ["no scope", "ms-azure-iot-edge://nobody-1", f"ms-azure-iot-edge://{leaf.device}-1", scope(gone)]
     for scopes in wrong:
         with refusal(400, "InvalidDeviceScope"):
@@ -325,6 +327,9 @@ def test_a_gateway_connects_nobody_else(hub, registry, family):
     assert cause(top, leaf.device, *chain, token=nobody) == "unknown-gateway"
     forged = sas.token(f"{hub.hostname}/devices/{top.device}/modules/$edgeHub", sas.new_key())
     assert cause(top, leaf.device, *chain, token=forged) == "wrong-key"
+    assert hub.why(leaf.device)[0]["fix"] == f"holdfast module show {top.device} '$edgeHub' --keys"
+    signed_by_another = sas.token(f"{hub.hostname}/devices/{top.device}/modules/$edgeHub", family.leaf("third").key)
+    assert cause(top, leaf.device, *chain, token=signed_by_another) == "key-of-another"
     # The key of another module, or of the gateway itself, opens nothing but that.
     module = registry.create_module(top.device, "other")
     assert cause(top, leaf.device, *chain, token=module.token()) == "token-scope"

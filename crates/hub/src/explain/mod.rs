@@ -228,6 +228,11 @@ impl<'a> About<'a> {
     fn show_holder(&self, holder: &str) -> String {
         match holder.split_once(' ') {
             Some(("policy", policy)) => command("policy show", &[policy], "--keys"),
+            // A gateway signs for others.
+            Some(("module", module)) => {
+                let (device, module) = module.split_once('/').unwrap_or((module, ""));
+                command("module show", &[device, module], "--keys")
+            }
             _ => self.show(),
         }
     }

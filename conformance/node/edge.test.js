@@ -70,6 +70,23 @@ test('scopes and parents are set, moved, cleared and refused', async () => {
   }
 });
 
+test('content for the modules of an edge device is applied', async () => {
+  const { deviceId } = await edgeDevice();
+  const modules = { camera: { settings: { image: 'camera:1' } } };
+  const content = {
+    modulesContent: {
+      $edgeAgent: { 'properties.desired': { schemaVersion: '1.1', modules } },
+      camera: { 'properties.desired': { rate: 5 } },
+    },
+  };
+  await registry.applyConfigurationContentOnDevice(deviceId, content);
+  const { responseBody: camera } = await registry.getModule(deviceId, 'camera');
+  assert.equal(camera.managedBy, 'IotEdge');
+  const desired = async (module) => (await registry.getModuleTwin(deviceId, module)).responseBody.properties.desired;
+  assert.deepEqual((await desired('$edgeAgent')).modules, modules);
+  assert.equal((await desired('camera')).rate, 5);
+});
+
 for (const [name, transport] of Object.entries(live)) {
   test(`a gateway connects a child over ${name}, which sends, has a twin and answers methods`, async () => {
     const gateway = await edgeDevice();

@@ -8,8 +8,8 @@ from urllib.parse import quote
 import pytest
 from azure.iot.device import IoTHubModuleClient, Message, MethodResponse
 from azure.iot.device.exceptions import ClientError
-from azure.iot.hub import IoTHubRegistryManager
-from azure.iot.hub.models import ExportImportDevice
+from azure.iot.hub import IoTHubConfigurationManager, IoTHubRegistryManager
+from azure.iot.hub.models import ConfigurationContent, ExportImportDevice
 
 from harness import devices, sas
 from harness.events import body_of, text
@@ -212,6 +212,58 @@ def test_a_module_has_inputs_and_outputs(hub, registry, family, reader):
     assert annotations["iothub-outputname"] == "alerts/high"
     assert annotations["iothub-connection-module-id"] == "m-1"
     assert body_of(event) == b"through an output"
+
+
+CAMERA = {"settings": {"image": "camera:1"}, "status": "running", "restartPolicy": "always"}
+DEPLOYMENT = {
+    "$edgeAgent": {"properties.desired": {"schemaVersion": "1.1", "modules": {"camera": CAMERA}}},
+    "$edgeHub": {"properties.desired": {"schemaVersion": "1.1", "routes": {"all": "FROM /* INTO $upstream"}}},
+    "camera": {"properties.desired": {"rate": 5}},
+}
+
+
+def test_content_for_the_modules_of_an_edge_device_is_applied(hub, manager, family):
+    configurations = IoTHubConfigurationManager.from_connection_string(hub.service_connection_string)
+    edge = family.edge("edge")
+    agent = devices.by_key(hub, family.module(edge, "$edgeAgent"))
+    told = []
+    agent.on_twin_desired_properties_patch_received = told.append
+    with devices.connected(agent):
+        content = ConfigurationContent(modules_content=DEPLOYMENT)
+        configurations.apply_configuration_on_edge_device(edge.device, content)
+        until(lambda: told, 5, "the agent is told")
+    assert told[0]["modules"] == {"camera": CAMERA}
+    camera = manager.get_module(edge.device, "camera")
+    assert camera.managed_by == "IotEdge"
+    desired = lambda module: manager.get_module_twin(edge.device, module).properties.desired  # noqa: E731
+    assert (desired("camera")["rate"], desired("$edgeHub")["schemaVersion"]) == (5, "1.1")
+    # The next replaces what was there, and makes nothing twice.
+    again = {**DEPLOYMENT, "camera": {"properties.desired": {"quality": "high"}}}
+    configurations.apply_configuration_on_edge_device(edge.device, ConfigurationContent(modules_content=again))
+    assert "rate" not in desired("camera") and desired("camera")["quality"] == "high"
+    assert manager.get_module(edge.device, "camera").generation_id == camera.generation_id
+
+
+def test_content_that_cannot_be_applied_changes_nothing(hub, registry, family):
+    edge, leaf = family.edge("edge"), family.leaf("leaf")
+
+    def refused(status, code, device, content, policy="iothubowner"):
+        path = f"{device_path(device.device)}/applyConfigurationContent"
+        answer = Rest(hub, policy).call("POST", path, {"modulesContent": content})
+        assert (answer.status, answer.error) == (status, code), answer.body
+
+    refused(400, "InvalidOperation", leaf, DEPLOYMENT)
+    refused(400, "InvalidConfigurationContent", edge, {**DEPLOYMENT, "camera": {"properties.desired.rate": 5}})
+    refused(400, "InvalidConfigurationContent", edge, {})
+    refused(404, "ModuleNotFound", edge, {**DEPLOYMENT, "lamp": {"properties.desired": {}}})
+    many = {f"m{number}": {} for number in range(60)}
+    refused(413, "TooManyModulesOnDevice", edge, {"$edgeAgent": {"properties.desired": {"modules": many}}})
+    for policy in ("service", "registryReadWrite"):
+        refused(401, "IotHubUnauthorizedAccess", edge, DEPLOYMENT, policy)
+    modules = registry.rest.expect(200, "GET", f"{device_path(edge.device)}/modules")
+    assert sorted(module["moduleId"] for module in modules) == ["$edgeAgent", "$edgeHub"]
+    twin = registry.rest.expect(200, "GET", f"/twins/{edge.device}/modules/$edgeAgent")
+    assert twin["properties"]["desired"]["$version"] == 1
 
 
 def edge_client(hub, identity: Identity, monkeypatch) -> IoTHubModuleClient:

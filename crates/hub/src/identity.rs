@@ -102,9 +102,14 @@ impl ModuleId {
         Self("$edgeHub".into())
     }
 
+    /// The module that starts the others of an edge device.
+    pub fn edge_agent() -> Self {
+        Self("$edgeAgent".into())
+    }
+
     /// The modules that an edge device is made with.
     pub fn of_edge_devices() -> [Self; 2] {
-        [Self("$edgeAgent".into()), Self::edge_hub()]
+        [Self::edge_agent(), Self::edge_hub()]
     }
 
     /// Whether it is made and deleted with its device only.

@@ -149,6 +149,11 @@ async fn dispatch(
             only(method, &[Method::POST])?;
             Box::pin(files::finish(hub, asked, visitor, (device, Some(id)), body)).await
         }
+        [_, device, _] if word(0, "devices") && word(2, "applyConfigurationContent") => {
+            only(method, &[Method::POST])?;
+            api_version(asked)?;
+            Box::pin(twins::apply_to_edge_device(front, asked, visitor, device, body)).await
+        }
         [_, device, _] if word(0, "devices") && word(2, "commands") => {
             only(method, &[Method::DELETE])?;
             api_version(asked)?;

@@ -147,12 +147,23 @@ impl Hub {
             Credential::Token(text) => Some(parsed(text)?),
             Credential::Certificate(_) | Credential::Nothing => None,
         };
-        facts.token = token.as_ref().map(Token::facts);
+        self.admit_read(identity, credential, token.as_ref(), facts).await
+    }
+
+    /// The same when the token of the credential is read already.
+    pub(crate) async fn admit_read(
+        &self,
+        identity: &Identity,
+        credential: Credential<'_>,
+        token: Option<&Token<'_>>,
+        facts: &mut Facts,
+    ) -> Result<Grant, NotAdmitted> {
+        facts.token = token.map(Token::facts);
         let rechecks = self.rechecks_begun();
-        let policy_name = token.as_ref().and_then(|token| token.skn.as_deref());
+        let policy_name = token.and_then(|token| token.skn.as_deref());
         let by_certificate = matches!(credential, Credential::Certificate(_));
         let loaded = self.load_known(identity, policy_name, by_certificate).await?;
-        let presented = match (&token, credential) {
+        let presented = match (token, credential) {
             (Some(token), _) => Presented::Token(token),
             (None, Credential::Certificate(chain)) => Presented::Certificate(chain),
             (None, _) => Presented::Nothing,

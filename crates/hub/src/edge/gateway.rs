@@ -45,7 +45,7 @@ pub struct Lineage {
     pub gateway: DeviceId,
     /// The gateway.
     pub device: Option<Device>,
-    /// Its module [`EDGE_HUB`].
+    /// Its module `$edgeHub`.
     pub module: Option<Module>,
     /// The parents of the device, the nearest first, to the gateway or as far as they go.
     pub parents: Vec<Device>,
@@ -179,7 +179,7 @@ impl Hub {
         };
         let token = parsed(text)?;
         let Some(gateway) = self.gateway_of(&token, identity).await? else {
-            return self.admit(identity, credential, facts).await;
+            return self.admit_read(identity, credential, Some(&token), facts).await;
         };
         facts.token = Some(token.facts());
         facts.gateway = Some(gateway.to_string());

@@ -266,7 +266,7 @@ fn targets(rounds: &[Round]) -> Vec<Target> {
         at_most("RSS per idle device of 5,000, to mosquitto", 1.0, "×", to(MOSQUITTO, idle_5000)),
         at_most("RSS per idle device of 15,000, to mosquitto", 1.0, "×", to(MOSQUITTO, idle_15000)),
         at_most(
-            "RSS per conversing device of 5,000, to a silent one of mosquitto",
+            "RSS per conversing device, to a silent one of mosquitto",
             1.15,
             "×",
             to(MOSQUITTO, connected_kib),

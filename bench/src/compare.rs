@@ -6,13 +6,16 @@ use anyhow::{Context as _, Result};
 use serde::Serialize;
 
 use crate::load::{
-    self, AMQP_PARTITIONS, AmqpIdle, AmqpIdleOptions, Churn, ChurnOptions, Idle, IdleOptions, PublishOptions,
-    Published, PythonReader, Read, ReadOptions, Storm, StormOptions, Through, ThroughOptions,
+    self, AMQP_PARTITIONS, AmqpIdle, AmqpIdleOptions, Churn, ChurnOptions, Conversation, ConversationOptions,
+    Idle, IdleOptions, PublishOptions, Published, PythonReader, Read, ReadOptions, Reports, ReportsOptions,
+    Storm, StormOptions, Through, ThroughOptions,
 };
 use crate::servers::{Kind, Server};
 
 /// The rate at which latencies are measured.
 const PACED: u32 = 2_000;
+/// Devices with the whole conversation, beside as many silent ones of the peers.
+pub(crate) const CONVERSING: usize = 5_000;
 /// NATS keeps five files for each subscriber; with more of them, deleting its store takes longer than all that is measured.
 const NATS_IDLE_MAX: usize = 5_000;
 
@@ -78,6 +81,10 @@ pub(crate) struct Round {
     /// 2,000 messages a second from 100 devices.
     pub(crate) paced: Option<Published>,
     pub(crate) amqp_idle: Option<AmqpIdle>,
+    /// 5,000 devices with twins, called and changed.
+    pub(crate) conversation: Option<Conversation>,
+    /// Durable updates of twins as fast as they go.
+    pub(crate) reports: Option<Reports>,
     /// 2,000 messages a second, read meanwhile.
     pub(crate) through: Option<Through>,
     /// The same, read by the unmodified azure-eventhub for Python.
@@ -120,6 +127,8 @@ impl Bench<'_> {
         }
         if let Kind::Holdfast(_) = self.kind {
             round.amqp_idle = Some(self.amqp_idle().await?);
+            round.conversation = Some(self.conversation().await.context("the whole conversation")?);
+            round.reports = Some(self.reports().await.context("updates of twins")?);
         }
         let server = self.publishing().await?;
         let publish = self.published();
@@ -183,6 +192,22 @@ impl Bench<'_> {
         let connections = self.options.amqp_connections;
         let idle = AmqpIdleOptions { connections, partitions: AMQP_PARTITIONS, hold: 2 };
         load::amqp_idle(server.subject(), idle).await
+    }
+
+    async fn conversation(&self) -> Result<Conversation> {
+        let mut server = Server::start(self.kind, self.below)?;
+        let seconds = self.options.seconds;
+        let conversation = ConversationOptions { devices: CONVERSING, calls: 200, changes: 500, seconds };
+        server.subject().register(conversation.devices)?;
+        server.restart()?;
+        load::conversation(server.subject(), conversation).await
+    }
+
+    async fn reports(&self) -> Result<Reports> {
+        let server = Server::start(self.kind, self.below)?;
+        let reports = ReportsOptions { devices: 200, seconds: self.options.seconds };
+        server.subject().register(reports.devices)?;
+        load::reports(server.subject(), reports).await
     }
 
     fn published(&self) -> PublishOptions {

@@ -21,6 +21,7 @@ pub(crate) fn write(report: &Report, directory: &Path) -> Result<()> {
         ("benchmarks/targets.svg".to_owned(), targets(report)),
         ("benchmarks/figures.svg".to_owned(), figures(report)),
         ("benchmarks/latency.svg".to_owned(), latency(report)),
+        ("benchmarks/conversation.svg".to_owned(), conversation(report)),
         ("benchmarks/memory.svg".to_owned(), memory(report)),
     ];
     for (name, text) in files {
@@ -86,6 +87,9 @@ fn document(report: &Report) -> String {
     text.push_str(
         "\n## Latency\n\nAt 2,000 messages a second from 100 devices. *Acknowledged* is from the send to the PUBACK, *read* from the\n\
          send of the device to the reader of the event stream. The last round.\n\n![Latency](benchmarks/latency.svg)\n\n\
+         While 5,000 devices are connected, each with its twin read and subscribed to all that a hub may tell it, a back end calls 200\n\
+         methods and changes 500 desired properties a second over REST. The last round.\n\n\
+         ![The conversation](benchmarks/conversation.svg)\n\n\
          ## Memory\n\nResident memory of the server with so many silent devices, each with one subscription. The last round.\n\n\
          ![Memory](benchmarks/memory.svg)\n",
     );
@@ -143,7 +147,6 @@ fn last<'a>(report: &'a Report, server: &str) -> Option<&'a Round> {
 }
 
 fn latency(report: &Report) -> String {
-    let series = |name: String, latency: &Latency| Series { name, points: latency.percentiles_ms.clone() };
     let mut lines = Vec::new();
     for (server, _) in &report.servers {
         let paced = last(report, server).and_then(|round| round.paced.as_ref());
@@ -154,19 +157,38 @@ fn latency(report: &Report) -> String {
     for through in through.into_iter().flatten().flatten() {
         lines.push(series(format!("read by {}", through.client), &through.latency));
     }
+    distributions("Latency at 2,000 messages a second", "of the messages are done within", &lines)
+}
+
+/// How long what a back end and devices say to each other is under way.
+fn conversation(report: &Report) -> String {
+    let last = last(report, HOLDFAST);
+    let conversation = last.and_then(|round| round.conversation.as_ref());
+    let reports = last.and_then(|round| round.reports.as_ref());
+    let mut lines = Vec::new();
+    if let Some(conversation) = conversation {
+        lines.push(series("a method is called and answered", &conversation.called));
+        lines.push(series("a desired update is durable", &conversation.changed));
+        lines.push(series("a desired update is at its device", &conversation.delivered));
+    }
+    lines.extend(reports.map(|reports| series("a report is durable, at full rate", &reports.answered)));
+    distributions("The conversation with 5,000 devices", "of the operations are done within", &lines)
+}
+
+fn series(name: impl Into<String>, latency: &Latency) -> Series {
+    Series { name: name.into(), points: latency.percentiles_ms.clone() }
+}
+
+/// Distributions of times, one line each.
+fn distributions(title: &str, what: &'static str, lines: &[Series]) -> String {
     let percents = [1.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 98.0, 99.0, 99.5, 99.9];
     let ticks = percents.map(|percent| (percent, format!("{percent} %"))).to_vec();
-    let across = Axis { name: "of the messages are done within", ticks, even: true };
+    let across = Axis { name: what, ticks, even: true };
     let most = lines.iter().flat_map(|line| &line.points).map(|(_, ms)| *ms).fold(1.0, f64::max);
     let steps = [0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1_000.0, 5_000.0];
     let shown = steps.iter().position(|step| *step >= most).unwrap_or(steps.len() - 1);
     let ticks = steps[..=shown].iter().map(|step| (*step, format!("{step}"))).collect();
-    plot::lines(
-        "Latency at 2,000 messages a second",
-        &across,
-        &Axis { name: "ms", ticks, even: true },
-        &lines,
-    )
+    plot::lines(title, &across, &Axis { name: "ms", ticks, even: true }, lines)
 }
 
 fn memory(report: &Report) -> String {

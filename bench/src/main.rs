@@ -8,6 +8,7 @@ mod plot;
 mod process;
 mod report;
 mod servers;
+mod service;
 mod soak;
 mod subject;
 
@@ -22,7 +23,8 @@ use serde::Serialize;
 
 use crate::compare::CompareOptions;
 use crate::load::{
-    AmqpIdleOptions, ChurnOptions, IdleOptions, PublishOptions, ReadOptions, StormOptions, ThroughOptions,
+    AmqpIdleOptions, ChurnOptions, ConversationOptions, IdleOptions, PublishOptions, ReadOptions,
+    ReportsOptions, StormOptions, ThroughOptions,
 };
 use crate::machine::Machine;
 use crate::report::Report;
@@ -102,6 +104,20 @@ enum Command {
         #[command(flatten)]
         on: On,
     },
+    /// Hold devices with their twins on a Holdfast, call their methods and change their desired properties.
+    Conversation {
+        #[command(flatten)]
+        options: ConversationOptions,
+        #[command(flatten)]
+        on: On,
+    },
+    /// Update the reported properties of twins on a Holdfast as fast as they are durable.
+    Reports {
+        #[command(flatten)]
+        options: ReportsOptions,
+        #[command(flatten)]
+        on: On,
+    },
     /// Start a Holdfast, connect and disconnect, and see whether its memory grows.
     SoakConnect {
         #[command(flatten)]
@@ -177,6 +193,12 @@ async fn run(command: Command, output: Format, below: &Path) -> Result<ExitCode>
             print(&load::through(&on.subject(options.devices)?, options).await?, output)
         }
         Command::AmqpIdle { options, on } => print(&load::amqp_idle(&on.subject(0)?, options).await?, output),
+        Command::Conversation { options, on } => {
+            print(&load::conversation(&on.subject(options.devices)?, options).await?, output)
+        }
+        Command::Reports { options, on } => {
+            print(&load::reports(&on.subject(options.devices)?, options).await?, output)
+        }
         Command::SoakConnect { options, holdfast } => {
             let soak = soak::soak(&Kind::Holdfast(holdfast), below, options).await?;
             print(&soak, output)?;

@@ -7,9 +7,9 @@ const COLOURS: [&str; 6] = ["#0b6e99", "#b0b7c0", "#d9730d", "#448361", "#9065b0
 const TOP: f64 = 52.0;
 const BAR: f64 = 17.0;
 const GAP: f64 = 4.0;
-const LABELS: f64 = 350.0;
+const LABELS: f64 = 385.0;
 /// Room for what is written behind the longest bar.
-const NUMBERS: f64 = 160.0;
+const NUMBERS: f64 = 190.0;
 
 /// Bars that are compared with each other, under a heading.
 pub(crate) struct Group {

@@ -51,6 +51,14 @@ struct Azure {
     events_key: SasKey,
 }
 
+/// What a back end needs.
+pub(crate) struct Service {
+    pub(crate) url: String,
+    /// What it says who it is with.
+    pub(crate) token: String,
+    pub(crate) ca_pem: String,
+}
+
 impl Azure {
     /// A key of a device in base64; `slot` tells its keys apart.
     fn device_key(&self, place: usize, slot: &str) -> String {
@@ -159,6 +167,16 @@ impl Subject {
         })
     }
 
+    /// How a back end speaks to it.
+    pub(crate) fn service(&self) -> Result<Service> {
+        let Dialect::Azure(azure) = &self.dialect else { bail!("only Holdfast has an API for back ends") };
+        Ok(Service {
+            url: format!("https://{}", azure.https),
+            token: azure.owner.token(&azure.host, Clock::default().seconds() + 3_600),
+            ca_pem: azure.ca_pem.clone(),
+        })
+    }
+
     /// How its events are read.
     pub(crate) fn reader(&self, start: Start, credit: u32) -> Result<ReaderOptions> {
         let Dialect::Azure(azure) = &self.dialect else { bail!("only Holdfast has an event stream to read") };
@@ -187,7 +205,8 @@ fn part<'a>(text: &'a str, name: &str) -> Result<&'a str> {
     found.with_context(|| format!("the connection string has no {name}"))
 }
 
-fn agent(ca_pem: &str) -> Result<ureq::Agent> {
+/// A client of REST that trusts this CA.
+pub(crate) fn agent(ca_pem: &str) -> Result<ureq::Agent> {
     let certificate = Certificate::from_pem(ca_pem.as_bytes())?;
     let tls = TlsConfig::builder()
         .provider(TlsProvider::Rustls)

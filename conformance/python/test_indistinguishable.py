@@ -84,6 +84,29 @@ def tokens(hub, registry, name) -> dict[str, tuple[str, str | None]]:
     }
 
 
+def gateways(hub, registry, name) -> dict[str, tuple[str, str]]:
+    """A child and a gateway's token for each cause that it can be refused for."""
+    edge = lambda title, **fields: registry.create(f"{name}-{title}", capabilities={"iotEdge": True}, **fields)  # noqa: E731
+    child = lambda title, parent: registry.create(f"{name}-{title}", deviceScope=parent.record["deviceScope"]).device  # noqa: E731
+
+    def signed(gateway) -> str:
+        path = f"/devices/{gateway.device}/modules/$edgeHub"
+        return Identity(hub, registry.rest.expect(200, "GET", path)).token()
+
+    top = edge("top")
+    middle = edge("mid", parentScopes=[top.record["deviceScope"]])
+    off = edge("dark")
+    hidden = child("hidden", off)
+    registry.update(off.device, status="disabled")
+    nobody = sas.token(f"{hub.hostname}/devices/{name}-nobody/modules/$edgeHub", sas.new_key())
+    return {
+        "unknown-gateway": (child("lost", top), nobody),
+        "not-its-gateway": (registry.create(f"{name}-alone").device, signed(top)),
+        "auth-chain": (child("deep", middle), signed(top)),
+        "gateway-disabled": (hidden, signed(off)),
+    }
+
+
 def certificates(hub, registry, root, name, folder):
     """A device and a certificate for each cause that a certificate can be refused for."""
     signed = lambda suffix: registry.create(f"{name}-{suffix}", {"type": "certificateAuthority"}).device  # noqa: E731
@@ -128,7 +151,10 @@ def test_over_mqtt_every_refused_connect_gets_the_same_bytes(hub, registry, root
     connect("client-id", f"{name}-x", "x", f"{hub.hostname}/{good}/?api-version=2021-04-12")
     connect("user-name", good, "x", good)
     connect("unknown-host", good, "x", f"elsewhere.net/{good}/?api-version=2021-04-12")
-    attempts.are_alike(*presented, *offered, "unknown-module", "client-id", "user-name", "unknown-host")
+    behind = gateways(hub, registry, name)
+    for cause, (device, token) in behind.items():
+        connect(cause, device, token)
+    attempts.are_alike(*presented, *offered, *behind, "unknown-module", "client-id", "user-name", "unknown-host")
     assert set(attempts.received.values()) == {b"\x20\x02\x00\x05"}
 
 

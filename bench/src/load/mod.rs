@@ -2,18 +2,22 @@
 
 mod amqp_idle;
 mod churn;
+mod conversation;
 mod idle;
 mod latency;
 mod publish;
 mod read;
+mod reports;
 mod storm;
 mod through;
 
 pub(crate) use amqp_idle::{AmqpIdle, AmqpIdleOptions, PARTITIONS as AMQP_PARTITIONS, amqp_idle};
 pub(crate) use churn::{Churn, ChurnOptions, churn};
+pub(crate) use conversation::{Conversation, ConversationOptions, conversation};
 pub(crate) use idle::{Idle, IdleOptions, idle};
 pub(crate) use latency::Latency;
 pub(crate) use publish::{PublishOptions, Published, publish};
 pub(crate) use read::{PythonReader, Read, ReadOptions, read, read_by_python};
+pub(crate) use reports::{Reports, ReportsOptions, reports};
 pub(crate) use storm::{Storm, StormOptions, storm};
 pub(crate) use through::{Through, ThroughOptions, through, through_by_python};

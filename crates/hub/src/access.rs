@@ -219,11 +219,13 @@ pub enum Operation {
     ReceiveFileNotifications,
     /// Read files that devices uploaded.
     ReadFiles,
+    /// Say what the modules of an edge device are to be.
+    ApplyConfiguration,
 }
 
 impl Operation {
     /// All operations.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::ReadIdentities,
         Self::WriteIdentities,
         Self::ReadRegistryStatistics,
@@ -237,6 +239,7 @@ impl Operation {
         Self::ReceiveFeedback,
         Self::ReceiveFileNotifications,
         Self::ReadFiles,
+        Self::ApplyConfiguration,
     ];
 
     /// The rights it needs, all of them.
@@ -244,6 +247,7 @@ impl Operation {
         match self {
             Self::ReadIdentities | Self::ReadRegistryStatistics => Rights::of(&[Right::RegistryRead]),
             Self::WriteIdentities => Rights::of(&[Right::RegistryWrite]),
+            Self::ApplyConfiguration => Rights::of(&[Right::RegistryWrite, Right::ServiceConnect]),
             Self::ReadServiceStatistics
             | Self::ReadEvents
             | Self::ReadTwins
@@ -273,6 +277,7 @@ impl Operation {
             Self::ReceiveFeedback => "receive feedback",
             Self::ReceiveFileNotifications => "receive file notifications",
             Self::ReadFiles => "read uploaded files",
+            Self::ApplyConfiguration => "apply a configuration to an edge device",
         }
     }
 }

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use crate::access::{Operation, Policy, PolicyName, Right, Rights};
 use crate::certificate::Chain;
 use crate::decision::cut;
+use crate::edge::{Behind, Lineage, still_behind};
 use crate::identity::Identity;
 use crate::key_quality::KeyQuality;
 use crate::ports::secrets::{Fingerprint, Secrets};
@@ -38,6 +39,8 @@ pub struct Known<'a> {
     pub module: Option<&'a Module>,
     /// The policy that the token names.
     pub policy: Option<&'a Policy>,
+    /// The gateway that the grant stands on, where it stands on one.
+    pub lineage: Option<&'a Lineage>,
     /// All certificate authorities.
     pub authorities: &'a [Authority],
     /// The host names of this hub.
@@ -75,14 +78,22 @@ impl Grant {
         (*name == policy.policy).then(|| Self { ends: Some(policy.ends), basis: basis(), ..self.clone() })
     }
 
-    /// The same after its device's token was renewed, which the policy signed that it stands on too; `None` where it
-    /// stands on something else.
-    pub fn renewed_with(&self, device: &Self) -> Option<Self> {
-        let (Basis::Policy(name, ..), Basis::Policy(other, ..)) = (&self.basis, &device.basis) else {
-            return None;
+    /// The same after a token was renewed that it stands on: one of its device's that a policy signed, or its gateway's.
+    /// `None` where it stands on something else.
+    pub fn renewed_with(&self, renewed: &Self) -> Option<Self> {
+        let basis = match (&self.basis, &renewed.basis) {
+            (Basis::Policy(name, ..), Basis::Policy(other, ..))
+                if name == other && self.identity().device == renewed.identity().device =>
+            {
+                renewed.basis.clone()
+            }
+            (Basis::Gateway(behind), Basis::Key(slot, fingerprint)) if behind.is_of(renewed.identity()) => {
+                let (slot, fingerprint) = (*slot, fingerprint.clone());
+                Basis::Gateway(Box::new(Behind { slot, fingerprint, ..(**behind).clone() }))
+            }
+            _ => return None,
         };
-        let basis = || device.basis.clone();
-        (name == other).then(|| Self { ends: device.ends, basis: basis(), ..self.clone() })
+        Some(Self { ends: renewed.ends, basis, ..self.clone() })
     }
 }
 
@@ -97,6 +108,8 @@ pub enum Basis {
     Thumbprint(Slot, Chain),
     /// A certificate authority, by name.
     Authority(String, Chain),
+    /// A key of a gateway's, for one of its children.
+    Gateway(Box<Behind>),
 }
 
 impl PartialEq for Chain {
@@ -112,6 +125,7 @@ impl Basis {
     pub fn slot(&self) -> Option<Slot> {
         match self {
             Self::Key(slot, _) | Self::Policy(_, slot, _) | Self::Thumbprint(slot, _) => Some(*slot),
+            Self::Gateway(behind) => Some(behind.slot),
             Self::Authority(..) => None,
         }
     }
@@ -120,7 +134,7 @@ impl Basis {
     pub fn policy(&self) -> Option<&PolicyName> {
         match self {
             Self::Policy(name, ..) => Some(name),
-            Self::Key(..) | Self::Thumbprint(..) | Self::Authority(..) => None,
+            Self::Key(..) | Self::Thumbprint(..) | Self::Authority(..) | Self::Gateway(_) => None,
         }
     }
 }
@@ -175,7 +189,7 @@ pub fn admit_module_under(
 
 /// What an identity is admitted with whose credential is good: it has to be registered and enabled, and the operator's
 /// settings have to allow it.
-fn grant_of(
+pub(crate) fn grant_of(
     identity: &Identity,
     basis: Basis,
     ends: Option<i64>,
@@ -227,6 +241,7 @@ pub fn still_holds(grant: &Grant, known: &Known<'_>, now: Timestamp) -> Result<(
             Ok(())
         }
         (Basis::Key(..), Authentication::Sas { .. }) => Err(wrong_key(holder(identity))),
+        (Basis::Gateway(behind), _) => still_behind(identity, behind, known),
         (Basis::Policy(name, _, fingerprint), _) => {
             let policy = known.policy.ok_or_else(|| unknown_policy(name.to_string()))?;
             if !in_a_slot(fingerprint, [&policy.primary, &policy.secondary]) {
@@ -304,7 +319,10 @@ fn registered_device<'a>(known: &Known<'a>) -> Result<&'a Device, Refusal> {
     known.device.ok_or(Refusal::UnknownDevice { near: Vec::new() })
 }
 
-fn authentication<'a>(identity: &Identity, known: &Known<'a>) -> Result<&'a Authentication, Refusal> {
+pub(crate) fn authentication<'a>(
+    identity: &Identity,
+    known: &Known<'a>,
+) -> Result<&'a Authentication, Refusal> {
     let device = registered_device(known)?;
     match (&identity.module, known.module) {
         (None, _) => Ok(&device.authentication),
@@ -317,7 +335,7 @@ fn authentication<'a>(identity: &Identity, known: &Known<'a>) -> Result<&'a Auth
 /// are valid for an hour or a year, not for ten.
 const LIFETIME_SECONDS_MAX: i64 = 10 * 365 * 86_400;
 
-fn in_time(token: &Token<'_>, now: Timestamp) -> Result<i64, Refusal> {
+pub(crate) fn in_time(token: &Token<'_>, now: Timestamp) -> Result<i64, Refusal> {
     if token.is_expired(now.as_second()) {
         if token.se < LIFETIME_SECONDS_MAX {
             return Err(Refusal::TokenLifetimeAsEnd { seconds: token.se });
@@ -375,7 +393,7 @@ fn device_right(policy: &Policy) -> Result<(), Refusal> {
 
 /// The slot whose key signed the token. Event Hubs SDKs sign with the text of a policy key, all others with the
 /// bytes that it encodes (`spec/event-hubs-endpoint.md` §1).
-fn signing_slot(
+pub(crate) fn signing_slot(
     token: &Token<'_>,
     place: &str,
     keys: [&SealedKey; 2],
@@ -439,14 +457,14 @@ pub fn policy_place(name: &PolicyName) -> String {
     format!("hub/policies/{name}")
 }
 
-fn holder(identity: &Identity) -> String {
+pub(crate) fn holder(identity: &Identity) -> String {
     match &identity.module {
         None => format!("device {}", identity.device),
         Some(module) => format!("module {}/{module}", identity.device),
     }
 }
 
-fn wrong_kind(presented: &str, registered: &Authentication) -> Refusal {
+pub(crate) fn wrong_kind(presented: &str, registered: &Authentication) -> Refusal {
     let registered = match registered {
         Authentication::Sas { .. } => "symmetric keys (sas)",
         Authentication::SelfSigned { .. } => "certificate thumbprints (selfSigned)",
@@ -460,7 +478,7 @@ fn wrong_kind(presented: &str, registered: &Authentication) -> Refusal {
 
 fn kind_of(basis: &Basis) -> &'static str {
     match basis {
-        Basis::Key(..) | Basis::Policy(..) => "a SAS token",
+        Basis::Key(..) | Basis::Policy(..) | Basis::Gateway(_) => "a SAS token",
         Basis::Thumbprint(..) | Basis::Authority(..) => "a client certificate",
     }
 }
@@ -469,7 +487,7 @@ fn kind_of(basis: &Basis) -> &'static str {
 fn auth_method(identity: &Identity, basis: &Basis) -> String {
     let own = if identity.module.is_some() { "module" } else { "device" };
     let (scope, kind) = match basis {
-        Basis::Key(..) => (own, "sas"),
+        Basis::Key(..) | Basis::Gateway(_) => (own, "sas"),
         Basis::Policy(..) => ("hub", "sas"),
         Basis::Thumbprint(..) | Basis::Authority(..) => (own, "x509"),
     };

@@ -134,6 +134,7 @@ impl Fleet {
             device: self.device.as_ref(),
             module: self.module.as_ref().filter(|_| identity.module.is_some()),
             policy: self.policy.as_ref(),
+            lineage: None,
             authorities: &[],
             hosts: &self.hosts,
             settings: &self.settings,

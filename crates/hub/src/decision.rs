@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::PolicyName;
 use crate::backoff::Slowed;
+use crate::edge::Moved;
 use crate::key_search::Clue;
 use crate::record::Slot;
 use crate::refusal::Refusal;
@@ -26,6 +27,9 @@ pub struct Decision {
     /// Who acted, for what a service or an operator did: a policy, or `operator`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub actor: Option<String>,
+    /// From which parent to which a device went, for a change that moved it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent: Option<Box<Moved>>,
     /// Where it came from.
     #[serde(default)]
     pub origin: Origin,
@@ -52,6 +56,7 @@ impl Decision {
             act,
             identity: None,
             actor: None,
+            parent: None,
             origin: Origin::default(),
             facts: Facts::default(),
             refusal: None,
@@ -200,6 +205,9 @@ pub struct Facts {
     /// The slot of the key or thumbprint that admitted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot: Option<Slot>,
+    /// The gateway that came for the identity, where one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<String>,
     /// The certificates offered, leaf first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub chain: Vec<CertificateFacts>,

@@ -54,6 +54,8 @@ codes! {
     ConnectionForcefullyClosedOnNewConnection = 400027 / 400;
     /// The scope is not that of an existing edge device.
     InvalidDeviceScope = 400028 / 400;
+    /// The content of a configuration is none that can be applied.
+    InvalidConfigurationContent = 400402 / 400;
     /// The host names no hub that is served here.
     IotHubNotFound = 401001 / 401;
     /// The credential does not admit.

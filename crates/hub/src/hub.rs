@@ -11,9 +11,10 @@ use crate::authenticate::{self, Basis, Grant, Known, Presented, ServiceGrant};
 use crate::backoff::Backoff;
 use crate::certificate::Chain;
 use crate::decision::{Act, Decision, Facts, Origin};
+use crate::edge::Lineage;
 use crate::error::HubError;
 use crate::hub_events::{EventStream, HubEvents};
-use crate::identity::Identity;
+use crate::identity::{DeviceId, Identity, ModuleId};
 use crate::key_search::Clue;
 use crate::method::Calls;
 use crate::ports::blobs::Blobs;
@@ -149,12 +150,23 @@ impl Hub {
             Credential::Token(text) => Some(parsed(text)?),
             Credential::Certificate(_) | Credential::Nothing => None,
         };
-        facts.token = token.as_ref().map(Token::facts);
-        let rechecks = self.rechecks.load(Ordering::SeqCst);
-        let policy_name = token.as_ref().and_then(|token| token.skn.as_deref());
+        self.admit_read(identity, credential, token.as_ref(), facts).await
+    }
+
+    /// The same when the token of the credential is read already.
+    pub(crate) async fn admit_read(
+        &self,
+        identity: &Identity,
+        credential: Credential<'_>,
+        token: Option<&Token<'_>>,
+        facts: &mut Facts,
+    ) -> Result<Grant, NotAdmitted> {
+        facts.token = token.map(Token::facts);
+        let rechecks = self.rechecks_begun();
+        let policy_name = token.and_then(|token| token.skn.as_deref());
         let by_certificate = matches!(credential, Credential::Certificate(_));
         let loaded = self.load_known(identity, policy_name, by_certificate).await?;
-        let presented = match (&token, credential) {
+        let presented = match (token, credential) {
             (Some(token), _) => Presented::Token(token),
             (None, Credential::Certificate(chain)) => Presented::Certificate(chain),
             (None, _) => Presented::Nothing,
@@ -172,11 +184,16 @@ impl Hub {
         Ok(grant)
     }
 
+    /// How many rechecks have begun: a grant that is decided now has seen what changed before them.
+    pub(crate) fn rechecks_begun(&self) -> u64 {
+        self.rechecks.load(Ordering::SeqCst)
+    }
+
     /// Decides again on a grant that [`Hub::admit`] gave, once its connection is on the bus: a change that committed
     /// meanwhile found no connection to end. Records are looked at only if a recheck began since, for one that begins
     /// later finds the connection.
     pub async fn confirm(&self, grant: &Grant) -> Result<(), NotAdmitted> {
-        match self.rechecks.load(Ordering::SeqCst) == grant.rechecks {
+        match self.rechecks_begun() == grant.rechecks {
             true => Ok(()),
             false => self.still_holds(grant).await,
         }
@@ -184,12 +201,12 @@ impl Hub {
 
     /// Decides, after a change of the registry, whether a grant still holds.
     pub async fn still_holds(&self, grant: &Grant) -> Result<(), NotAdmitted> {
-        let policy = match &grant.basis {
-            Basis::Policy(name, ..) => Some(name.as_str()),
-            Basis::Key(..) | Basis::Thumbprint(..) | Basis::Authority(..) => None,
-        };
-        let loaded =
+        let policy = grant.basis.policy().map(PolicyName::as_str);
+        let mut loaded =
             self.load_known(grant.identity(), policy, matches!(grant.basis, Basis::Authority(..))).await?;
+        if let Basis::Gateway(behind) = &grant.basis {
+            loaded.lineage = Some(self.lineage(grant.identity(), behind.gateway.clone()).await?);
+        }
         Ok(authenticate::still_holds(grant, &self.known(&loaded), self.clock.now())?)
     }
 
@@ -376,16 +393,28 @@ impl Hub {
                     _ => None,
                 });
                 let identities = std::iter::once(Identity::device(device.clone())).chain(modules);
-                identities.filter_map(|identity| self.bus.holder(&identity)).collect()
+                let mut holders: Vec<_> =
+                    identities.filter_map(|identity| self.bus.holder(&identity)).collect();
+                if matches!(self.edge_record(device).await, Ok(true) | Err(_)) {
+                    holders.extend(depending(&|basis| goes_through(basis, device)));
+                }
+                holders
             }
             Key::Module(device, module) => {
                 let identity = Identity::module(device.clone(), module.clone());
-                self.bus.holder(&identity).into_iter().collect()
+                let mut holders: Vec<_> = self.bus.holder(&identity).into_iter().collect();
+                // It goes with its gateway, so that those behind a deleted one are found here.
+                if *module == ModuleId::edge_hub() {
+                    holders.extend(depending(&|basis| goes_through(basis, device)));
+                }
+                holders
             }
             Key::Policy(name) => depending(&|basis| matches!(basis, Basis::Policy(used, ..) if used == name)),
             Key::Authority(_) => depending(&|basis| matches!(basis, Basis::Authority(..))),
             // What the settings may refuse stands on a token.
-            Key::Settings => depending(&|basis| matches!(basis, Basis::Policy(..) | Basis::Key(..))),
+            Key::Settings => {
+                depending(&|basis| matches!(basis, Basis::Policy(..) | Basis::Key(..) | Basis::Gateway(_)))
+            }
             Key::Session(_)
             | Key::ConsumerGroup(_)
             | Key::Activity(_)
@@ -404,6 +433,12 @@ impl Hub {
             | Key::Duty(_)
             | Key::UploadAccount => Vec::new(),
         }
+    }
+
+    /// Whether a device is an edge device, through which others may be connected.
+    async fn edge_record(&self, device: &DeviceId) -> Result<bool, StoreError> {
+        let stored = self.registry.load(Key::Device(device.clone())).await?;
+        Ok(matches!(stored.map(|stored| stored.record), Some(Record::Device(device)) if device.edge))
     }
 
     /// Hands a decision that changed no record to the recorder.
@@ -494,6 +529,7 @@ impl Hub {
             }),
             policy: self.policy(policy).await?,
             settings: self.hub_settings().await?,
+            lineage: None,
             authorities: if authorities { self.authorities().await? } else { Vec::new() },
         })
     }
@@ -503,6 +539,7 @@ impl Hub {
             device: loaded.device.as_ref(),
             module: loaded.module.as_ref(),
             policy: loaded.policy.as_ref(),
+            lineage: loaded.lineage.as_ref(),
             authorities: &loaded.authorities,
             hosts: &self.settings.hosts,
             settings: &loaded.settings,
@@ -519,12 +556,18 @@ impl Hub {
 /// The most certificate authorities of a hub (`spec/limits.md` §2).
 pub const AUTHORITIES_MAX: usize = 25;
 
+/// Whether a device is one of those by which somebody is connected.
+fn goes_through(basis: &Basis, device: &DeviceId) -> bool {
+    matches!(basis, Basis::Gateway(behind) if behind.path.contains(device))
+}
+
 /// What was loaded for a decision.
 pub(crate) struct Loaded {
     device: Option<Device>,
     module: Option<Module>,
     policy: Option<Policy>,
     settings: HubSettings,
+    lineage: Option<Lineage>,
     authorities: Vec<Authority>,
 }
 
@@ -563,7 +606,11 @@ pub(crate) fn parsed(text: &str) -> Result<Token<'_>, Refusal> {
 }
 
 /// What a search for the mistake behind a wrong signature needs; nothing for any other refusal.
-fn clue_of(refusal: &Refusal, identity: Option<&Identity>, credential: Credential<'_>) -> Option<Box<Clue>> {
+pub(crate) fn clue_of(
+    refusal: &Refusal,
+    identity: Option<&Identity>,
+    credential: Credential<'_>,
+) -> Option<Box<Clue>> {
     match (refusal, credential) {
         (Refusal::WrongKey { .. }, Credential::Token(text)) => Some(Clue::new(identity, text)),
         _ => None,

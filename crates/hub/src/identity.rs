@@ -96,6 +96,28 @@ id! {
     ModuleId
 }
 
+impl ModuleId {
+    /// The module by whose key an edge device connects its children.
+    pub fn edge_hub() -> Self {
+        Self("$edgeHub".into())
+    }
+
+    /// The module that starts the others of an edge device.
+    pub fn edge_agent() -> Self {
+        Self("$edgeAgent".into())
+    }
+
+    /// The modules that an edge device is made with.
+    pub fn of_edge_devices() -> [Self; 2] {
+        [Self::edge_agent(), Self::edge_hub()]
+    }
+
+    /// Whether it is made and deleted with its device only.
+    pub fn is_system(&self) -> bool {
+        self.0.starts_with('$')
+    }
+}
+
 /// Who connects: a device, or one of its modules. Each is an identity of its own.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Debug)]
 pub struct Identity {

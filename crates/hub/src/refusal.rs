@@ -76,6 +76,35 @@ pub enum Refusal {
         /// The reason that its owner wrote.
         reason: Option<String>,
     },
+    /// A gateway came for a device, and is no registered edge device.
+    UnknownGateway {
+        /// The gateway.
+        gateway: String,
+    },
+    /// A gateway came for a device, and it or one between it and the device is disabled.
+    GatewayDisabled {
+        /// The one that is disabled.
+        gateway: String,
+        /// The reason that its owner wrote.
+        #[serde(default)]
+        reason: Option<String>,
+    },
+    /// A gateway came for a device that is not below it.
+    NotItsGateway {
+        /// The gateway.
+        gateway: String,
+        /// The parent that the device has, if it has one that exists.
+        #[serde(default)]
+        parent: Option<String>,
+    },
+    /// The way to its gateway that a client names is not the one that is registered.
+    AuthChain {
+        /// What came; `None` for no chain.
+        #[serde(default)]
+        presented: Option<String>,
+        /// The way as it is registered.
+        registered: String,
+    },
     /// The policy, or the device's own key, does not have the right.
     MissingRight {
         /// Who asked: a policy, or a device.
@@ -571,6 +600,10 @@ impl Refusal {
             | Self::TokenTooLong { .. }
             | Self::TokenInMilliseconds { .. }
             | Self::NoCredential
+            | Self::UnknownGateway { .. }
+            | Self::GatewayDisabled { .. }
+            | Self::NotItsGateway { .. }
+            | Self::AuthChain { .. }
             | Self::CredentialKind { .. }
             | Self::ThumbprintMismatch { .. }
             | Self::UntrustedChain { .. }
@@ -621,6 +654,10 @@ impl Refusal {
             Self::UnknownPolicy { .. } => "unknown-policy",
             Self::IllegalId { .. } => "illegal-id",
             Self::Disabled { .. } => "disabled",
+            Self::UnknownGateway { .. } => "unknown-gateway",
+            Self::GatewayDisabled { .. } => "gateway-disabled",
+            Self::NotItsGateway { .. } => "not-its-gateway",
+            Self::AuthChain { .. } => "auth-chain",
             Self::MissingRight { .. } => "missing-right",
             Self::HubKeyNotAllowed { .. } => "hub-key-not-allowed",
             Self::TokenTooLong { .. } => "token-too-long",

@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 use crate::activity::Activity;
 use crate::authenticate::{key_place, open_key, seal_key};
 use crate::decision::{Act, Decision, Origin};
+use crate::edge::{Moved, own_scope, parent_named};
 use crate::error::{HubError, HubErrorCode};
 use crate::hub::Hub;
 use crate::identity::{DeviceId, Identity, ModuleId};
@@ -24,8 +25,6 @@ pub const KEY_BYTES: std::ops::RangeInclusive<usize> = 16..=64;
 pub const LIST_MAX: usize = 1_000;
 /// The most entries of one bulk request.
 pub const BULK_MAX: usize = 100;
-/// The modules that an edge device gets with its own creation.
-const EDGE_MODULES: [&str; 2] = ["$edgeAgent", "$edgeHub"];
 
 /// Who makes a change, for its record.
 #[derive(Debug, Clone)]
@@ -47,9 +46,9 @@ pub struct DeviceSpec {
     pub authentication: Option<AuthenticationSpec>,
     /// Whether it is an edge device; counts on creation only.
     pub edge: bool,
-    /// The parent's scope, for a leaf.
+    /// The parent's scope, for a leaf; empty for none, absent for the one that it has.
     pub device_scope: Option<String>,
-    /// The scopes of the parents, for an edge device.
+    /// The scope of the parent, for an edge device: at most one.
     pub parent_scopes: Option<Vec<String>>,
 }
 
@@ -146,8 +145,9 @@ impl Hub {
         by: &By,
     ) -> Result<DeviceView, HubError> {
         check_reason(spec.status_reason.as_deref())?;
-        if let Some(scope) = spec.device_scope.as_deref().filter(|scope| !scope.is_empty()) {
-            self.check_scope(id, scope).await?;
+        if spec.device_scope.is_some() || spec.parent_scopes.is_some() {
+            let stored = self.registry.load(Key::Device(id.clone())).await?;
+            self.check_parent(id, as_device(stored.as_ref()), &spec).await?;
         }
         let keys = [Key::Device(id.clone()), Key::Twin(Identity::device(id.clone()))];
         let now = self.now();
@@ -174,8 +174,13 @@ impl Hub {
                 let version = stored.map(|stored| stored.version);
                 let record = Some(Record::Device(device.clone()));
                 let events = self.made(&writes, now);
+                let parent = Moved::between(as_device(stored), &device);
                 writes.insert(0, Write { key: keys[0].clone(), replaces: version, record });
-                Ok((Change { events, ..change(writes, what, id.to_string(), by, now) }, device))
+                let mut change = change(writes, what, id.to_string(), by, now);
+                if let Some(decision) = &mut change.decision {
+                    decision.parent = parent.map(Box::new);
+                }
+                Ok((Change { events, ..change }, device))
             })
             .await?;
         self.device_view(device).await
@@ -285,7 +290,7 @@ impl Hub {
                             ..module.clone()
                         }
                     }
-                    (None, None) if id.as_str().starts_with('$') => return Err(system_module(id)),
+                    (None, None) if id.is_system() => return Err(system_module(id)),
                     (None, None) if others >= self.settings.modules_per_device_max => {
                         let max = self.settings.modules_per_device_max;
                         let text = format!("The device '{device}' has {others} modules, the limit is {max}.");
@@ -317,7 +322,7 @@ impl Hub {
         by: &By,
     ) -> Result<(), HubError> {
         self.device(device).await?;
-        if id.as_str().starts_with('$') {
+        if id.is_system() {
             return Err(system_module(id));
         }
         let identity = Identity::module(device.clone(), id.clone());
@@ -436,7 +441,7 @@ impl Hub {
         Ok(crate::explain::near_misses(wanted, ids.iter().map(String::as_str)))
     }
 
-    async fn device_view(&self, device: Device) -> Result<DeviceView, HubError> {
+    pub(crate) async fn device_view(&self, device: Device) -> Result<DeviceView, HubError> {
         let identity = Identity::device(device.id.clone());
         Ok(DeviceView {
             keys: opened(&device.authentication, &identity, &*self.secrets),
@@ -479,15 +484,6 @@ impl Hub {
     ) -> Result<(Device, Vec<Write>), HubError> {
         let generation = ticks(now).to_string();
         let identity = Identity::device(id.clone());
-        let scope = match spec.edge {
-            true => Some(format!("ms-azure-iot-edge://{id}-{generation}")),
-            false => spec.device_scope.clone().filter(|scope| !scope.is_empty()),
-        };
-        let parent_scopes = match (&spec.parent_scopes, spec.edge) {
-            (Some(scopes), true) => scopes.clone(),
-            (_, true) => Vec::new(),
-            (_, false) => scope.iter().cloned().collect(),
-        };
         let device = Device {
             id: id.clone(),
             etag: self.new_etag(),
@@ -496,14 +492,14 @@ impl Hub {
             status_updated: None,
             authentication: self.authentication(&identity, spec.authentication.as_ref(), None, now)?,
             edge: spec.edge,
-            device_scope: scope,
-            parent_scopes,
+            device_scope: spec.edge.then(|| own_scope(id, &generation)),
+            parent_scopes: Vec::new(),
             created: now,
             generation,
         };
+        let device = device.with_parent(parent_named(id, None, spec)?);
         let mut writes = Vec::new();
-        for name in EDGE_MODULES.iter().filter(|_| spec.edge) {
-            let module = ModuleId::parse(name).map_err(|error| invalid(error.to_string()))?;
+        for module in ModuleId::of_edge_devices().into_iter().filter(|_| spec.edge) {
             let made = self.new_module(id, &module, &ModuleSpec::default(), now)?;
             let twin = Key::Twin(Identity::module(id.clone(), module.clone()));
             writes.push(first_twin(&twin, None, &made.generation, now));
@@ -516,15 +512,8 @@ impl Hub {
     fn updated_device(&self, device: &Device, spec: &DeviceSpec, now: Timestamp) -> Result<Device, HubError> {
         let identity = Identity::device(device.id.clone());
         let status = spec.status.unwrap_or(device.status);
-        let (device_scope, parent_scopes) = match (device.edge, &spec.device_scope, &spec.parent_scopes) {
-            (true, _, Some(parents)) => (device.device_scope.clone(), parents.clone()),
-            (false, Some(scope), _) => {
-                let scope = Some(scope.clone()).filter(|scope| !scope.is_empty());
-                (scope.clone(), scope.into_iter().collect())
-            }
-            _ => (device.device_scope.clone(), device.parent_scopes.clone()),
-        };
-        Ok(Device {
+        let parent = parent_named(&device.id, Some(device), spec)?;
+        let updated = Device {
             etag: self.new_etag(),
             status,
             status_reason: spec.status_reason.clone(),
@@ -535,10 +524,9 @@ impl Hub {
                     self.authentication(&identity, Some(given), Some(&device.authentication), now)?
                 }
             },
-            device_scope,
-            parent_scopes,
             ..device.clone()
-        })
+        };
+        Ok(updated.with_parent(parent))
     }
 
     fn new_module(
@@ -646,29 +634,6 @@ impl Hub {
         let mut bytes = [0_u8; 4];
         self.random.fill(&mut bytes);
         STANDARD.encode(u32::from_le_bytes(bytes).to_string())
-    }
-
-    /// A scope that a leaf names must be that of an existing edge device.
-    async fn check_scope(&self, child: &DeviceId, scope: &str) -> Result<(), HubError> {
-        let wrong = || {
-            HubError::new(
-                HubErrorCode::InvalidDeviceScope,
-                format!("'{scope}' is no scope of an existing edge device"),
-            )
-        };
-        let parent = scope
-            .strip_prefix("ms-azure-iot-edge://")
-            .and_then(|rest| rest.rsplit_once('-'))
-            .ok_or_else(wrong)?;
-        let parent = DeviceId::parse(parent.0).map_err(|_| wrong())?;
-        if parent == *child {
-            return Ok(());
-        }
-        let stored = self.registry.load(Key::Device(parent)).await?;
-        match as_device(stored.as_ref()) {
-            Some(device) if device.edge && device.device_scope.as_deref() == Some(scope) => Ok(()),
-            _ => Err(wrong()),
-        }
     }
 }
 

@@ -102,6 +102,7 @@ pub struct Device {
     /// Messages that came while something else was waited for.
     received: VecDeque<Publish>,
     acknowledged: VecDeque<PacketId>,
+    requests: u32,
 }
 
 impl Device {
@@ -115,6 +116,7 @@ impl Device {
             session_present: false,
             received: VecDeque::new(),
             acknowledged: VecDeque::new(),
+            requests: 0,
         };
         let answer = timeout(ANSWER_TIMEOUT, device.next()).await;
         match answer.map_err(|_| SimError::TimedOut("CONNACK"))?? {
@@ -190,7 +192,12 @@ impl Device {
 
     /// Subscribes to a filter with QoS 1 and waits until the server has taken it.
     pub async fn subscribe(&mut self, filter: &str) -> Result<(), SimError> {
-        let wanted = self.machine.subscribe(&[filter], QoS::AtLeastOnce);
+        self.subscribe_all(&[filter]).await
+    }
+
+    /// Subscribes to filters with QoS 1, all in one packet, and waits until the server has taken them.
+    pub async fn subscribe_all(&mut self, filters: &[&str]) -> Result<(), SimError> {
+        let wanted = self.machine.subscribe(filters, QoS::AtLeastOnce);
         let answered = async {
             loop {
                 match self.next().await? {
@@ -201,9 +208,14 @@ impl Device {
         };
         let codes: Result<_, SimError> =
             timeout(ANSWER_TIMEOUT, answered).await.map_err(|_| SimError::TimedOut("SUBACK"))?;
-        match codes?.first() {
-            Some(SubscribeReturnCode::Success(_)) => Ok(()),
-            _ => Err(SimError::SubscriptionRefused(filter.to_owned())),
+        let codes = codes?;
+        let refused = filters
+            .iter()
+            .enumerate()
+            .find(|(at, _)| !matches!(codes.get(*at), Some(SubscribeReturnCode::Success(_))));
+        match refused {
+            None => Ok(()),
+            Some((_, filter)) => Err(SimError::SubscriptionRefused((*filter).to_owned())),
         }
     }
 
@@ -218,6 +230,19 @@ impl Device {
         self.machine.disconnect();
         let _ = self.flush().await;
         self.pipe.close().await;
+    }
+
+    /// A number that no other request of this connection has.
+    pub(crate) fn next_request_id(&mut self) -> u32 {
+        self.requests = self.requests.wrapping_add(1);
+        self.requests
+    }
+
+    /// Lets messages be received again, in their order, before those that came since.
+    pub(crate) fn put_back(&mut self, messages: Vec<Publish>) {
+        for message in messages.into_iter().rev() {
+            self.received.push_front(message);
+        }
     }
 
     fn keep(&mut self, event: ClientEvent) {

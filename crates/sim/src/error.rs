@@ -19,6 +19,9 @@ pub enum SimError {
     /// The server refused a subscription.
     #[error("the server refused to subscribe to `{0}`")]
     SubscriptionRefused(String),
+    /// The hub answered a request about a twin with this status.
+    #[error("the hub answered a request about the twin with {0}")]
+    TwinRefused(u16),
     /// The server sent something that is no MQTT.
     #[error("the server broke MQTT")]
     Mqtt(#[from] PacketError),

@@ -1,6 +1,7 @@
 //! Simulated devices and back ends on the real wire, for tests, `holdfast demo` and the benchmark.
 //!
-//! - [`Device`]: MQTT 3.1.1 over TLS with SAS tokens or certificates, as the device SDKs speak it.
+//! - [`Device`]: MQTT 3.1.1 over TLS with SAS tokens or certificates, as the device SDKs speak it; twins and methods with
+//!   [`Incoming`].
 //! - [`EventReader`]: the Event Hubs-compatible endpoint over AMQP 1.0, as a back end reads it.
 //! - [`SasKey`] signs tokens, [`Clock`] may be wrong on purpose, [`Authority`] makes certificates, [`Trust`] says whom a
 //!   client believes.
@@ -12,6 +13,7 @@
 
 mod authority;
 mod clock;
+mod conversation;
 mod device;
 mod error;
 mod pipe;
@@ -22,6 +24,7 @@ mod trust;
 
 pub use authority::{Authority, Issued};
 pub use clock::Clock;
+pub use conversation::{CONVERSATION, Incoming};
 pub use device::{Credential, Device, DeviceOptions, Message};
 pub use error::SimError;
 pub use properties::topic_with_properties;

@@ -19,7 +19,9 @@ pub(crate) enum DeviceCommand {
   holdfast device create pump-1
   holdfast device create pump-2 --primary-key K --secondary-key K
   holdfast device create pump-3 --auth x509_thumbprint --primary-thumbprint 0123…
-  holdfast device create pump-4 --auth x509_ca")]
+  holdfast device create pump-4 --auth x509_ca
+  holdfast device create gateway-1 --edge
+  holdfast device create pump-5 --parent gateway-1")]
     Create {
         /// The device id.
         id: String,
@@ -28,9 +30,12 @@ pub(crate) enum DeviceCommand {
         /// Register it disabled, or with this status.
         #[arg(long, value_enum, default_value_t = StatusArg::Enabled)]
         status: StatusArg,
-        /// Make it an edge device.
+        /// Make it an edge device, which gets the modules $edgeAgent and $edgeHub and may have children.
         #[arg(long)]
         edge: bool,
+        /// The edge device through which it may connect.
+        #[arg(long, value_name = "ID")]
+        parent: Option<String>,
         #[command(flatten)]
         common: Common,
     },
@@ -52,6 +57,13 @@ pub(crate) enum DeviceCommand {
         #[command(flatten)]
         common: Common,
     },
+    /// List the children of an edge device: those that may connect through it.
+    Children {
+        /// The id of the edge device.
+        id: String,
+        #[command(flatten)]
+        common: Common,
+    },
     /// Change a device.
     Update {
         /// The device id.
@@ -62,6 +74,12 @@ pub(crate) enum DeviceCommand {
         /// Why it has this status.
         #[arg(long, value_name = "TEXT")]
         status_reason: Option<String>,
+        /// The edge device through which it may connect.
+        #[arg(long, value_name = "ID")]
+        parent: Option<String>,
+        /// Let it have no parent any more.
+        #[arg(long, conflicts_with = "parent")]
+        no_parent: bool,
         #[command(flatten)]
         credential: CredentialArgs,
         #[command(flatten)]
@@ -178,6 +196,7 @@ const LINES: &[(&str, &str)] = &[
     ("Secondary thumbprint", "/authentication/x509Thumbprint/secondaryThumbprint"),
     ("Edge", "/capabilities/iotEdge"),
     ("Scope", "/deviceScope"),
+    ("Parent", "/parentScopes/0"),
     ("Generation", "/generationId"),
     ("ETag", "/etag"),
     ("Primary key", "/authentication/symmetricKey/primaryKey"),
@@ -188,7 +207,7 @@ const LINES: &[(&str, &str)] = &[
 /// Runs a command about devices.
 pub(super) fn run(command: DeviceCommand) -> anyhow::Result<ExitCode> {
     match command {
-        DeviceCommand::Create { id, credential, status, edge, common } => {
+        DeviceCommand::Create { id, credential, status, edge, parent, common } => {
             let target = common.target.open()?;
             let mut body = json!({
                 "deviceId": id,
@@ -197,6 +216,9 @@ pub(super) fn run(command: DeviceCommand) -> anyhow::Result<ExitCode> {
             });
             if let Some(authentication) = credential.authentication(&Value::Null)? {
                 body["authentication"] = authentication;
+            }
+            if let Some(parent) = parent {
+                set_parent(&mut body, Some(scope_of(&target, &parent)?));
             }
             let device = target.service(Request::new("PUT", path(&id)).with(body))?;
             one(common.output, &with_connection_string(device, &target), LINES);
@@ -223,7 +245,20 @@ pub(super) fn run(command: DeviceCommand) -> anyhow::Result<ExitCode> {
             let device = if keys { with_connection_string(device, &target) } else { hide(device) };
             one(common.output, &device, LINES);
         }
-        DeviceCommand::Update { id, status, status_reason, credential, common } => {
+        DeviceCommand::Children { id, common } => {
+            let children = children(&common.target.open()?, &id)?;
+            list(
+                common.output,
+                &children,
+                &[
+                    ("DEVICE", "/deviceId"),
+                    ("STATUS", "/status"),
+                    ("CONNECTION", "/connectionState"),
+                    ("EDGE", "/capabilities/iotEdge"),
+                ],
+            );
+        }
+        DeviceCommand::Update { id, status, status_reason, parent, no_parent, credential, common } => {
             let target = common.target.open()?;
             let mut device = target.service(Request::new("GET", path(&id)))?;
             if let Some(authentication) = credential.authentication(&device["authentication"])? {
@@ -234,6 +269,12 @@ pub(super) fn run(command: DeviceCommand) -> anyhow::Result<ExitCode> {
             }
             if let Some(reason) = status_reason {
                 device["statusReason"] = json!(reason);
+            }
+            if let Some(parent) = parent {
+                set_parent(&mut device, Some(scope_of(&target, &parent)?));
+            }
+            if no_parent {
+                set_parent(&mut device, None);
             }
             let etag = device["etag"].as_str().unwrap_or_default().to_owned();
             let request = Request { if_match: Some(&etag), ..Request::new("PUT", path(&id)).with(device) };
@@ -254,6 +295,38 @@ pub(super) fn run(command: DeviceCommand) -> anyhow::Result<ExitCode> {
 
 fn path(id: &str) -> String {
     format!("/devices/{}", encoded(id))
+}
+
+/// The scope that the children of an edge device have.
+fn scope_of(target: &Target, parent: &str) -> anyhow::Result<String> {
+    let device = target.service(Request::new("GET", path(parent)))?;
+    if device.pointer("/capabilities/iotEdge") != Some(&Value::Bool(true)) {
+        bail!("`{parent}` is no edge device, and only those are parents");
+    }
+    Ok(device["deviceScope"].as_str().unwrap_or_default().to_owned())
+}
+
+/// Gives the body of a device this parent. That of an edge device stands in its parents, for its scope is its own.
+fn set_parent(body: &mut Value, scope: Option<String>) {
+    match body.pointer("/capabilities/iotEdge") {
+        Some(Value::Bool(true)) => body["parentScopes"] = json!(Vec::from_iter(scope)),
+        _ => body["deviceScope"] = json!(scope.unwrap_or_default()),
+    }
+}
+
+/// All children of an edge device, page by page.
+fn children(target: &Target, id: &str) -> anyhow::Result<Vec<Value>> {
+    let (root, mut children) =
+        (format!("/holdfast/v1/devices/{}/children", encoded(id)), Vec::<Value>::new());
+    loop {
+        let last = children.last().and_then(|child| child["deviceId"].as_str());
+        let after = last.map(|last| format!("?after={}", encoded(last))).unwrap_or_default();
+        let page = target.management(Request::new("GET", format!("{root}{after}")))?;
+        match page.as_array() {
+            Some(page) if !page.is_empty() => children.extend(page.iter().cloned()),
+            _ => return Ok(children),
+        }
+    }
 }
 
 /// A token of an identity with symmetric keys.

@@ -49,6 +49,12 @@ fn one_of_each() -> Vec<Refusal> {
         Refusal::UnknownPolicy { policy: text(), near: names() },
         Refusal::IllegalId { problem: text() },
         Refusal::Disabled { reason: Some(text()) },
+        Refusal::UnknownGateway { gateway: text() },
+        Refusal::GatewayDisabled { gateway: text(), reason: Some(text()) },
+        Refusal::NotItsGateway { gateway: text(), parent: Some(text()) },
+        Refusal::NotItsGateway { gateway: "-g".into(), parent: None },
+        Refusal::AuthChain { presented: Some(text()), registered: text() },
+        Refusal::AuthChain { presented: None, registered: text() },
         Refusal::MissingRight {
             holder: "policy a policy".into(),
             has: Rights::NONE,

@@ -4,6 +4,7 @@
 mod amqp;
 mod certificate;
 mod ends;
+mod gateway;
 mod https;
 mod identity;
 mod mqtt;
@@ -85,6 +86,12 @@ fn words(refusal: &Refusal, about: &About<'_>) -> Words {
         Refusal::UnknownModule { near } => identity::unknown_module(about, near),
         Refusal::IllegalId { problem } => identity::illegal_id(about, problem),
         Refusal::Disabled { reason } => identity::disabled(about, reason.as_deref()),
+        Refusal::UnknownGateway { gateway } => gateway::unknown(about, gateway),
+        Refusal::GatewayDisabled { gateway, reason } => gateway::disabled(about, gateway, reason.as_deref()),
+        Refusal::NotItsGateway { gateway, parent } => gateway::not_its(about, gateway, parent.as_deref()),
+        Refusal::AuthChain { presented, registered } => {
+            gateway::chain(about, presented.as_deref(), registered)
+        }
         Refusal::CredentialKind { presented, registered } => {
             identity::credential_kind(about, presented, registered)
         }
@@ -221,6 +228,11 @@ impl<'a> About<'a> {
     fn show_holder(&self, holder: &str) -> String {
         match holder.split_once(' ') {
             Some(("policy", policy)) => command("policy show", &[policy], "--keys"),
+            // A gateway signs for others.
+            Some(("module", module)) => {
+                let (device, module) = module.split_once('/').unwrap_or((module, ""));
+                command("module show", &[device, module], "--keys")
+            }
             _ => self.show(),
         }
     }

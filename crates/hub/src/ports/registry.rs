@@ -30,6 +30,14 @@ pub trait Registry: AuditLog {
         device: DeviceId,
     ) -> BoxFuture<'_, Result<Vec<(Key, Versioned)>, StoreError>>;
 
+    /// The devices whose parent has this scope, in the order of their ids, after `after`, at most `limit`.
+    fn children(
+        &self,
+        scope: String,
+        after: Option<DeviceId>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<(Key, Versioned)>, StoreError>>;
+
     /// How many devices are disabled.
     fn count_disabled(&self) -> BoxFuture<'_, Result<u64, StoreError>>;
 

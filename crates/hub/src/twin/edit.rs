@@ -29,6 +29,14 @@ pub enum Edit {
 }
 
 impl Edit {
+    /// The same without what the hub wrote into a section and clients send back.
+    pub(crate) fn without_system_members(self) -> Self {
+        match self {
+            Self::Clear => Self::Clear,
+            Self::Set(members) => Self::Set(without_system_members(members)),
+        }
+    }
+
     /// What it is as a merge patch to these members.
     pub(super) fn patch(&self, members: &Members) -> Cow<'_, Members> {
         match self {
@@ -75,7 +83,7 @@ fn edit(part: Part, given: Option<&Value>) -> Result<Option<Edit>, TwinError> {
     match given {
         None => Ok(None),
         Some(Value::Null) => Ok(Some(Edit::Clear)),
-        Some(Value::Object(members)) => Ok(Some(Edit::Set(without_system_members(members.clone())))),
+        Some(Value::Object(members)) => Ok(Some(Edit::Set(members.clone()).without_system_members())),
         Some(_) => Err(TwinError::NotAnObject(part)),
     }
 }

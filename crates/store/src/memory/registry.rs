@@ -162,6 +162,20 @@ impl Registry for MemoryRegistry {
         ready(Ok(records))
     }
 
+    fn children(
+        &self,
+        scope: String,
+        after: Option<DeviceId>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<(Key, Versioned)>, StoreError>> {
+        let mut records = self.list_now(Kind::Device, after.map(Key::Device).as_ref(), usize::MAX);
+        records.retain(|(_, stored)| {
+            matches!(&stored.record, Record::Device(device) if device.parent_scope() == Some(&scope))
+        });
+        records.truncate(limit);
+        ready(Ok(records))
+    }
+
     fn count_disabled(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
         let disabled = |stored: &&Versioned| matches!(&stored.record, Record::Device(device) if device.status == Status::Disabled);
         ready(Ok(lock(&self.state).records.values().filter(disabled).count() as u64))

@@ -142,6 +142,17 @@ impl Registry for SqliteRegistry {
         Box::pin(self.readers.run(move |connection| rows::list_of(connection, kind, &device)))
     }
 
+    fn children(
+        &self,
+        scope: String,
+        after: Option<DeviceId>,
+        limit: usize,
+    ) -> BoxFuture<'_, Result<Vec<(Key, Versioned)>, StoreError>> {
+        Box::pin(
+            self.readers.run(move |connection| rows::children(connection, &scope, after.as_ref(), limit)),
+        )
+    }
+
     fn count_disabled(&self) -> BoxFuture<'_, Result<u64, StoreError>> {
         Box::pin(self.readers.run(rows::count_disabled))
     }

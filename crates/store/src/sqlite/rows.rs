@@ -69,6 +69,20 @@ pub(super) fn list_of(
     select(connection, kind, sql, params![kind as u8, device.as_str()])
 }
 
+pub(super) fn children(
+    connection: &Connection,
+    scope: &str,
+    after: Option<&DeviceId>,
+    limit: usize,
+) -> Result<Vec<(Key, Versioned)>, StoreError> {
+    // The expression is that of the index `devices_by_parent`, to the letter.
+    let sql = "SELECT owner, name, version, body FROM records
+               WHERE kind = 1 AND json_extract(body, '$.parentScopes[0]') = ?1 AND owner > ?2
+               ORDER BY owner LIMIT ?3";
+    let after = after.map(DeviceId::as_str).unwrap_or_default();
+    select(connection, Kind::Device, sql, params![scope, after, limit_of(limit)])
+}
+
 fn select(
     connection: &Connection,
     kind: Kind,

@@ -49,6 +49,10 @@ macro_rules! registry_battery {
                 check(super::what_belongs_to_a_device_is_listed_and_the_disabled_are_counted);
             }
             #[test]
+            fn the_children_of_a_scope_are_listed_page_by_page() {
+                check(super::the_children_of_a_scope_are_listed_page_by_page);
+            }
+            #[test]
             fn decisions_are_found_by_what_they_are_about() {
                 check(super::decisions_are_found_by_what_they_are_about);
             }
@@ -194,24 +198,54 @@ fn a_kind_is_listed_in_pages_and_counted(registry: &dyn Registry) {
     assert_eq!(listed, keys);
 }
 
-fn what_belongs_to_a_device_is_listed_and_the_disabled_are_counted(registry: &dyn Registry) {
-    let device = |id: &str, status| {
-        let id = DeviceId::parse(id).unwrap();
-        let record = Record::Device(Device {
-            id: id.clone(),
-            generation: "1".into(),
-            etag: "1".into(),
-            status,
-            status_reason: None,
-            status_updated: None,
-            authentication: Authentication::None,
-            edge: false,
-            device_scope: None,
-            parent_scopes: vec![],
-            created: Timestamp::UNIX_EPOCH,
-        });
-        Write { key: Key::Device(id), replaces: None, record: Some(record) }
+fn device_record(id: &str, status: Status, parent: Option<&str>) -> Write {
+    let id = DeviceId::parse(id).unwrap();
+    let record = Record::Device(Device {
+        id: id.clone(),
+        generation: "1".into(),
+        etag: "1".into(),
+        status,
+        status_reason: None,
+        status_updated: None,
+        authentication: Authentication::None,
+        edge: false,
+        device_scope: None,
+        parent_scopes: parent.map(str::to_owned).into_iter().collect(),
+        created: Timestamp::UNIX_EPOCH,
+    });
+    Write { key: Key::Device(id), replaces: None, record: Some(record) }
+}
+
+fn the_children_of_a_scope_are_listed_page_by_page(registry: &dyn Registry) {
+    let (one, other) = ("ms-azure-iot-edge://one-1", "ms-azure-iot-edge://one-12");
+    let child = |id: &str, parent| device_record(id, Status::Enabled, parent);
+    let writes = vec![
+        child("d3", Some(one)),
+        child("d1", Some(one)),
+        child("d2", Some(other)),
+        child("d4", None),
+        child("d5", Some(one)),
+    ];
+    wait(registry.commit(Change { writes, ..Change::default() })).unwrap();
+    let listed = |scope: &str, after: Option<&str>, limit| {
+        let after = after.map(|id| DeviceId::parse(id).unwrap());
+        let children = wait(registry.children(scope.to_owned(), after, limit)).unwrap();
+        children.into_iter().map(|(key, _)| key.parts().0.to_owned()).collect::<Vec<_>>()
     };
+    assert_eq!(listed(one, None, 10), ["d1", "d3", "d5"]);
+    assert_eq!(listed(one, None, 2), ["d1", "d3"]);
+    assert_eq!(listed(one, Some("d3"), 2), ["d5"]);
+    assert_eq!(listed("nobody", None, 10), [] as [&str; 0]);
+    // One moves, one goes.
+    let moved = Write { replaces: Some(1), ..child("d3", Some(other)) };
+    let gone = Write { replaces: Some(1), record: None, ..child("d5", None) };
+    wait(registry.commit(Change { writes: vec![moved, gone], ..Change::default() })).unwrap();
+    assert_eq!(listed(one, None, 10), ["d1"]);
+    assert_eq!(listed(other, None, 10), ["d2", "d3"]);
+}
+
+fn what_belongs_to_a_device_is_listed_and_the_disabled_are_counted(registry: &dyn Registry) {
+    let device = |id: &str, status| device_record(id, status, None);
     let session = |device: &str, module: &str| {
         let (device, module) = (DeviceId::parse(device).unwrap(), ModuleId::parse(module).unwrap());
         let record = Record::Session(Session { generation: "1".into(), subscriptions: vec![] });

@@ -46,13 +46,25 @@ fn a_registry_of_a_newer_program_or_of_something_else_is_refused() {
     let newer = directory.path().join("newer.db");
     drop(open(&newer).unwrap());
     sql(&newer, "PRAGMA user_version = 99");
-    assert!(matches!(open(&newer), Err(OpenError::Newer { found: 99, known: 3 })));
+    assert!(matches!(open(&newer), Err(OpenError::Newer { found: 99, known: 4 })));
     let foreign = directory.path().join("foreign.db");
     sql(&foreign, "CREATE TABLE t (x)");
     assert!(matches!(open(&foreign), Err(OpenError::Foreign)));
     let text = directory.path().join("text.db");
     std::fs::write(&text, "no database at all, and long enough to be taken for one".repeat(100)).unwrap();
     assert!(matches!(open(&text), Err(OpenError::Corrupt(_))));
+}
+
+#[test]
+fn children_are_found_by_their_index() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("registry.db");
+    drop(open(&path).unwrap());
+    let plan = "EXPLAIN QUERY PLAN SELECT owner FROM records
+                WHERE kind = 1 AND json_extract(body, '$.parentScopes[0]') = ? AND owner > ? ORDER BY owner LIMIT 1";
+    let connection = rusqlite::Connection::open(&path).unwrap();
+    let used: String = connection.query_row(plan, ["s", ""], |row| row.get("detail")).unwrap();
+    assert!(used.contains("devices_by_parent (<expr>=? AND owner>?)"), "{used}");
 }
 
 #[test]

@@ -88,6 +88,36 @@ pub(super) async fn device(
     }
 }
 
+/// Admits a module that calls a method of another device or module, or says 401.
+pub(super) async fn module_to_call(
+    hub: &Hub,
+    asked: &Asked,
+    visitor: &Visitor,
+    caller: &Identity,
+    target: &Identity,
+) -> Result<(), HubError> {
+    let mut facts = facts(asked, visitor);
+    let admitted = match asked.header("authorization") {
+        None => Err(nothing(asked).into()),
+        Some(token) => match hub.admit(caller, Credential::Token(token), &mut facts).await {
+            Ok(_) => hub.may_call(caller, target).await,
+            Err(error) => Err(error),
+        },
+    };
+    let (act, name) =
+        (Act::Operation { name: Operation::CallMethods.as_str().to_owned() }, caller.to_string());
+    match admitted {
+        Ok(()) => {
+            hub.record(act, Some(name), visitor.origin.clone(), facts, None);
+            Ok(())
+        }
+        Err(NotAdmitted::Refused(refusal)) => {
+            Err(refused(hub, asked, visitor, act, Some(name), facts, refusal))
+        }
+        Err(NotAdmitted::Unavailable(error)) => Err(unavailable(error)),
+    }
+}
+
 /// Admits the operator to Holdfast's own API, or says 401.
 pub(super) fn operator(
     front: &HttpsFront,

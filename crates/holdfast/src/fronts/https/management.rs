@@ -10,7 +10,7 @@ use hub::decision::{DecisionFilter, Numbered};
 use hub::error::{HubError, HubErrorCode};
 use hub::policies::PolicyView;
 use hub::record::{Authority, Slot};
-use hub::registry::By;
+use hub::registry::{By, DeviceView, LIST_MAX};
 use hub::why::Explained;
 use hyper::body::Incoming;
 use rustls_pki_types::CertificateDer;
@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::answer::{Answer, json_body, no_content};
 use super::request::{self, Asked};
-use super::{HttpsFront, authorize, files, operator_inbox, posture, route, trace};
+use super::{HttpsFront, authorize, files, operator_inbox, posture, registry, route, trace};
 use crate::listen::Visitor;
 use crate::metrics::{MEDIA_TYPE, scrape};
 
@@ -56,6 +56,12 @@ pub(super) async fn dispatch(
             let settings = serde_json::from_value(request::json(body, BODY_BYTES_MAX).await?)
                 .map_err(|error| HubError::new(HubErrorCode::ArgumentInvalid, error.to_string()))?;
             Ok(ok(&json!(hub.put_hub_settings(settings, &by).await?)))
+        }
+        ("GET", ["v1", "devices", device, "children"]) => {
+            let after = asked.parameter("after").map(|id| route::identity(id, None)).transpose()?;
+            let device = route::identity(device, None)?.device;
+            let children = hub.children(&device, after.map(|after| after.device), LIST_MAX).await?;
+            Ok(ok(&children.iter().map(child_json).collect()))
         }
         ("DELETE", ["v1", "files", device, name @ ..]) => {
             hub.delete_file(&route::identity(device, None)?.device, &name.join("/"), &by).await?;
@@ -228,6 +234,15 @@ fn der(body: &Value) -> Result<CertificateDer<'static>, HubError> {
         Ok(bytes) if !bytes.is_empty() => Ok(bytes.into()),
         _ => Err(HubError::new(HubErrorCode::ArgumentInvalid, "`certificate` is DER in base64")),
     }
+}
+
+fn child_json(view: &DeviceView) -> Value {
+    json!({
+        "deviceId": view.device.id,
+        "status": view.device.status,
+        "connectionState": registry::connection_state(view.connected),
+        "capabilities": { "iotEdge": view.device.edge },
+    })
 }
 
 fn policy_json(view: &PolicyView) -> Value {

@@ -1,9 +1,12 @@
 //! Direct methods over HTTPS (`spec/service-rest.md` §6).
 
 use hub::access::Operation;
+use hub::decision::cut;
 use hub::error::{HubError, HubErrorCode};
+use hub::identity::Identity;
 use hub::method::{MethodCall, PAYLOAD_BYTES_MAX};
 use hyper::body::Incoming;
+use percent_encoding::percent_decode_str;
 
 use super::answer::{self, Answer};
 use super::request::{self, Asked};
@@ -14,7 +17,11 @@ use crate::methods;
 /// A payload of the largest size, with what stands around it.
 const BODY_BYTES_MAX: usize = PAYLOAD_BYTES_MAX + 4 * 1024;
 
-/// `POST /twins/{id}/methods` and `/twins/{id}/modules/{mid}/methods`.
+/// By which a module of an edge device says who it is, `{device}/{module}`, when it calls a method itself.
+pub(super) const CALLER: &str = "x-ms-edge-moduleid";
+
+/// `POST /twins/{id}/methods` and `/twins/{id}/modules/{mid}/methods`: of a service, or of a module of an edge device
+/// (`spec/device-https.md` §5).
 pub(super) async fn call(
     front: &HttpsFront,
     asked: &Asked,
@@ -23,8 +30,18 @@ pub(super) async fn call(
     incoming: &mut Incoming,
 ) -> Result<Answer, HubError> {
     let hub = &*front.hub;
-    authorize::service(hub, asked, visitor, Operation::CallMethods).await?;
-    let identity = route::identity(device, module)?;
+    let identity = match asked.header(CALLER) {
+        None => {
+            authorize::service(hub, asked, visitor, Operation::CallMethods).await?;
+            route::identity(device, module)?
+        }
+        Some(caller) => {
+            let caller = caller_named(caller)?;
+            let identity = route::identity(device, module)?;
+            authorize::module_to_call(hub, asked, visitor, &caller, &identity).await?;
+            identity
+        }
+    };
     let body = request::body(incoming, BODY_BYTES_MAX).await?;
     let call = MethodCall::parse(&body)?;
     hub.check_callable(&identity).await?;
@@ -40,4 +57,14 @@ pub(super) async fn call(
         Ok(answer) => answer::method_answer(&answer),
         Err(error) => answer::method_error(&error, hub.now()),
     })
+}
+
+fn caller_named(text: &str) -> Result<Identity, HubError> {
+    match Identity::parse(&percent_decode_str(text).decode_utf8_lossy()) {
+        Ok(caller) if caller.module.is_some() => Ok(caller),
+        _ => {
+            let text = format!("`{CALLER}` is `{{device}}/{{module}}`, not '{}'", cut(text));
+            Err(HubError::new(HubErrorCode::ArgumentInvalid, text))
+        }
+    }
 }

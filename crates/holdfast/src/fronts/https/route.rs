@@ -149,6 +149,11 @@ async fn dispatch(
             only(method, &[Method::POST])?;
             Box::pin(files::finish(hub, asked, visitor, (device, Some(id)), body)).await
         }
+        [_, device, _] if word(0, "devices") && word(2, "applyConfigurationContent") => {
+            only(method, &[Method::POST])?;
+            api_version(asked)?;
+            Box::pin(twins::apply_to_edge_device(front, asked, visitor, device, body)).await
+        }
         [_, device, _] if word(0, "devices") && word(2, "commands") => {
             only(method, &[Method::DELETE])?;
             api_version(asked)?;
@@ -222,9 +227,12 @@ async fn dispatch(
             api_version(asked)?;
             twins::twin(front, asked, visitor, (device, Some(module)), body).await
         }
+        // The Node SDK sends no api-version when a module of an edge device calls.
         [_, device, _] if word(0, "twins") && word(2, "methods") => {
             only(method, &[Method::POST])?;
-            api_version(asked)?;
+            if asked.parameter("api-version").is_some() || asked.header(methods::CALLER).is_none() {
+                api_version(asked)?;
+            }
             methods::call(front, asked, visitor, (device, None), body).await
         }
         // The C SDK sends no api-version when it calls a method of a module.

@@ -2,6 +2,7 @@
 
 use http::Method;
 use hub::access::Operation;
+use hub::edge::EdgeContent;
 use hub::error::HubError;
 use hub::hub::Hub;
 use hub::registry::By;
@@ -9,7 +10,7 @@ use hub::twin::{How, TwinEdit, TwinView, time_text};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 
-use super::answer::{Answer, NEVER, tagged};
+use super::answer::{Answer, NEVER, no_content, tagged};
 use super::registry::{
     BODY_BYTES_MAX, connection_state, if_match, kind_and_thumbprints, last_change, object,
 };
@@ -57,6 +58,22 @@ async fn update(
     let edit = TwinEdit::of(object(&body)?)?;
     let how = if asked.method == Method::PUT { How::Replace } else { How::Merge };
     hub.edit_twin(&identity, &edit, how, if_match(asked).as_ref(), by).await
+}
+
+/// `POST /devices/{id}/applyConfigurationContent`.
+pub(super) async fn apply_to_edge_device(
+    front: &HttpsFront,
+    asked: &Asked,
+    visitor: &Visitor,
+    device: &str,
+    incoming: &mut Incoming,
+) -> Result<Answer, HubError> {
+    let hub = &*front.hub;
+    let by = authorize::service(hub, asked, visitor, Operation::ApplyConfiguration).await?;
+    let device = route::identity(device, None)?.device;
+    let body = request::json(incoming, BODY_BYTES_MAX).await?;
+    hub.apply_edge_content(&device, &EdgeContent::of(object(&body)?)?, &by).await?;
+    Ok(no_content())
 }
 
 /// A twin as the service API shows it.

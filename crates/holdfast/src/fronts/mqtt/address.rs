@@ -16,6 +16,8 @@ pub(super) struct UserName {
     pub(super) client_type: Option<String>,
     /// `model-id`.
     pub(super) model_id: Option<String>,
+    /// `auth-chain`: the way to the gateway that connects the client, `leaf;edge1;edge2`.
+    pub(super) auth_chain: Option<String>,
 }
 
 impl UserName {
@@ -38,6 +40,7 @@ impl UserName {
             api_version: parameter(parameters, "api-version"),
             client_type: parameter(parameters, "DeviceClientType"),
             model_id: parameter(parameters, "model-id"),
+            auth_chain: parameter(parameters, "auth-chain").filter(|chain| !chain.is_empty()),
         })
     }
 }

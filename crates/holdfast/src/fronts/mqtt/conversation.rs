@@ -587,7 +587,8 @@ impl<S: Stream> Conversation<S> {
             (_, password) => Credential::Token(password),
         };
         let hub = self.hub.clone();
-        let mut grant = hub.admit(&name.identity, credential, &mut self.visitor.facts).await?;
+        let (chain, facts) = (name.auth_chain.as_deref(), &mut self.visitor.facts);
+        let mut grant = hub.admit_client(&name.identity, credential, chain, facts).await?;
         if let Some(model_id) = name.model_id {
             if let Err(error) = hub.announce_model(&name.identity, &grant.sender.generation, &model_id).await
             {

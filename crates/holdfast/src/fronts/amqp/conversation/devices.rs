@@ -8,7 +8,7 @@ use hub::access::Right;
 use hub::authenticate::{Basis, Grant, ServiceGrant, resource_path};
 use hub::decision::{Act, Facts, TokenFacts, cut};
 use hub::hub::{Credential, NotAdmitted};
-use hub::identity::Identity;
+use hub::identity::{Identity, ModuleId};
 use hub::ports::bus::{Ending, Epoch, Holder as _};
 use hub::refusal::{Refusal, missing_device_right};
 use hub::telemetry::Sender;
@@ -29,6 +29,7 @@ const IDENTITIES_MAX: usize = 1_000;
 const CLIENT_VERSION: &str = "com.microsoft:client-version";
 const API_VERSION: &str = "com.microsoft:api-version";
 const MODEL_ID: &str = "com.microsoft:model-id";
+const AUTH_CHAIN: &str = "com.microsoft:auth-chain";
 
 /// Who has a credential on a connection.
 #[derive(Default)]
@@ -130,10 +131,8 @@ impl<S: Stream> Conversation<S> {
         if self.keep(grant, token.clone(), true) {
             self.recheck_device(&identity).await;
         }
-        let modules = self.devices.known.iter().filter(|(other, known)| {
-            !known.is_own && other.module.is_some() && other.device == identity.device
-        });
-        let renewed = modules.filter_map(|(_, known)| known.live.grant().renewed_with(&renews));
+        let others = self.devices.known.values().filter(|known| !known.is_own);
+        let renewed = others.filter_map(|known| known.live.grant().renewed_with(&renews));
         self.renew(renewed.collect(), token).await;
         Ok(())
     }
@@ -192,7 +191,7 @@ impl<S: Stream> Conversation<S> {
     ) -> Result<Arc<Sender>, NotAdmitted> {
         facts.sdk = attach.properties.text(CLIENT_VERSION).map(cut).or(facts.sdk.take());
         facts.api_version = attach.properties.text(API_VERSION).map(cut);
-        self.identify(identity, facts).await?;
+        self.identify(identity, attach.properties.text(AUTH_CHAIN), facts).await?;
         let door = self.door.clone();
         let Some(known) = self.devices.known.get_mut(identity) else {
             return Err(Refusal::NoCredential.into());
@@ -206,8 +205,10 @@ impl<S: Stream> Conversation<S> {
         facts.token = known.token.as_deref().cloned();
         facts.slot = grant.basis.slot();
         facts.policy = grant.basis.policy().cloned();
-        if let Basis::Thumbprint(_, chain) | Basis::Authority(_, chain) = &grant.basis {
-            facts.chain = chain.facts();
+        match &grant.basis {
+            Basis::Thumbprint(_, chain) | Basis::Authority(_, chain) => facts.chain = chain.facts(),
+            Basis::Gateway(behind) => facts.gateway = Some(behind.gateway.to_string()),
+            Basis::Key(..) | Basis::Policy(..) => {}
         }
         let _connected = door.connected(&grant.basis);
         let epoch = self.front.hub.claim(known.live.clone());
@@ -226,9 +227,14 @@ impl<S: Stream> Conversation<S> {
         }
     }
 
-    /// Finds the credential of an identity: the token that was put for it, that of a policy with DeviceConnect, or the
-    /// certificate of the handshake.
-    async fn identify(&mut self, identity: &Identity, facts: &mut Facts) -> Result<(), NotAdmitted> {
+    /// Finds the credential of an identity: the token that was put for it, that of a policy with DeviceConnect, that of its
+    /// gateway, or the certificate of the handshake.
+    async fn identify(
+        &mut self,
+        identity: &Identity,
+        chain: Option<&str>,
+        facts: &mut Facts,
+    ) -> Result<(), NotAdmitted> {
         if let Some(known) = self.devices.known.get(identity) {
             if known.online.is_some() {
                 return Ok(());
@@ -257,6 +263,12 @@ impl<S: Stream> Conversation<S> {
             self.keep(grant, token, false);
             return Ok(());
         }
+        if let Some((gateway, token)) = self.gateway(chain) {
+            facts.token = token.as_deref().cloned();
+            let grant = hub.admit_behind(identity, gateway.grant(), chain, facts).await?;
+            self.keep(grant, token, false);
+            return Ok(());
+        }
         if let Some(chain) = self.visitor.chain.clone() {
             let grant = hub.admit(identity, Credential::Certificate(&chain), facts).await?;
             self.keep(grant, None, false);
@@ -271,6 +283,20 @@ impl<S: Stream> Conversation<S> {
         let known = self.devices.known.get(&Identity::device(identity.device.clone()))?;
         matches!(known.live.grant().basis, Basis::Policy(..))
             .then(|| (known.live.clone(), known.token.clone()))
+    }
+
+    /// The gateway whose token was put: the one at the end of the way that a link names, or the only one.
+    fn gateway(&self, chain: Option<&str>) -> Option<(Arc<Live>, Option<Box<TokenFacts>>)> {
+        let named = chain.and_then(|chain| chain.rsplit(';').find(|id| !id.is_empty()));
+        let mut gateways = self.devices.known.iter().filter(|(identity, known)| {
+            identity.module == Some(ModuleId::edge_hub())
+                && matches!(known.live.grant().basis, Basis::Key(..))
+        });
+        let (_, known) = gateways
+            .clone()
+            .find(|(identity, _)| named == Some(identity.device.as_str()))
+            .or_else(|| gateways.next())?;
+        Some((known.live.clone(), known.token.clone()))
     }
 
     /// Why a link of this identity cannot be opened with what was put on the connection.

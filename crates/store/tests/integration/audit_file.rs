@@ -68,7 +68,7 @@ fn a_log_of_the_first_schema_becomes_a_tree_in_which_what_was_gone_is_empty() {
         .unwrap();
     }
     drop(old);
-    assert!(matches!(SqliteAudit::open(&path), Err(OpenError::Older { found: 1, known: 3 })));
+    assert!(matches!(SqliteAudit::open(&path), Err(OpenError::Older { found: 1, .. })));
     let registry = open(&path, 100);
     let head = wait(registry.head()).unwrap();
     assert_eq!((head.size, head.newest), (530, 530));

@@ -4,15 +4,19 @@
 //! After every start: what was acknowledged is in the stream, once; what any reader saw is where it saw it; no
 //! sequence number stands for two events; the messages of a device are in order and without a hole within each of its
 //! connections; changes of the registry that were acknowledged are there, and others whole or not at all; files that were
-//! acknowledged are there byte for byte, and others whole or not at all; the audit log is sound, and goes on from a checkpoint that was taken away just before the power went.
+//! acknowledged are there byte for byte, and others whole or not at all; a device-bound message that was taken waits until it
+//! is over, and never again after that; steps of a twin that were acknowledged are there, and no version went back; the
+//! audit log is sound, and goes on from a checkpoint that was taken away just before the power went.
 //!
 //! `HOLDFAST_POWER_ROUNDS` and `HOLDFAST_POWER_SEED` choose how many rounds and which; each failure names its seed.
 
 mod auditor;
+mod correspondent;
 mod faults;
 mod ledger;
 mod load;
 mod registry;
+mod talker;
 mod uploader;
 
 use std::path::PathBuf;
@@ -25,9 +29,11 @@ use tempfile::TempDir;
 use tokio::task::JoinSet;
 
 use self::auditor::Auditor;
+use self::correspondent::{Correspondent, Tally};
 use self::ledger::{Ledger, name};
 use self::load::Life;
 use self::registry::{BackEnd, key};
+use self::talker::{Steps, TALKER};
 use self::uploader::Uploader;
 use crate::support::{Cut, Hub, Names, Random, Rest, Shim, Started, setting, until};
 
@@ -57,13 +63,19 @@ async fn a_loss_of_power_under_load_loses_nothing_that_was_acknowledged_or_read(
     }
     println!(
         "figure: {rounds} losses of power and {} during a start, in {:.0} s: {} messages sent, {} acknowledged, {} changes of \
-         the registry and {} files acknowledged, nothing lost; the audit log agreed with {} checkpoints taken away before",
+         the registry and {} files acknowledged, {} device-bound messages taken and {} settled, {} desired and {} reported \
+         changes of a twin, {} calls answered; nothing lost; the audit log agreed with {} checkpoints taken away before",
         totals.starts_cut,
         begun.elapsed().as_secs_f64(),
         totals.sent,
         totals.acknowledged,
         totals.changes,
         totals.files,
+        totals.correspondence.sent,
+        totals.correspondence.settled,
+        totals.correspondence.desired,
+        totals.reported,
+        totals.correspondence.calls,
         totals.compared,
     );
 }
@@ -74,6 +86,8 @@ pub(crate) struct Site {
     pub(crate) ledger: Arc<Ledger>,
     back_ends: Vec<BackEnd>,
     uploader: Option<Uploader>,
+    correspondent: Option<Correspondent>,
+    reported: Arc<Steps>,
     auditor: Auditor,
     random: Random,
     seed: u64,
@@ -96,6 +110,9 @@ pub(crate) struct Running {
     tasks: JoinSet<()>,
     threads: Vec<std::thread::JoinHandle<BackEnd>>,
     uploading: Option<std::thread::JoinHandle<Uploader>>,
+    correspondent: Option<Correspondent>,
+    corresponding: Option<std::thread::JoinHandle<Correspondent>>,
+    reported: Arc<Steps>,
     random: Random,
 }
 
@@ -105,6 +122,8 @@ struct Totals {
     acknowledged: usize,
     changes: u64,
     files: u64,
+    correspondence: Tally,
+    reported: u64,
     starts_cut: u64,
     compared: u64,
 }
@@ -115,6 +134,8 @@ impl Totals {
         self.acknowledged += site.ledger.acknowledged();
         self.changes += site.back_ends.iter().map(|back_end| back_end.acknowledged).sum::<u64>();
         self.files += site.uploader.iter().map(|uploader| uploader.acknowledged).sum::<u64>();
+        site.correspondent.iter().for_each(|correspondent| self.correspondence.add(correspondent.tally));
+        self.reported += site.reported.acknowledged();
         self.starts_cut += site.starts_cut;
         self.compared += site.auditor.compared;
     }
@@ -123,12 +144,14 @@ impl Totals {
 impl Site {
     pub(crate) fn new(seed: u64) -> Self {
         let place = tempfile::Builder::new().prefix("holdfast-power-").tempdir().unwrap();
-        let mut random = Random(seed);
+        let (mut random, reported) = (Random(seed), Arc::new(Steps::default()));
         Self {
             shim: Shim::new(place.path()),
             ledger: Arc::default(),
             back_ends: (0..BACK_ENDS).map(|number| BackEnd::new(number, random.fork())).collect(),
             uploader: Some(Uploader::new(name(0), random.fork())),
+            correspondent: Some(Correspondent::new(reported.clone(), random.fork())),
+            reported,
             auditor: Auditor::new(place.path()),
             random,
             seed,
@@ -173,15 +196,18 @@ impl Site {
         let asked = rest.clone();
         let mut back_ends = std::mem::take(&mut self.back_ends);
         let mut uploader = self.uploader.take();
+        let mut correspondent = self.correspondent.take();
         let judged = tokio::task::spawn_blocking(move || {
             if first {
                 (0..DEVICES).for_each(|number| asked.register(&name(number), &key(&name(number))));
+                Correspondent::register(&asked);
             }
             back_ends.iter_mut().for_each(|back_end| back_end.judge(&asked));
             uploader.iter_mut().for_each(|uploader| uploader.judge(&asked));
-            (back_ends, uploader)
+            correspondent.iter_mut().for_each(|correspondent| correspondent.judge(&asked));
+            (back_ends, uploader, correspondent)
         });
-        let (back_ends, uploader) = judged.await.unwrap();
+        let (back_ends, uploader, correspondent) = judged.await.unwrap();
 
         let life = Arc::new(Life::default());
         let mut tasks = JoinSet::new();
@@ -202,6 +228,9 @@ impl Site {
             tasks,
             threads: Vec::new(),
             uploading: None,
+            correspondent,
+            corresponding: None,
+            reported: self.reported.clone(),
             random: self.random.fork(),
         };
         // What the reader has seen when it sees the newest message of each device is everything.
@@ -227,6 +256,8 @@ impl Site {
             self.back_ends.push(thread.join().unwrap());
         }
         self.uploader = running.uploading.map(|thread| thread.join().unwrap()).or(running.uploader);
+        self.correspondent =
+            running.corresponding.map(|thread| thread.join().unwrap()).or(running.correspondent);
     }
 
     fn lose_unsynced(&mut self) {
@@ -256,6 +287,15 @@ impl Running {
             self.uploading = Some(std::thread::spawn(move || {
                 uploader.work(&rest, &life);
                 uploader
+            }));
+        }
+        let talker = self.hub.device(TALKER, &key(TALKER));
+        self.tasks.spawn(talker::talk(talker, self.life.clone(), self.reported.clone()));
+        if let Some(mut correspondent) = self.correspondent.take() {
+            let (rest, life) = (self.rest.clone(), self.life.clone());
+            self.corresponding = Some(std::thread::spawn(move || {
+                correspondent.work(&rest, &life);
+                correspondent
             }));
         }
     }

@@ -50,7 +50,8 @@ impl Uploader {
         let (name, version) = (format!("file-{}", self.random.below(FILES)), self.version);
         let path = format!("/devices/{}/files", self.device);
         let key = key(&self.device);
-        let started = rest.as_device("POST", &path, (&self.device, &key), &json!({ "blobName": name }))?;
+        let started =
+            rest.as_device("POST", &path, (&self.device, &key), Some(&json!({ "blobName": name })))?;
         match started.status {
             200 => {}
             // Uploads that it never notified are open, or the disk fails.
@@ -84,7 +85,7 @@ impl Uploader {
         }
         let done = json!({ "correlationId": text("correlationId"), "isSuccess": true });
         let path = format!("{path}/notifications");
-        let answer = rest.as_device("POST", &path, (&self.device, &key), &done)?;
+        let answer = rest.as_device("POST", &path, (&self.device, &key), Some(&done))?;
         if answer.status >= 500 {
             return pause();
         }

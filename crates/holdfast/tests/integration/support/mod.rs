@@ -9,7 +9,7 @@ mod witness;
 
 pub(crate) use hub::{Hub, HubOptions, Started};
 pub(crate) use random::Random;
-pub(crate) use rest::{Rest, device_body, sas_token};
+pub(crate) use rest::{Answer, Rest, device_body, sas_token};
 pub(crate) use shim::{Cut, Names, Shim};
 pub(crate) use tls::Tls;
 pub(crate) use witness::Witness;

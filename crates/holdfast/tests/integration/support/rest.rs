@@ -27,6 +27,7 @@ pub(crate) struct Rest {
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: u16,
+    pub(crate) headers: http::HeaderMap,
     pub(crate) body: Value,
 }
 
@@ -78,16 +79,17 @@ impl Rest {
         self.send("POST", &path, &token, body, false)
     }
 
-    /// A request of a device with a JSON body.
+    /// A request of a device, with a JSON body where it has one.
     pub(crate) fn as_device(
         &self,
         method: &str,
         path: &str,
         (device, key): (&str, &str),
-        body: &Value,
+        body: Option<&Value>,
     ) -> Result<Answer, ureq::Error> {
         let token = sas_token(&format!("{}/devices/{device}", self.host), key, None);
-        self.send(method, &format!("{path}?api-version=2021-04-12"), &token, &bytes(Some(body)), false)
+        let query = if path.contains('?') { '&' } else { '?' };
+        self.send(method, &format!("{path}{query}api-version=2021-04-12"), &token, &bytes(body), false)
     }
 
     /// Writes to what a link opens: nothing but the link says who this is.
@@ -98,6 +100,11 @@ impl Rest {
     /// A request of Holdfast's own API.
     pub(crate) fn own(&self, path: &str) -> Result<Answer, ureq::Error> {
         self.send("GET", path, &format!("Bearer {}", self.credential), b"", false)
+    }
+
+    /// The same, with something to do.
+    pub(crate) fn own_post(&self, path: &str, body: &Value) -> Result<Answer, ureq::Error> {
+        self.send("POST", path, &format!("Bearer {}", self.credential), &bytes(Some(body)), false)
     }
 
     /// Registers a device with a key.
@@ -125,7 +132,8 @@ impl Rest {
         let mut answer = self.agent.run(request.body(body.to_vec()).unwrap())?;
         let text = answer.body_mut().read_to_string()?;
         let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
-        Ok(Answer { status: answer.status().as_u16(), body })
+        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+        Ok(Answer { status, headers, body })
     }
 }
 

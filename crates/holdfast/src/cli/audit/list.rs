@@ -137,7 +137,10 @@ fn row(record: &Value) -> Value {
     let named = |name: &str| act[name].as_str().unwrap_or_default();
     let what = match named("kind") {
         "operation" => named("name").to_owned(),
-        "change" => format!("{} {}", named("what"), named("target")),
+        "change" => format!("{} {}{}", named("what"), named("target"), moved(&record["parent"])),
+        "connect" if !text("/facts/gateway").is_empty() => {
+            format!("connect through {}", text("/facts/gateway"))
+        }
         "link" => format!("link {}", named("address")),
         "disconnect" => format!("disconnect: {}", named("reason")),
         "retention" => format!("retention of records {} to {}", act["first"], act["last"]),
@@ -169,6 +172,40 @@ fn row(record: &Value) -> Value {
     })
 }
 
+/// To which parent a change moved a device, where it did.
+fn moved(parent: &Value) -> String {
+    let name = |scope: &str| {
+        let name = scope.strip_prefix("ms-azure-iot-edge://").and_then(|name| name.rsplit_once('-'));
+        name.map_or(scope, |(name, _)| name).to_owned()
+    };
+    match (parent["from"].as_str(), parent["to"].as_str()) {
+        (None, None) => String::new(),
+        (_, Some(to)) => format!(", parent {}", name(to)),
+        (Some(from), None) => format!(", no longer below {}", name(from)),
+    }
+}
+
 fn cause_of(refusal: &Value) -> &str {
     refusal["cause"].as_str().unwrap_or("see `holdfast why`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_says_where_a_device_went_and_who_connected_it() {
+        let what = |record: Value| row(&record)["what"].as_str().unwrap_or_default().to_owned();
+        let change = |parent: Value| {
+            let act = json!({ "kind": "change", "what": "update device", "target": "d1" });
+            what(json!({ "act": act, "parent": parent }))
+        };
+        assert_eq!(change(Value::Null), "update device d1");
+        let (one, two) = ("ms-azure-iot-edge://gate-1-638", "ms-azure-iot-edge://gate-2-639");
+        assert_eq!(change(json!({ "to": one })), "update device d1, parent gate-1");
+        assert_eq!(change(json!({ "from": one, "to": two })), "update device d1, parent gate-2");
+        assert_eq!(change(json!({ "from": two })), "update device d1, no longer below gate-2");
+        let connect = json!({ "act": { "kind": "connect" }, "facts": { "gateway": "gate-1" } });
+        assert_eq!(what(connect), "connect through gate-1");
+    }
 }

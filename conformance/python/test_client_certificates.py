@@ -177,6 +177,28 @@ def test_a_module_signs_in_with_its_own_certificate(hub, registry, name, tmp_pat
         assert device.connack == 0
 
 
+def test_a_certificate_of_an_authority_admits_the_module_that_it_names_and_not_its_device_nor_the_other_way_round(
+    hub, registry, root, name
+):
+    authentication = {"type": "certificateAuthority"}
+    registry.create(name, authentication)
+    body = {"deviceId": name, "moduleId": "m1", "authentication": authentication}
+    assert registry.rest.call("PUT", f"/devices/{name}/modules/m1", body).status in (200, 201)
+    of_module = root.issue(f"{name}/m1", file_name=f"{name}-m1")
+    of_device = root.issue(name)
+    for client_id, credential, answer in [
+        (f"{name}/m1", of_module, 0),
+        (name, of_device, 0),
+        (f"{name}/m1", of_device, 5),
+        (name, of_module, 5),
+    ]:
+        with RawDevice(hub, client_id, credential=credential) as device:
+            assert device.connack == answer, client_id
+    # Those of a device have its modules among them.
+    refused = {entry["identity"]: (entry["cause"], entry["expected"]) for entry in hub.why(name)}
+    assert refused == {client_id: ("certificate-name", f"CN={client_id}") for client_id in (name, f"{name}/m1")}
+
+
 def test_an_authority_admits_nobody_until_possession_of_its_key_is_proved(hub, registry, name, tmp_path):
     authority = Authority(tmp_path, f"{name} root")
     added = hub.cli("certificate", "add", str(authority.certificate_file), "--name", name)

@@ -124,7 +124,7 @@ def self_signed_v1(folder: Path, name: str, algorithm: str = "EC") -> Credential
     credential = Credential(folder / f"{name}.key", folder / f"{name}.pem")
     key(credential.key_file, algorithm)
     request = folder / f"{name}.csr"
-    openssl("req", "-new", "-key", credential.key_file, "-subj", f"/CN={name}", "-out", request)
+    openssl("req", "-new", "-key", credential.key_file, "-subj", subject(name), "-out", request)
     openssl("x509", "-req", "-in", request, "-signkey", credential.key_file, "-out", credential.chain_file)
     shown = openssl("x509", "-in", credential.chain_file, "-noout", "-text")
     assert "Version: 1" in shown, "this openssl no longer makes v1 certificates"
@@ -149,7 +149,7 @@ def sign(
         f"default_md=sha256\npolicy=any\nx509_extensions=extensions\n[any]\ncommonName=supplied\n"
         f"[extensions]\n{extensions}"
     )
-    openssl("req", "-new", "-key", key_file, "-subj", f"/CN={name}", "-out", request)
+    openssl("req", "-new", "-key", key_file, "-subj", subject(name), "-out", request)
     signer = ("-cert", issuer[0], "-keyfile", issuer[1]) if issuer else ("-selfsign", "-keyfile", key_file)
     dates = ("-startdate", validity.start, "-enddate", validity.end)
     openssl("ca", "-config", settings, "-batch", "-notext", *signer, *dates, "-in", request, "-out", out)
@@ -168,3 +168,8 @@ def openssl(*arguments) -> str:
     done = subprocess.run(["openssl", *map(str, arguments)], capture_output=True, text=True, timeout=30)
     assert done.returncode == 0, f"openssl {arguments[0]}: {done.stderr}"
     return done.stdout
+
+
+def subject(name: str) -> str:
+    """A subject as the command takes it, where a slash begins the next part."""
+    return "/CN=" + name.replace("/", "\\/")

@@ -253,7 +253,7 @@ pub fn still_holds(grant: &Grant, known: &Known<'_>, now: Timestamp) -> Result<(
             chain.matches([primary, secondary], now).map(|_| ())
         }
         (Basis::Authority(_, chain), Authentication::CertificateAuthority) => {
-            chain.leads_to(known.authorities, identity.device.as_str(), now).map(|_| ())
+            chain.leads_to(known.authorities, &identity.to_string(), now).map(|_| ())
         }
         (basis, registered) => Err(wrong_kind(kind_of(basis), registered)),
     }
@@ -307,7 +307,7 @@ fn admit_by_certificate(
             Basis::Thumbprint(slot, chain.clone())
         }
         Authentication::CertificateAuthority => {
-            let authority = chain.leads_to(known.authorities, identity.device.as_str(), now)?;
+            let authority = chain.leads_to(known.authorities, &identity.to_string(), now)?;
             Basis::Authority(authority.name.clone(), chain.clone())
         }
         other => return Err(wrong_kind("a client certificate", other)),

@@ -72,7 +72,8 @@ impl Chain {
         Ok(slot)
     }
 
-    /// The verified authority that the chain leads to, for the device whose id the leaf's common name must be.
+    /// The verified authority that the chain leads to, for the identity that the leaf must have as its common name: the id of a
+    /// device, or `{device}/{module}`.
     pub fn leads_to<'a>(
         &self,
         authorities: &'a [Authority],

@@ -135,13 +135,14 @@ pub(super) fn revoked(serial: &str) -> Words {
 
 pub(super) fn name(about: &About<'_>, presented: &str) -> Words {
     Words::new(
-        format!("The certificate was issued to `{presented}`, not to `{}`.", about.device),
+        format!("The certificate was issued to `{presented}`, not to `{}`.", about.id),
         format!("CN={presented}"),
-        format!("CN={}", about.device),
-        "Connect as the device that the certificate names, or issue a certificate with this common name.",
-        match presented.is_empty() {
-            true => about.show(),
-            false => command("device create", &[presented], "--auth x509_ca"),
+        format!("CN={}", about.id),
+        "Connect as the device or module that the certificate names, or issue a certificate with this common name.",
+        match presented.split_once('/') {
+            _ if presented.is_empty() => about.show(),
+            Some((device, module)) => command("module create", &[device, module], "--auth x509_ca"),
+            None => command("device create", &[presented], "--auth x509_ca"),
         },
     )
 }

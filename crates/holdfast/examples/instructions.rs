@@ -6,13 +6,13 @@
 //! instructions NAME TIMES
 //! ```
 
-#[path = "../src/fronts/mqtt/address.rs"]
+#[path = "../src/fronts/mqtt/three/address.rs"]
 #[allow(dead_code, reason = "only the topic of telemetry is read here")]
 mod address;
 #[path = "../src/fronts/amqp/event.rs"]
 #[allow(dead_code, reason = "only the message is written here")]
 mod event;
-#[path = "../src/fronts/mqtt/properties.rs"]
+#[path = "../src/fronts/mqtt/three/properties.rs"]
 mod properties;
 
 use std::hint::black_box;

@@ -1,0 +1,122 @@
+//! How a connection ends, and what is made of it.
+
+use std::time::Duration;
+
+use hub::backoff::Pace;
+use hub::decision::{Act, Facts};
+use hub::ports::bus::{Ending, Holder as _};
+use hub::refusal::Refusal;
+use hub::telemetry::MESSAGE_BYTES_MAX;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
+use wire::mqtt::{PacketError, Violation};
+
+use super::Conversation;
+use crate::drain::Drain;
+use crate::io::Stream;
+use crate::listen::spoken;
+
+/// How long the last bytes to a client may take.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Why a connection is over.
+pub(super) enum End {
+    /// The client said good-bye.
+    Disconnected,
+    /// The socket is gone.
+    Lost(String),
+    /// The client was not admitted; the answer is in the output, if it gets one.
+    NotAdmitted(Box<Pace>),
+    /// The client did what it may not.
+    Refused(Refusal),
+    /// The hub ends it.
+    Ended(Ending),
+    /// The hub cannot go on with it.
+    Failed(String),
+}
+
+impl<S: Stream> Conversation<S> {
+    /// Gives the identity up, publishes the will where there is one, records the end, and closes the socket.
+    pub(super) async fn finish(mut self, end: End, drain: &Drain) {
+        if let Some(online) = self.online.take() {
+            let grant = online.live.grant();
+            let identity = grant.identity().clone();
+            self.hub.release(&identity, online.epoch);
+            online.live.mailbox.close();
+            if let Some(unsettled) = &online.unsettled
+                && let Err(error) =
+                    self.hub.give_back(&identity, &grant.sender.generation, &unsettled.tokens()).await
+            {
+                tracing::warn!(device.id = %identity, %error, "unacknowledged messages wait for their locks to lapse");
+            }
+            if let (Some(will), false) = (&online.will, matches!(end, End::Disconnected)) {
+                self.publish_will(will, grant.sender.clone(), &identity);
+            }
+            let (reason, refusal) = match &end {
+                End::Disconnected => ("the client said good-bye".to_owned(), None),
+                End::Lost(how) => (how.clone(), None),
+                End::NotAdmitted(_) => ("it was not admitted".to_owned(), None),
+                End::Refused(refusal) => {
+                    (format!("it was refused: {}", refusal.cause()), Some(refusal.clone()))
+                }
+                End::Ended(ending) => {
+                    (ending.as_str().to_owned(), self.hub.cause_of_end(*ending, grant).await)
+                }
+                End::Failed(how) => {
+                    tracing::error!(device.id = %identity, error = how, "a connection could not go on");
+                    (how.clone(), None)
+                }
+            };
+            let facts = Facts::default();
+            let origin = self.visitor.origin.clone();
+            self.hub.record(Act::Disconnect { reason }, Some(identity.to_string()), origin, facts, refusal);
+        } else if let End::Refused(refusal) = end {
+            let (origin, facts) = (self.visitor.origin.clone(), std::mem::take(&mut self.visitor.facts));
+            self.hub.record(Act::Connect, None, origin, facts, Some(refusal));
+        } else if let End::NotAdmitted(pace) = end {
+            let facts = std::mem::take(&mut self.visitor.facts);
+            drop((facts, self.visitor.chain.take()));
+            tokio::select! {
+                () = linger(&mut self.stream, pace.wait) => {}
+                () = drain.begun() => {}
+            }
+        }
+        let farewell = async {
+            let _ = self.stream.write_all(self.machine.output()).await;
+            let _ = self.stream.shutdown().await;
+        };
+        let _ = tokio::time::timeout(FAREWELL_TIMEOUT, farewell).await;
+    }
+}
+
+/// Keeps a connection open without a word, unless the client goes first.
+async fn linger(stream: &mut (impl AsyncRead + Unpin), wait: Duration) {
+    if wait.is_zero() {
+        return;
+    }
+    let mut byte = [0];
+    let mut over = std::pin::pin!(tokio::time::sleep(wait));
+    tokio::select! {
+        () = over.as_mut() => {}
+        // Nobody wants what it sends; it only has to wait like the others.
+        read = stream.read(&mut byte) => if matches!(read, Ok(1..)) { over.await },
+    }
+}
+
+pub(super) fn refusal_of(violation: &Violation, first_byte: Option<u8>) -> Refusal {
+    match violation {
+        Violation::Packet(PacketError::TooLarge { size, .. }) => {
+            Refusal::MessageTooLarge { size: *size, limit: MESSAGE_BYTES_MAX }
+        }
+        Violation::Packet(PacketError::ProtocolLevel) => Refusal::MqttVersion,
+        Violation::FirstPacketNotConnect => match first_byte.and_then(spoken) {
+            Some(spoken) => Refusal::WrongPort { spoken: spoken.to_owned(), served: "MQTT".to_owned() },
+            None => Refusal::Protocol { problem: violation.to_string() },
+        },
+        Violation::QosTwo => Refusal::QosTwo,
+        Violation::ConnectTimeout => Refusal::ConnectTimeout,
+        Violation::KeepAlive(seconds) => Refusal::KeepAliveMissed { seconds: *seconds },
+        Violation::Packet(PacketError::Malformed(_))
+        | Violation::SecondConnect
+        | Violation::ServersPacket => Refusal::Protocol { problem: violation.to_string() },
+    }
+}

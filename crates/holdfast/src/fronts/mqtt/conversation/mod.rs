@@ -1,0 +1,272 @@
+//! One MQTT connection from CONNECT to its end: the machine of `wire` on one side, the hub on the other. What a client
+//! does on it stands in the files of this module; how it is spelt in topics, in those beside it.
+
+mod connecting;
+mod end;
+mod requests;
+mod subscriptions;
+mod telemetry;
+mod to_client;
+mod transport;
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use hub::hub::Hub;
+use hub::ports::bus::{Ending, Epoch, Holder as _};
+use hub::ports::event_log::Ticket;
+use hub::record::Session;
+use hub::telemetry::{MESSAGE_BYTES_MAX, Message};
+use tokio::time::Sleep;
+use wire::mqtt::{Event, LastWill, Limits, PacketId, Server};
+
+use self::end::{End, refusal_of};
+use super::inbox::Unsettled;
+use super::live::Live;
+use super::three::address::events_bag;
+use super::three::{answers, device_bound};
+use crate::drain::Drain;
+use crate::fronts::mailbox::Wanted;
+use crate::io::Stream;
+use crate::listen::Visitor;
+use crate::metrics::{Connected, DoorMetrics, Metrics};
+
+const LIMITS: Limits = Limits {
+    // A message of the largest size, its topic, and the headers of both.
+    packet_bytes_max: MESSAGE_BYTES_MAX as u32 + 65_535 + 64,
+    connect_timeout: Duration::from_secs(30),
+    silence_max: Duration::from_secs(1_767),
+};
+/// Messages that may wait for the disk before the socket is read again.
+const UNACKNOWLEDGED_MAX: usize = 256;
+
+/// Serves one connection to its end.
+pub(crate) async fn serve<S: Stream>(
+    stream: S,
+    visitor: Box<Visitor>,
+    hub: Arc<Hub>,
+    metrics: &Metrics,
+    drain: &Drain,
+) {
+    let mut conversation = Conversation {
+        stream,
+        door: metrics.door(visitor.origin.door),
+        waiting_since: None,
+        visitor,
+        hub,
+        machine: Server::new(LIMITS, Instant::now()),
+        unacknowledged: VecDeque::new(),
+        stalled: None,
+        unflushed: false,
+        online: None,
+    };
+    let mut sleep = Box::pin(tokio::time::sleep_until(conversation.machine.next_timeout().into()));
+    let end = conversation.run(sleep.as_mut()).await;
+    drop(sleep);
+    Box::pin(conversation.finish(end, drain)).await;
+}
+
+struct Conversation<S> {
+    stream: S,
+    visitor: Box<Visitor>,
+    hub: Arc<Hub>,
+    door: Arc<DoorMetrics>,
+    /// Since when the oldest unacknowledged message that is timed waits.
+    waiting_since: Option<Instant>,
+    machine: Server,
+    /// What is not acknowledged yet, in the order it came [MQTT-4.6.0-2]: what it waits for on the disk, if for
+    /// anything, and its identifier, which is `None` for QoS 0.
+    unacknowledged: VecDeque<(Option<Ticket>, Option<PacketId>)>,
+    /// A message that the journal had no room for.
+    stalled: Option<Box<(Message, Option<PacketId>)>>,
+    unflushed: bool,
+    online: Option<Box<Online>>,
+}
+
+/// What there is once the client is admitted.
+struct Online {
+    live: Arc<Live>,
+    _connected: Connected,
+    epoch: Epoch,
+    /// When the token ends.
+    ends: Option<Instant>,
+    session: Session,
+    keeps_session: bool,
+    will: Option<LastWill>,
+    /// The highest version of the desired properties that the client was sent, if it was sent any.
+    desired_seen: u64,
+    /// Device-bound messages that the client has not acknowledged; `None` before the first one.
+    unsettled: Option<Box<Unsettled>>,
+}
+
+impl Online {
+    /// Lets the hub know what the client is to be sent.
+    fn follow_subscriptions(&self, hub: &Hub) {
+        let calls = answers::wants_calls(&self.session);
+        let messages = device_bound::granted(&self.session, self.live.grant().identity()).is_some();
+        let mailbox = &self.live.mailbox;
+        mailbox.set_wanted(Wanted::Calls, calls);
+        mailbox.set_wanted(Wanted::Desired, answers::wants_desired(&self.session));
+        mailbox.set_wanted(Wanted::Messages, messages);
+        if calls {
+            hub.bus.takes_calls(self.live.grant().identity());
+        }
+    }
+}
+
+/// Why the conversation goes on.
+enum Wake {
+    /// Bytes came, or acknowledgements went out, or there is room again.
+    Progress,
+    /// A device-bound message may wait.
+    Inbox,
+    /// A deadline has come.
+    Timeout,
+    /// It is over.
+    Over(End),
+}
+
+impl<S: Stream> Conversation<S> {
+    async fn run(&mut self, mut sleep: Pin<&mut Sleep>) -> End {
+        loop {
+            while self.stalled.is_none() && self.unacknowledged.len() < UNACKNOWLEDGED_MAX {
+                match self.machine.poll_event() {
+                    Ok(Some(event)) => {
+                        if let Err(end) = self.on_event(event).await {
+                            return end;
+                        }
+                    }
+                    Ok(None) => break,
+                    Err(violation) => return End::Refused(refusal_of(&violation, self.machine.first_byte())),
+                }
+            }
+            match poll_fn(|cx| self.poll(sleep.as_mut(), cx)).await {
+                Wake::Progress => {}
+                Wake::Inbox => {
+                    if let Err(end) = Box::pin(self.deliver()).await {
+                        return end;
+                    }
+                }
+                Wake::Timeout => {
+                    let now = Instant::now();
+                    if self.online.as_ref().and_then(|online| online.ends).is_some_and(|ends| ends <= now) {
+                        return End::Ended(Ending::TokenEnded);
+                    }
+                    if let Some(online) = &mut self.online
+                        && online.unsettled.as_mut().is_some_and(|unsettled| unsettled.lapse(now))
+                    {
+                        online.live.mailbox.inbox_changed();
+                    }
+                    if let Err(violation) = self.machine.handle_timeout(now) {
+                        return End::Refused(refusal_of(&violation, self.machine.first_byte()));
+                    }
+                }
+                Wake::Over(end) => return end,
+            }
+        }
+    }
+
+    /// Acknowledges what became durable, writes, reads, and watches the deadlines, in this order.
+    fn poll(&mut self, mut sleep: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<Wake> {
+        if let Some(ending) = self.online.as_ref().and_then(|online| online.live.poll_ending(cx)) {
+            return Poll::Ready(Wake::Over(End::Ended(ending)));
+        }
+        let was_full = self.unacknowledged.len() >= UNACKNOWLEDGED_MAX;
+        while let Some((ticket, packet_id)) = self.unacknowledged.front().copied() {
+            let durable = ticket.map_or(Poll::Ready(Ok(())), |ticket| self.hub.log.poll_durable(ticket, cx));
+            match durable {
+                Poll::Ready(Ok(())) => {
+                    self.unacknowledged.pop_front();
+                    if let Some(since) = self.waiting_since.take_if(|_| ticket.is_some()) {
+                        self.door.acknowledged.observe(since.elapsed());
+                    }
+                    if let Some(packet_id) = packet_id {
+                        self.machine.puback(packet_id);
+                    }
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Wake::Over(End::Failed(error.to_string()))),
+                Poll::Pending => break,
+            }
+        }
+        if self.stalled.is_some() && self.hub.log.poll_space(cx).is_ready() {
+            return Poll::Ready(match self.take_stalled() {
+                Ok(()) => Wake::Progress,
+                Err(end) => Wake::Over(end),
+            });
+        }
+        if let Poll::Ready(Err(error)) = self.poll_write(cx) {
+            return Poll::Ready(Wake::Over(End::Lost(error.to_string())));
+        }
+        if self.machine.output().is_empty()
+            && self.online.as_ref().is_some_and(|online| online.live.mailbox.has_outgoing())
+        {
+            self.send_outgoing();
+            return Poll::Ready(Wake::Progress);
+        }
+        if self.machine.output().is_empty()
+            && let Some(online) = &self.online
+            && online.live.mailbox.may_have_message()
+            && !online.unsettled.as_ref().is_some_and(|unsettled| unsettled.is_full())
+        {
+            return Poll::Ready(Wake::Inbox);
+        }
+        if was_full && self.unacknowledged.len() < UNACKNOWLEDGED_MAX {
+            // Packets that came already wait in the machine: nothing else would wake for them.
+            return Poll::Ready(Wake::Progress);
+        }
+        // A client that does not read its acknowledgements, or whose messages wait for the disk, is not read.
+        let may_read = self.machine.output().is_empty()
+            && self.stalled.is_none()
+            && self.unacknowledged.len() < UNACKNOWLEDGED_MAX;
+        if may_read && let Poll::Ready(wake) = self.poll_read(cx) {
+            return Poll::Ready(wake);
+        }
+        let deadline = self.next_deadline();
+        // The timer is set anew only when it fires too early or is due too late, not with every packet.
+        while sleep.as_mut().poll(cx).is_ready() || sleep.deadline() > deadline.into() {
+            if deadline <= Instant::now() {
+                return Poll::Ready(Wake::Timeout);
+            }
+            sleep.as_mut().reset(deadline.into());
+        }
+        Poll::Pending
+    }
+
+    /// When the client was silent for too long, its token ends, or a message that it does not acknowledge goes back.
+    fn next_deadline(&self) -> Instant {
+        let online = self.online.as_ref();
+        let ends = online.and_then(|online| online.ends);
+        let lapse = online.and_then(|online| online.unsettled.as_ref()?.next_lapse());
+        [ends, lapse].into_iter().flatten().fold(self.machine.next_timeout(), Instant::min)
+    }
+
+    async fn on_event(&mut self, event: Event) -> Result<(), End> {
+        match event {
+            Event::Publish(publish) => {
+                if let Some(bag) = events_bag(&publish.topic, self.identity()?) {
+                    let message = self.message(bag, publish.payload, publish.retain)?;
+                    return self.take(message, publish.packet_id);
+                }
+                Box::pin(self.on_request(&publish)).await?;
+                self.unacknowledged.push_back((None, publish.packet_id));
+                Ok(())
+            }
+            Event::Connect(connect) => Box::pin(self.on_connect(connect)).await,
+            Event::Subscribe(packet_id, filters) => Box::pin(self.on_subscribe(packet_id, filters)).await,
+            Event::Unsubscribe(packet_id, filters) => Box::pin(self.on_unsubscribe(packet_id, filters)).await,
+            Event::PubAck(packet_id) => Box::pin(self.on_acknowledged(packet_id)).await,
+            Event::Disconnect => Err(End::Disconnected),
+        }
+    }
+
+    fn identity(&self) -> Result<&hub::identity::Identity, End> {
+        match &self.online {
+            Some(online) => Ok(online.live.grant().identity()),
+            None => Err(End::Failed("a packet came before the connection was admitted".to_owned())),
+        }
+    }
+}

@@ -68,7 +68,7 @@ impl<S: Stream> Conversation<S> {
             self.online = Some(online);
             return Err(End::Ended(Ending::RightEnded));
         }
-        self.machine.accept(&connect, session_present, now);
+        self.machine.accept(session_present, now);
         online.will = connect.last_will;
         online.follow_subscriptions(&self.hub);
         self.online = Some(online);

@@ -117,6 +117,15 @@ pub(super) fn refusal_of(violation: &Violation, first_byte: Option<u8>) -> Refus
         Violation::KeepAlive(seconds) => Refusal::KeepAliveMissed { seconds: *seconds },
         Violation::Packet(PacketError::Malformed(_))
         | Violation::SecondConnect
-        | Violation::ServersPacket => Refusal::Protocol { problem: violation.to_string() },
+        | Violation::ServersPacket
+        | Violation::Retain
+        | Violation::ReceiveMaximum(_)
+        | Violation::TopicAlias
+        | Violation::NoTopic
+        | Violation::SubscriptionIdentifier
+        | Violation::SharedSubscription
+        | Violation::PacketsTooSmall(_)
+        | Violation::Auth
+        | Violation::SessionExpiry => Refusal::Protocol { problem: violation.to_string() },
     }
 }

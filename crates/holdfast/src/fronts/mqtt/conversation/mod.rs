@@ -20,9 +20,11 @@ use hub::hub::Hub;
 use hub::ports::bus::{Ending, Epoch, Holder as _};
 use hub::ports::event_log::Ticket;
 use hub::record::Session;
+use hub::refusal::Refusal;
 use hub::telemetry::{MESSAGE_BYTES_MAX, Message};
 use tokio::time::Sleep;
-use wire::mqtt::{Event, LastWill, Limits, PacketId, Server};
+use wire::mqtt::five::ConnectAckReason;
+use wire::mqtt::{Event, FiveLimits, LastWill, Limits, PacketId, Server};
 
 use self::end::{End, refusal_of};
 use super::inbox::Unsettled;
@@ -35,11 +37,17 @@ use crate::io::Stream;
 use crate::listen::Visitor;
 use crate::metrics::{Connected, DoorMetrics, Metrics};
 
-const LIMITS: Limits = Limits {
+static LIMITS: Limits = Limits {
     // A message of the largest size, its topic, and the headers of both.
     packet_bytes_max: MESSAGE_BYTES_MAX as u32 + 65_535 + 64,
     connect_timeout: Duration::from_secs(30),
     silence_max: Duration::from_secs(1_767),
+    five: FiveLimits {
+        packet_bytes_max: MESSAGE_BYTES_MAX as u32,
+        receive_max: 16,
+        topic_alias_max: 10,
+        keep_alive_max: 19 * 60,
+    },
 };
 /// Messages that may wait for the disk before the socket is read again.
 const UNACKNOWLEDGED_MAX: usize = 256;
@@ -58,7 +66,7 @@ pub(crate) async fn serve<S: Stream>(
         waiting_since: None,
         visitor,
         hub,
-        machine: Server::new(LIMITS, Instant::now()),
+        machine: Server::new(&LIMITS, Instant::now()),
         unacknowledged: VecDeque::new(),
         stalled: None,
         unflushed: false,
@@ -259,7 +267,11 @@ impl<S: Stream> Conversation<S> {
             Event::Subscribe(packet_id, filters) => Box::pin(self.on_subscribe(packet_id, filters)).await,
             Event::Unsubscribe(packet_id, filters) => Box::pin(self.on_unsubscribe(packet_id, filters)).await,
             Event::PubAck(packet_id) => Box::pin(self.on_acknowledged(packet_id)).await,
-            Event::Disconnect => Err(End::Disconnected),
+            Event::Disconnect(_) => Err(End::Disconnected),
+            Event::ConnectFive(_) | Event::PubRefused(..) | Event::Reauthenticate(_) => {
+                self.machine.refuse_five(ConnectAckReason::UnsupportedProtocolVersion, Vec::new());
+                Err(End::Refused(Refusal::MqttVersion))
+            }
         }
     }
 

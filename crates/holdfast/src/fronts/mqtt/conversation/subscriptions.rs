@@ -5,7 +5,7 @@ use hub::decision::cut;
 use hub::identity::Identity;
 use hub::record::{Session, Subscription};
 use hub::refusal::Refusal;
-use wire::mqtt::{PacketId, QoS, SubscribeReturnCode};
+use wire::mqtt::{PacketId, QoS};
 
 use super::{Conversation, End};
 use crate::fronts::mqtt::three::address::may_subscribe;
@@ -37,7 +37,7 @@ impl<S: Stream> Conversation<S> {
                 let problem = format!("it subscribes to more than {SUBSCRIPTIONS_MAX} filters");
                 return Err(End::Refused(Refusal::Protocol { problem }));
             }
-            status.push(SubscribeReturnCode::Success(granted));
+            status.push(Ok(granted));
         }
         self.remember(identity, session).await?;
         self.machine.suback(packet_id, status);
@@ -52,9 +52,14 @@ impl<S: Stream> Conversation<S> {
         let identity = self.identity()?.clone();
         let Some(online) = self.online.as_mut() else { return Ok(()) };
         let mut session = online.session.clone();
-        session.subscriptions.retain(|have| !filters.iter().any(|filter| **filter == *have.filter));
+        let mut existed = Vec::with_capacity(filters.len());
+        for filter in filters {
+            let before = session.subscriptions.len();
+            session.subscriptions.retain(|have| *filter != *have.filter);
+            existed.push(session.subscriptions.len() < before);
+        }
         self.remember(identity, session).await?;
-        self.machine.unsuback(packet_id);
+        self.machine.unsuback(packet_id, &existed);
         Ok(())
     }
 

@@ -1,6 +1,8 @@
 //! What a client of MQTT 5 signs in place of a token: the context of its connection (`spec/device-mqtt.md` §11). It
 //! becomes a [`Token`] for the identity that connects, so that the decisions about tokens are the decisions about it.
 
+use std::fmt;
+
 use aws_lc_rs::{constant_time, hmac};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -35,6 +37,13 @@ pub struct SignedContext {
     ends: i64,
     text: String,
     signature: Zeroizing<Vec<u8>>,
+}
+
+/// Shows nothing of the signature.
+impl fmt::Debug for SignedContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "<a signed context for {}>", self.resource)
+    }
 }
 
 impl SignedContext {

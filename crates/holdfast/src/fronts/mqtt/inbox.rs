@@ -16,7 +16,8 @@ pub(super) struct Unsettled {
 
 struct Sent {
     packet_id: PacketId,
-    token: LockToken,
+    /// `None` once the lock has lapsed and only the client's acknowledgement is missing.
+    token: Option<LockToken>,
     lapses: Instant,
 }
 
@@ -25,34 +26,39 @@ impl Unsettled {
     pub(super) fn push(&mut self, packet_id: PacketId, token: LockToken, now: Instant) {
         // A little later than the hub takes it back, so that it is there when it is asked for again.
         let lapses = now + LOCK_TIME + Duration::from_millis(50);
-        self.sent.push(Sent { packet_id, token, lapses });
+        self.sent.push(Sent { packet_id, token: Some(token), lapses });
     }
 
     /// What a PUBACK settles; an identifier that stands for nothing is passed over.
     pub(super) fn acknowledged(&mut self, packet_id: PacketId) -> Option<LockToken> {
         let at = self.sent.iter().position(|sent| sent.packet_id == packet_id)?;
-        Some(self.sent.remove(at).token)
+        self.sent.remove(at).token
     }
 
     /// When the oldest lock lapses.
     pub(super) fn next_lapse(&self) -> Option<Instant> {
-        self.sent.iter().map(|sent| sent.lapses).min()
+        self.sent.iter().filter(|sent| sent.token.is_some()).map(|sent| sent.lapses).min()
     }
 
-    /// Forgets what the hub has taken back; says whether there was any.
-    pub(super) fn lapse(&mut self, now: Instant) -> bool {
-        let before = self.sent.len();
-        self.sent.retain(|sent| sent.lapses > now);
-        self.sent.len() < before
+    /// Forgets what the hub has taken back; says whether there was any. Where the client counts what it has not
+    /// acknowledged (Receive Maximum of MQTT 5), it keeps its place until it is.
+    pub(super) fn lapse(&mut self, now: Instant, keeps_places: bool) -> bool {
+        let lapsed = |sent: &Sent| sent.token.is_some() && sent.lapses <= now;
+        let any = self.sent.iter().any(lapsed);
+        match keeps_places {
+            true => self.sent.iter_mut().filter(|sent| lapsed(sent)).for_each(|sent| sent.token = None),
+            false => self.sent.retain(|sent| !lapsed(sent)),
+        }
+        any
     }
 
-    /// Whether as many are under way as may be.
-    pub(super) fn is_full(&self) -> bool {
-        self.sent.len() >= UNSETTLED_MAX
+    /// Whether as many are under way as may be, and as the client takes.
+    pub(super) fn is_full(&self, send_max: usize) -> bool {
+        self.sent.len() >= UNSETTLED_MAX.min(send_max)
     }
 
     /// What is under way.
     pub(super) fn tokens(&self) -> Vec<LockToken> {
-        self.sent.iter().map(|sent| sent.token).collect()
+        self.sent.iter().filter_map(|sent| sent.token).collect()
     }
 }

@@ -1,6 +1,7 @@
 //! MQTT for devices and modules (`spec/device-mqtt.md`), over TLS and over WebSocket.
 
 mod conversation;
+mod five;
 mod inbox;
 mod live;
 mod three;

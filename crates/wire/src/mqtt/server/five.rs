@@ -27,6 +27,8 @@ pub(super) struct Five {
     session_expiry: u32,
     /// Messages of QoS 1 that the client may be sent before it acknowledges the first.
     receive_max: u16,
+    /// The largest packet that the client may be sent, in bytes.
+    packet_bytes_max: u32,
     /// Messages of QoS 1 that came and are not acknowledged.
     unacknowledged: u16,
     /// The topics that aliases stand for, from alias 1 on; empty where one stands for none.
@@ -39,6 +41,7 @@ impl Five {
             method: connect.auth_method.clone(),
             session_expiry: connect.session_expiry_interval_secs,
             receive_max: connect.receive_max.map_or(u16::MAX, Into::into),
+            packet_bytes_max: connect.max_packet_size.map_or(u32::MAX, Into::into),
             unacknowledged: 0,
             aliases: Vec::new(),
         }
@@ -128,6 +131,11 @@ impl Server {
             self.state = State::Closed;
             self.write(Packet::Disconnect(Disconnect { user_properties, ..Disconnect::new(reason) }));
         }
+    }
+
+    /// The largest packet that the client takes, in bytes (§3.1.2.11.4).
+    pub fn send_bytes_max(&self) -> u64 {
+        self.five.as_ref().map_or(u64::MAX, |five| five.packet_bytes_max.into())
     }
 
     /// How many messages of QoS 1 the client takes before it acknowledges the first (§3.1.2.11.3).

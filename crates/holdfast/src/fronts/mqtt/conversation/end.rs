@@ -5,13 +5,16 @@ use std::time::Duration;
 use hub::backoff::Pace;
 use hub::decision::{Act, Facts};
 use hub::ports::bus::{Ending, Holder as _};
+use hub::record::Session;
 use hub::refusal::Refusal;
 use hub::telemetry::MESSAGE_BYTES_MAX;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
-use wire::mqtt::{PacketError, Violation};
+use wire::mqtt::five::DisconnectReasonCode as Reason;
+use wire::mqtt::{Goodbye, PacketError, Violation};
 
 use super::Conversation;
 use crate::drain::Drain;
+use crate::fronts::mqtt::five::outcome::{Outcome, Status};
 use crate::io::Stream;
 use crate::listen::spoken;
 
@@ -21,13 +24,15 @@ const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
 /// Why a connection is over.
 pub(super) enum End {
     /// The client said good-bye.
-    Disconnected,
+    Disconnected(Goodbye),
     /// The socket is gone.
     Lost(String),
     /// The client was not admitted; the answer is in the output, if it gets one.
     NotAdmitted(Box<Pace>),
     /// The client did what it may not.
     Refused(Refusal),
+    /// The client could not authenticate again; that is on record.
+    NotRenewed,
     /// The hub ends it.
     Ended(Ending),
     /// The hub cannot go on with it.
@@ -35,26 +40,57 @@ pub(super) enum End {
 }
 
 impl<S: Stream> Conversation<S> {
+    /// Tells an admitted client of MQTT 5 why its connection ends, where it was not told already.
+    fn say_end(&mut self, end: &End) {
+        let (reason, properties) = match end {
+            End::Disconnected(_) | End::Lost(_) | End::NotAdmitted(_) => return,
+            End::Refused(Refusal::MessageTooLarge { .. }) => (Reason::PacketTooLarge, Vec::new()),
+            End::Refused(_) => (Reason::ImplementationSpecificError, Vec::new()),
+            End::NotRenewed | End::Ended(Ending::RightEnded | Ending::TokenEnded) => {
+                (Reason::NotAuthorized, Vec::new())
+            }
+            End::Ended(Ending::TakenOver) => (Reason::SessionTakenOver, Vec::new()),
+            End::Ended(Ending::NotReading) => (Reason::QuotaExceeded, Vec::new()),
+            End::Ended(Ending::Draining) => (Reason::ServerShuttingDown, Vec::new()),
+            End::Failed(_) => Outcome::of(Status::ServerError).of_disconnect(),
+        };
+        self.machine.disconnect(reason, properties);
+    }
+
     /// Gives the identity up, publishes the will where there is one, records the end, and closes the socket.
     pub(super) async fn finish(mut self, end: End, drain: &Drain) {
-        if let Some(online) = self.online.take() {
+        self.say_end(&end);
+        if let Some(mut online) = self.online.take() {
             let grant = online.live.grant();
             let identity = grant.identity().clone();
             self.hub.release(&identity, online.epoch);
-            online.live.mailbox.close();
+            online.live.mailbox().close();
             if let Some(unsettled) = &online.unsettled
                 && let Err(error) =
                     self.hub.give_back(&identity, &grant.sender.generation, &unsettled.tokens()).await
             {
                 tracing::warn!(device.id = %identity, %error, "unacknowledged messages wait for their locks to lapse");
             }
-            if let (Some(will), false) = (&online.will, matches!(end, End::Disconnected)) {
-                self.publish_will(will, grant.sender.clone(), &identity);
+            let goodbye = match &end {
+                End::Disconnected(goodbye) => Some(*goodbye),
+                _ => None,
+            };
+            if goodbye.is_none_or(|goodbye| goodbye.leaves_will)
+                && let Some(will) = online.will.take()
+            {
+                self.publish_will(*will, grant.sender.clone());
+            }
+            if goodbye.is_some_and(|goodbye| goodbye.ends_session) && online.keeps_session {
+                let session = Session { subscriptions: Vec::new(), ..online.session.clone() };
+                if let Err(error) = self.hub.store_session(&identity, session).await {
+                    tracing::warn!(device.id = %identity, %error, "a session could not be ended");
+                }
             }
             let (reason, refusal) = match &end {
-                End::Disconnected => ("the client said good-bye".to_owned(), None),
+                End::Disconnected(_) => ("the client said good-bye".to_owned(), None),
                 End::Lost(how) => (how.clone(), None),
                 End::NotAdmitted(_) => ("it was not admitted".to_owned(), None),
+                End::NotRenewed => ("it could not authenticate again".to_owned(), None),
                 End::Refused(refusal) => {
                     (format!("it was refused: {}", refusal.cause()), Some(refusal.clone()))
                 }

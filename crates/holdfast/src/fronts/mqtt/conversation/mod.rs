@@ -3,6 +3,8 @@
 
 mod connecting;
 mod end;
+mod operations;
+mod reauthentication;
 mod requests;
 mod subscriptions;
 mod telemetry;
@@ -17,20 +19,23 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use hub::hub::Hub;
+use hub::inbox::Settlement;
 use hub::ports::bus::{Ending, Epoch, Holder as _};
 use hub::ports::event_log::Ticket;
 use hub::record::Session;
-use hub::refusal::Refusal;
-use hub::telemetry::{MESSAGE_BYTES_MAX, Message};
+use hub::telemetry::{MESSAGE_BYTES_MAX, Message, PropertyValue};
 use tokio::time::Sleep;
-use wire::mqtt::five::ConnectAckReason;
-use wire::mqtt::{Event, FiveLimits, LastWill, Limits, PacketId, Server};
+use wire::mqtt::{Event, FiveLimits, Limits, PacketId, Server};
 
 use self::end::{End, refusal_of};
+use self::telemetry::Will;
+use self::to_client::settlement_of;
+use super::five::connect::Held;
+use super::five::outcome::Outcome;
 use super::inbox::Unsettled;
 use super::live::Live;
 use super::three::address::events_bag;
-use super::three::{answers, device_bound};
+use super::three::properties;
 use crate::drain::Drain;
 use crate::fronts::mailbox::Wanted;
 use crate::io::Stream;
@@ -86,13 +91,29 @@ struct Conversation<S> {
     /// Since when the oldest unacknowledged message that is timed waits.
     waiting_since: Option<Instant>,
     machine: Server,
-    /// What is not acknowledged yet, in the order it came [MQTT-4.6.0-2]: what it waits for on the disk, if for
-    /// anything, and its identifier, which is `None` for QoS 0.
-    unacknowledged: VecDeque<(Option<Ticket>, Option<PacketId>)>,
+    /// What is not acknowledged yet, in the order it came [MQTT-4.6.0-2], and its identifier, which is `None` for QoS 0.
+    unacknowledged: VecDeque<(Due, Option<PacketId>)>,
     /// A message that the journal had no room for.
     stalled: Option<Box<(Message, Option<PacketId>)>>,
     unflushed: bool,
     online: Option<Box<Online>>,
+}
+
+/// When a message is answered, and how.
+enum Due {
+    /// Once it is on the disk.
+    Durable(Ticket),
+    /// In its turn: it waits for nothing.
+    Done,
+    /// In its turn, with an outcome that is no success (MQTT 5 only).
+    Refused(Box<Outcome>),
+}
+
+/// The version that the client speaks.
+enum Spoken {
+    Three,
+    /// MQTT 5, and what a new authentication is held to.
+    Five(Box<Held>),
 }
 
 /// What there is once the client is admitted.
@@ -104,21 +125,22 @@ struct Online {
     ends: Option<Instant>,
     session: Session,
     keeps_session: bool,
-    will: Option<LastWill>,
+    will: Option<Box<Will>>,
     /// The highest version of the desired properties that the client was sent, if it was sent any.
     desired_seen: u64,
     /// Device-bound messages that the client has not acknowledged; `None` before the first one.
     unsettled: Option<Box<Unsettled>>,
+    spoken: Spoken,
 }
 
 impl Online {
     /// Lets the hub know what the client is to be sent.
     fn follow_subscriptions(&self, hub: &Hub) {
-        let calls = answers::wants_calls(&self.session);
-        let messages = device_bound::granted(&self.session, self.live.grant().identity()).is_some();
-        let mailbox = &self.live.mailbox;
+        let calls = self.spoken.wants_calls(&self.session);
+        let messages = self.spoken.messages(&self.session, self.live.grant().identity()).is_some();
+        let mailbox = self.live.mailbox();
         mailbox.set_wanted(Wanted::Calls, calls);
-        mailbox.set_wanted(Wanted::Desired, answers::wants_desired(&self.session));
+        mailbox.set_wanted(Wanted::Desired, self.spoken.wants_desired(&self.session));
         mailbox.set_wanted(Wanted::Messages, messages);
         if calls {
             hub.bus.takes_calls(self.live.grant().identity());
@@ -165,9 +187,13 @@ impl<S: Stream> Conversation<S> {
                         return End::Ended(Ending::TokenEnded);
                     }
                     if let Some(online) = &mut self.online
-                        && online.unsettled.as_mut().is_some_and(|unsettled| unsettled.lapse(now))
+                        && let keeps_places = matches!(online.spoken, Spoken::Five(_))
+                        && online
+                            .unsettled
+                            .as_mut()
+                            .is_some_and(|unsettled| unsettled.lapse(now, keeps_places))
                     {
-                        online.live.mailbox.inbox_changed();
+                        online.live.mailbox().inbox_changed();
                     }
                     if let Err(violation) = self.machine.handle_timeout(now) {
                         return End::Refused(refusal_of(&violation, self.machine.first_byte()));
@@ -184,20 +210,25 @@ impl<S: Stream> Conversation<S> {
             return Poll::Ready(Wake::Over(End::Ended(ending)));
         }
         let was_full = self.unacknowledged.len() >= UNACKNOWLEDGED_MAX;
-        while let Some((ticket, packet_id)) = self.unacknowledged.front().copied() {
-            let durable = ticket.map_or(Poll::Ready(Ok(())), |ticket| self.hub.log.poll_durable(ticket, cx));
-            match durable {
-                Poll::Ready(Ok(())) => {
-                    self.unacknowledged.pop_front();
-                    if let Some(since) = self.waiting_since.take_if(|_| ticket.is_some()) {
-                        self.door.acknowledged.observe(since.elapsed());
+        while let Some((due, _)) = self.unacknowledged.front() {
+            if let Due::Durable(ticket) = due {
+                match self.hub.log.poll_durable(*ticket, cx) {
+                    Poll::Ready(Ok(())) => {}
+                    Poll::Ready(Err(error)) => {
+                        return Poll::Ready(Wake::Over(End::Failed(error.to_string())));
                     }
-                    if let Some(packet_id) = packet_id {
-                        self.machine.puback(packet_id);
-                    }
+                    Poll::Pending => break,
                 }
-                Poll::Ready(Err(error)) => return Poll::Ready(Wake::Over(End::Failed(error.to_string()))),
-                Poll::Pending => break,
+                if let Some(since) = self.waiting_since.take() {
+                    self.door.acknowledged.observe(since.elapsed());
+                }
+            }
+            match self.unacknowledged.pop_front() {
+                Some((Due::Refused(outcome), Some(packet_id))) => {
+                    self.machine.refuse_publish(packet_id, outcome.of_publish(), outcome.properties());
+                }
+                Some((_, Some(packet_id))) => self.machine.puback(packet_id),
+                Some((_, None)) | None => {}
             }
         }
         if self.stalled.is_some() && self.hub.log.poll_space(cx).is_ready() {
@@ -210,15 +241,16 @@ impl<S: Stream> Conversation<S> {
             return Poll::Ready(Wake::Over(End::Lost(error.to_string())));
         }
         if self.machine.output().is_empty()
-            && self.online.as_ref().is_some_and(|online| online.live.mailbox.has_outgoing())
+            && self.online.as_ref().is_some_and(|online| online.live.mailbox().has_outgoing())
         {
             self.send_outgoing();
             return Poll::Ready(Wake::Progress);
         }
+        let send_max = self.machine.send_max();
         if self.machine.output().is_empty()
             && let Some(online) = &self.online
-            && online.live.mailbox.may_have_message()
-            && !online.unsettled.as_ref().is_some_and(|unsettled| unsettled.is_full())
+            && online.live.mailbox().may_have_message()
+            && !online.unsettled.as_ref().is_some_and(|unsettled| unsettled.is_full(send_max))
         {
             return Poll::Ready(Wake::Inbox);
         }
@@ -254,25 +286,35 @@ impl<S: Stream> Conversation<S> {
 
     async fn on_event(&mut self, event: Event) -> Result<(), End> {
         match event {
+            Event::Publish(publish) if self.speaks_five() => self.on_operation(*publish).await,
             Event::Publish(publish) => {
                 if let Some(bag) = events_bag(&publish.topic, self.identity()?) {
-                    let message = self.message(bag, publish.payload, publish.retain)?;
+                    let (system, mut application) = properties::parse(bag);
+                    if publish.retain {
+                        application.push(("mqtt-retain".into(), PropertyValue::Text("true".into())));
+                    }
+                    let message = self.message(system, application, publish.payload)?;
                     return self.take(message, publish.packet_id);
                 }
                 Box::pin(self.on_request(&publish)).await?;
-                self.unacknowledged.push_back((None, publish.packet_id));
+                self.unacknowledged.push_back((Due::Done, publish.packet_id));
                 Ok(())
             }
             Event::Connect(connect) => Box::pin(self.on_connect(connect)).await,
             Event::Subscribe(packet_id, filters) => Box::pin(self.on_subscribe(packet_id, filters)).await,
             Event::Unsubscribe(packet_id, filters) => Box::pin(self.on_unsubscribe(packet_id, filters)).await,
-            Event::PubAck(packet_id) => Box::pin(self.on_acknowledged(packet_id)).await,
-            Event::Disconnect(_) => Err(End::Disconnected),
-            Event::ConnectFive(_) | Event::PubRefused(..) | Event::Reauthenticate(_) => {
-                self.machine.refuse_five(ConnectAckReason::UnsupportedProtocolVersion, Vec::new());
-                Err(End::Refused(Refusal::MqttVersion))
+            Event::PubAck(packet_id) => Box::pin(self.on_acknowledged(packet_id, Settlement::Complete)).await,
+            Event::PubRefused(packet_id, properties) => {
+                Box::pin(self.on_acknowledged(packet_id, settlement_of(&properties))).await
             }
+            Event::ConnectFive(connect) => Box::pin(self.on_connect_five(connect)).await,
+            Event::Reauthenticate(auth) => Box::pin(self.on_reauthenticate(auth)).await,
+            Event::Disconnect(goodbye) => Err(End::Disconnected(goodbye)),
         }
+    }
+
+    fn speaks_five(&self) -> bool {
+        self.online.as_ref().is_some_and(|online| matches!(online.spoken, Spoken::Five(_)))
     }
 
     fn identity(&self) -> Result<&hub::identity::Identity, End> {

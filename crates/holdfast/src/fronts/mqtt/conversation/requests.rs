@@ -1,4 +1,4 @@
-//! What a client asks about its twin, and what it answers to calls of methods.
+//! What a client of MQTT 3.1.1 asks about its twin, and what it answers to calls of methods.
 
 use hub::decision::cut;
 use hub::method::MethodAnswer;
@@ -30,7 +30,7 @@ impl<S: Stream> Conversation<S> {
                 let payload = publish.payload.clone();
                 online
                     .live
-                    .mailbox
+                    .mailbox()
                     .answer(|call| call.to_string() == request_id, || MethodAnswer::judge(status, payload));
                 return Ok(());
             }

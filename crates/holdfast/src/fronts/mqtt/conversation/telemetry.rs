@@ -3,26 +3,38 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use bytes::Bytes;
+use bytestring::ByteString;
 use hub::hub::NotTaken;
-use hub::identity::Identity;
 use hub::ports::bus::Holder as _;
 use hub::ports::event_log::AppendError;
 use hub::refusal::Refusal;
-use hub::telemetry::{MESSAGE_BYTES_MAX, Message, PropertyValue, Sender};
-use wire::mqtt::{LastWill, PacketId};
+use hub::telemetry::{MESSAGE_BYTES_MAX, Message, PropertyValue, Sender, SystemProperty};
+use wire::mqtt::PacketId;
 
-use super::{Conversation, End};
-use crate::fronts::mqtt::three::address::events_bag;
-use crate::fronts::mqtt::three::properties;
+use super::{Conversation, Due, End};
 use crate::io::Stream;
+
+/// The system properties of a message.
+type System = Vec<(SystemProperty, ByteString)>;
+/// Those of the application.
+type Application = Vec<(ByteString, PropertyValue)>;
+
+/// What a client leaves to be sent in its name when its connection is lost.
+pub(super) struct Will {
+    pub(super) system: System,
+    pub(super) application: Application,
+    pub(super) body: Bytes,
+}
 
 impl<S: Stream> Conversation<S> {
     /// A message of this connection, as the hub takes it.
-    pub(super) fn message(&self, bag: &str, body: bytes::Bytes, retain: bool) -> Result<Message, End> {
-        let (system, mut application) = properties::parse(bag);
-        if retain {
-            application.push(("mqtt-retain".into(), PropertyValue::Text("true".into())));
-        }
+    pub(super) fn message(
+        &self,
+        system: System,
+        application: Application,
+        body: Bytes,
+    ) -> Result<Message, End> {
         let sender = match &self.online {
             Some(online) => online.live.grant().sender.clone(),
             None => return Err(End::Failed("a message came before the connection was admitted".to_owned())),
@@ -35,7 +47,7 @@ impl<S: Stream> Conversation<S> {
             Ok(ticket) => {
                 self.door.accepted(1, message.metered_bytes() as u64);
                 self.waiting_since.get_or_insert_with(Instant::now);
-                self.unacknowledged.push_back((Some(ticket), packet_id));
+                self.unacknowledged.push_back((Due::Durable(ticket), packet_id));
             }
             Err(NotTaken::Log(AppendError::Full { .. })) => {
                 self.door.full();
@@ -57,17 +69,13 @@ impl<S: Stream> Conversation<S> {
         }
     }
 
-    pub(super) fn publish_will(&self, will: &LastWill, sender: Arc<Sender>, identity: &Identity) {
-        let Some(bag) = events_bag(&will.topic, identity) else { return };
-        let (system, mut application) = properties::parse(bag);
+    pub(super) fn publish_will(&self, will: Will, sender: Arc<Sender>) {
+        let Will { system, mut application, body } = will;
         application.push(("iothub-MessageType".into(), PropertyValue::Text("Will".into())));
-        if will.retain {
-            application.push(("mqtt-retain".into(), PropertyValue::Text("true".into())));
-        }
         let enqueued = self.hub.now().as_millisecond();
-        let message = Message { enqueued, sender, system, application, body: will.message.clone() };
+        let message = Message { enqueued, sender: sender.clone(), system, application, body };
         if let Err(error) = self.hub.take(&[message]) {
-            tracing::warn!(device.id = %identity, %error, "a will was lost");
+            tracing::warn!(device.id = %sender.identity, %error, "a will was lost");
         }
     }
 }

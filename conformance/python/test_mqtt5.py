@@ -133,12 +133,13 @@ def test_who_wants_no_problem_information_gets_the_reason_code_alone(hub, identi
         (mqtt5.publish("$iothub/telemetry", b"x", 1, {"topic-alias": 11}), 0x94, "protocol"),
         (mqtt5.publish("", b"x", 1), 0x82, "protocol"),
         (b"\x32\xfd\xff\x0f", 0x95, "message-too-large"),
+        (mqtt5.publish("$iothub/telemetry", bytes(1_000_000), 1), 0x95, "message-too-large"),
         (b"\x32\x05\0\1a\0\1", 0x81, "protocol"),
         (mqtt5.connect("x", {}, []), 0x82, "protocol"),
         (b"\xf0\x02\x18\0", 0x82, "protocol"),
         (b"\xd0\0", 0x82, "protocol"),
     ],
-    ids=["retain", "qos-2", "receive-maximum", "alias", "no-topic", "too-large", "malformed", "connect", "auth", "servers"],
+    ids=["retain", "qos-2", "receive-maximum", "alias", "no-topic", "announced", "too-large", "malformed", "connect", "auth", "servers"],
 )
 def test_what_breaks_the_standard_ends_with_its_reason_code(hub, device, name, sent, code, cause):
     device.send(sent)

@@ -133,6 +133,11 @@ impl Server {
         }
     }
 
+    /// Whether the connection is one of MQTT 5, from its CONNECT on.
+    pub fn speaks_five(&self) -> bool {
+        self.five.is_some()
+    }
+
     /// The largest packet that the client takes, in bytes (§3.1.2.11.4).
     pub fn send_bytes_max(&self) -> u64 {
         self.five.as_ref().map_or(u64::MAX, |five| five.packet_bytes_max.into())

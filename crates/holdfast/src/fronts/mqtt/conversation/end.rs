@@ -1,9 +1,12 @@
 //! How a connection ends, and what is made of it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hub::backoff::Pace;
 use hub::decision::{Act, Facts};
+use hub::hub::Hub;
+use hub::identity::Identity;
 use hub::ports::bus::{Ending, Holder as _};
 use hub::record::Session;
 use hub::refusal::Refusal;
@@ -12,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWriteExt as _};
 use wire::mqtt::five::DisconnectReasonCode as Reason;
 use wire::mqtt::{Goodbye, PacketError, Violation};
 
-use super::Conversation;
+use super::{Conversation, Online};
 use crate::drain::Drain;
 use crate::fronts::mqtt::five::outcome::{Outcome, Status};
 use crate::io::Stream;
@@ -60,9 +63,17 @@ impl<S: Stream> Conversation<S> {
     /// Gives the identity up, publishes the will where there is one, records the end, and closes the socket.
     pub(super) async fn finish(mut self, end: End, drain: &Drain) {
         self.say_end(&end);
+        let is_told = self.machine.speaks_five() && matches!(end, End::Refused(_));
         if let Some(mut online) = self.online.take() {
             let grant = online.live.grant();
             let identity = grant.identity().clone();
+            let goodbye = match &end {
+                End::Disconnected(goodbye) => Some(*goodbye),
+                _ => None,
+            };
+            if goodbye.is_some_and(|goodbye| goodbye.ends_session) && online.keeps_session {
+                end_session(&self.hub, &online, &identity).await;
+            }
             self.hub.release(&identity, online.epoch);
             online.live.mailbox().close();
             if let Some(unsettled) = &online.unsettled
@@ -71,20 +82,10 @@ impl<S: Stream> Conversation<S> {
             {
                 tracing::warn!(device.id = %identity, %error, "unacknowledged messages wait for their locks to lapse");
             }
-            let goodbye = match &end {
-                End::Disconnected(goodbye) => Some(*goodbye),
-                _ => None,
-            };
             if goodbye.is_none_or(|goodbye| goodbye.leaves_will)
                 && let Some(will) = online.will.take()
             {
                 self.publish_will(*will, grant.sender.clone());
-            }
-            if goodbye.is_some_and(|goodbye| goodbye.ends_session) && online.keeps_session {
-                let session = Session { subscriptions: Vec::new(), ..online.session.clone() };
-                if let Err(error) = self.hub.store_session(&identity, session).await {
-                    tracing::warn!(device.id = %identity, %error, "a session could not be ended");
-                }
             }
             let (reason, refusal) = match &end {
                 End::Disconnected(_) => ("the client said good-bye".to_owned(), None),
@@ -119,8 +120,23 @@ impl<S: Stream> Conversation<S> {
         let farewell = async {
             let _ = self.stream.write_all(self.machine.output()).await;
             let _ = self.stream.shutdown().await;
+            // What a client still sends would reset the connection, and with it go the words of DISCONNECT.
+            let mut passed_over = [0; 1024];
+            while is_told && matches!(self.stream.read(&mut passed_over).await, Ok(1..)) {}
         };
         let _ = tokio::time::timeout(FAREWELL_TIMEOUT, farewell).await;
+    }
+}
+
+/// Ends the session of a client that wants it no longer, unless a newer connection has it by now.
+async fn end_session(hub: &Hub, online: &Online, identity: &Identity) {
+    let holder = hub.bus.holder(identity);
+    if holder.is_none_or(|holder| !std::ptr::addr_eq(Arc::as_ptr(&holder), Arc::as_ptr(&online.live))) {
+        return;
+    }
+    let session = Session { subscriptions: Vec::new(), ..online.session.clone() };
+    if let Err(error) = hub.store_session(identity, session).await {
+        tracing::warn!(device.id = %identity, %error, "a session could not be ended");
     }
 }
 

@@ -286,7 +286,7 @@ impl<S: Stream> Conversation<S> {
 
     async fn on_event(&mut self, event: Event) -> Result<(), End> {
         match event {
-            Event::Publish(publish) if self.speaks_five() => self.on_operation(*publish).await,
+            Event::Publish(publish) if self.machine.speaks_five() => self.on_operation(*publish).await,
             Event::Publish(publish) => {
                 if let Some(bag) = events_bag(&publish.topic, self.identity()?) {
                     let (system, mut application) = properties::parse(bag);
@@ -311,10 +311,6 @@ impl<S: Stream> Conversation<S> {
             Event::Reauthenticate(auth) => Box::pin(self.on_reauthenticate(auth)).await,
             Event::Disconnect(goodbye) => Err(End::Disconnected(goodbye)),
         }
-    }
-
-    fn speaks_five(&self) -> bool {
-        self.online.as_ref().is_some_and(|online| matches!(online.spoken, Spoken::Five(_)))
     }
 
     fn identity(&self) -> Result<&hub::identity::Identity, End> {

@@ -1,4 +1,4 @@
-//! What clients do over MQTT 5 only.
+//! What clients do over MQTT 5.
 
 use super::{About, Words};
 
@@ -54,7 +54,7 @@ pub(super) fn subscriptions_full(about: &About<'_>, limit: usize) -> Words {
         format!("`{}` has {limit} subscriptions already, and asked for one more.", about.id),
         format!("more than {limit} subscriptions"),
         format!("at most {limit}, those of an earlier connection with the same session included"),
-        "Subscribe to $iothub/methods/+ in place of each method, and unsubscribe from what is not used.",
+        "Subscribe to all methods by one filter, and unsubscribe from what is not used.",
         about.show(),
     )
 }

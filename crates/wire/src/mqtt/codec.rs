@@ -87,7 +87,7 @@ impl Packets {
             Codec::Three(_) => Some(Version::Three),
             Codec::Five(_) => Some(Version::Five),
             Codec::Undecided(three, five) => {
-                let version = asked_version(&self.buffer)?;
+                let version = asked_version(&self.buffer, *three)?;
                 self.codec = match version {
                     Version::Three => Codec::Three(v3::Codec::new(*three)),
                     Version::Five => Codec::Five(v5::Codec::new(*five, 0)),
@@ -144,9 +144,9 @@ impl Packets {
     }
 }
 
-/// The version that a CONNECT asks for (§3.1.2.1, §3.1.2.2), as soon as enough bytes came. Whatever differs from MQTT 5
-/// is for the codec of MQTT 3.1.1 to judge.
-fn asked_version(bytes: &[u8]) -> Option<Version> {
+/// The version that a CONNECT asks for (§3.1.2.1, §3.1.2.2), as soon as enough bytes came. Whatever differs from MQTT 5,
+/// and what is too long for either version, is for the codec of MQTT 3.1.1 to judge.
+fn asked_version(bytes: &[u8], bytes_max: u32) -> Option<Version> {
     const NAME_AND_LEVEL: &[u8] = b"\0\x04MQTT\x05";
     let (type_byte, rest) = bytes.split_first()?;
     let digits = &rest[..rest.len().min(4)];
@@ -154,6 +154,10 @@ fn asked_version(bytes: &[u8]) -> Option<Version> {
         // Four digits that all go on are a length that no codec takes.
         return (digits.len() == 4).then_some(Version::Three);
     };
+    let length = digits[..=last].iter().rev().fold(0, |sum, digit| sum << 7 | u32::from(digit & 0x7f));
+    if length > bytes_max {
+        return Some(Version::Three);
+    }
     let name = &rest[last + 1..];
     let known = name.len().min(NAME_AND_LEVEL.len());
     if *type_byte != 0x10 || name[..known] != NAME_AND_LEVEL[..known] {
@@ -234,7 +238,7 @@ mod tests {
 
     #[test]
     fn the_first_packet_tells_its_version_and_anything_else_is_left_to_mqtt_3() {
-        let cases: [(&[u8], Option<Version>); 9] = [
+        let cases: [(&[u8], Option<Version>); 10] = [
             (b"\x10\x0f\0\x04MQTT\x05", Some(Version::Five)),
             (b"\x10\x8f\x01\0\x04MQTT\x05", Some(Version::Five)),
             (b"\x10\x0f\0\x04MQTT\x04", Some(Version::Three)),
@@ -242,11 +246,12 @@ mod tests {
             (b"\x10\x0f\0\x06MQIsdp\x03", Some(Version::Three)),
             (b"\x30\x0f\0\x04MQTT\x05", Some(Version::Three)),
             (b"\x10\xff\xff\xff\xff", Some(Version::Three)),
+            (b"\x10\xff\xff\xff\x7f", Some(Version::Three)),
             (b"\x10\xff\xff\xff", None),
             (b"\x10\x0f\0\x04MQTT", None),
         ];
         for (bytes, version) in cases {
-            assert_eq!(asked_version(bytes), version, "{bytes:?}");
+            assert_eq!(asked_version(bytes, 1_000), version, "{bytes:?}");
         }
     }
 }

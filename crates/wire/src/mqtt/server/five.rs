@@ -38,7 +38,8 @@ pub(super) struct Five {
 impl Five {
     fn of(connect: &Connect) -> Self {
         Self {
-            method: connect.auth_method.clone(),
+            // A copy: the text that came holds on to the whole packet.
+            method: connect.auth_method.as_ref().map(|method| method.to_string().into()),
             session_expiry: connect.session_expiry_interval_secs,
             receive_max: connect.receive_max.map_or(u16::MAX, Into::into),
             packet_bytes_max: connect.max_packet_size.map_or(u32::MAX, Into::into),
@@ -70,8 +71,7 @@ impl Five {
             self.aliases.resize(alias, ByteString::new());
         }
         if self.aliases[alias - 1] != publish.topic {
-            // A copy: the text that came holds on to the whole packet.
-            self.aliases[alias - 1] = ByteString::from(publish.topic.to_string());
+            self.aliases[alias - 1] = publish.topic.to_string().into(); // A copy, too.
         }
         Ok(())
     }

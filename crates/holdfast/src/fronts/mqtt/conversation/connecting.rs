@@ -12,14 +12,14 @@ use hub::record::Session;
 use hub::refusal::Refusal;
 use hub::signed_context::SignedContext;
 use hub::telemetry::{PropertyValue, Sender};
-use wire::mqtt::five::ConnectAckReason as Reason;
-use wire::mqtt::{Connect, ConnectAckReason, LastWill, five};
+use wire::mqtt::five::{Connect as ConnectFive, ConnectAckReason as Reason};
+use wire::mqtt::{Connect, ConnectAckReason, LastWill};
 
 use super::telemetry::Will;
 use super::{Conversation, End, Online, Spoken};
 use crate::fronts::mqtt::five::operation::telemetry;
 use crate::fronts::mqtt::five::outcome::Outcome;
-use crate::fronts::mqtt::five::{self as fifth};
+use crate::fronts::mqtt::five::{self, TELEMETRY};
 use crate::fronts::mqtt::live::Live;
 use crate::fronts::mqtt::three::address::{UserName, client_id, events_bag};
 use crate::fronts::mqtt::three::properties;
@@ -55,7 +55,7 @@ impl<S: Stream> Conversation<S> {
         self.connect(asked, &claimed, false).await
     }
 
-    pub(super) async fn on_connect_five(&mut self, connect: Box<five::Connect>) -> Result<(), End> {
+    pub(super) async fn on_connect_five(&mut self, connect: Box<ConnectFive>) -> Result<(), End> {
         let asked = self.read_five(&connect);
         self.connect(asked, &connect.client_id, true).await
     }
@@ -159,16 +159,16 @@ impl<S: Stream> Conversation<S> {
     }
 
     /// Reads a CONNECT of MQTT 5.
-    fn read_five(&mut self, connect: &five::Connect) -> Result<Asked<'static>, Refusal> {
-        let presented = fifth::connect::read(connect, &mut self.visitor.facts)?;
+    fn read_five(&mut self, connect: &ConnectFive) -> Result<Asked<'static>, Refusal> {
+        let presented = five::connect::read(connect, &mut self.visitor.facts)?;
         self.check_host(&presented.host)?;
         let will = connect.last_will.as_ref().map(|will| {
-            if *will.topic != *fifth::TELEMETRY {
+            if *will.topic != *TELEMETRY {
                 return Err(Refusal::Topic { topic: cut(&will.topic) });
             }
             let properties = telemetry(will.content_type.as_ref(), &will.user_properties);
             let (system, application) = properties.map_err(|misuse| misuse.refusal)?;
-            Ok(Box::new(Will { system, application, body: will.message.clone() }))
+            Ok(Will::new(system, application, &will.message))
         });
         let context = presented.context.map(|context| Proof::Context(Box::new(context)));
         Ok(Asked {
@@ -252,7 +252,7 @@ fn will_of(will: &LastWill, identity: &Identity) -> Result<Box<Will>, Refusal> {
     if will.retain {
         application.push(("mqtt-retain".into(), PropertyValue::Text("true".into())));
     }
-    Ok(Box::new(Will { system, application, body: will.message.clone() }))
+    Ok(Will::new(system, application, &will.message))
 }
 
 /// How long from now to a time in seconds since 1970.

@@ -22,9 +22,24 @@ type Application = Vec<(ByteString, PropertyValue)>;
 
 /// What a client leaves to be sent in its name when its connection is lost.
 pub(super) struct Will {
-    pub(super) system: System,
-    pub(super) application: Application,
-    pub(super) body: Bytes,
+    system: System,
+    application: Application,
+    body: Bytes,
+}
+
+impl Will {
+    /// One with copies of what came: a piece of a CONNECT would hold on to all of it for as long as the connection lives.
+    pub(super) fn new(mut system: System, mut application: Application, body: &[u8]) -> Box<Self> {
+        let copy = |text: &mut ByteString| *text = text.to_string().into();
+        system.iter_mut().for_each(|(_, value)| copy(value));
+        for (name, value) in &mut application {
+            copy(name);
+            if let PropertyValue::Text(value) = value {
+                copy(value);
+            }
+        }
+        Box::new(Self { system, application, body: Bytes::copy_from_slice(body) })
+    }
 }
 
 impl<S: Stream> Conversation<S> {

@@ -67,8 +67,12 @@ pub(crate) fn read(connect: &Connect, facts: &mut Facts) -> Result<Presented, Re
     let identity = Identity::parse(&connect.client_id)
         .map_err(|error| Refusal::IllegalId { problem: format!("the client id is illegal: {error}") })?;
     let policy = said.policy.unwrap_or_default();
-    let held = Held { method, host: host.to_owned(), policy: policy.to_owned() };
+    let mut held = Held { method, host: host.to_owned(), policy: policy.to_owned() };
     let context = held.context(&identity, &said, connect.auth_data.as_deref())?;
+    if context.is_none() {
+        // Nothing will be signed: nothing of what came is kept.
+        held = Held { method, host: String::new(), policy: String::new() };
+    }
     Ok(Presented { identity, host: host.to_owned(), context, held })
 }
 

@@ -71,6 +71,9 @@ def test_a_module_is_admitted_under_its_own_name(hub, identity, registry, reader
     module = registry.create_module(name, "camera")
     with opened(hub, module, f"{name}/camera") as device:
         assert device.publish("$iothub/telemetry", b"from the module").code == 0
+        assert device.subscribe("$iothub/commands") == [1]
+        hub.cli("c2d", "send", name, "to the module", "--module", "camera")
+        assert device.receive(PUBLISH).payload == b"to the module"
     [event] = reader.from_device(name)
     assert event.system_properties[b"iothub-connection-module-id"] == b"camera"
 
@@ -264,6 +267,17 @@ def test_a_client_that_authenticates_again_stays(hub, registry, identity, reader
         # What the right stands on now is the renewed signature.
         registry.update(name, status="disabled")
         assert device.ended().code == 135
+
+
+def test_who_began_with_a_key_of_a_policy_authenticates_again_with_one_of_it(hub, identity, name):
+    with Device5(hub) as device:
+        key = hub.policy_key("device")
+        assert device.open(name, sas(hub, name, key, "device")).code == 0
+        device.authenticate(again(hub, name, key, "device"))
+        assert device.receive(AUTH).code == 0
+        device.authenticate(again(hub, name, identity.key))
+        assert device.ended().code == 135
+    assert the_refusal(hub, name)["cause"] == "wrong-key"
 
 
 def test_a_new_signature_may_end_sooner(hub, identity, name):

@@ -62,3 +62,38 @@ impl Unsettled {
         self.sent.iter().filter_map(|sent| sent.token).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    /// Messages that were sent at one time, and when their locks have lapsed.
+    fn sent(count: u16) -> (Unsettled, Instant) {
+        let (mut unsettled, now) = (Unsettled::default(), Instant::now());
+        for number in 1..=count {
+            let packet_id = PacketId::new(number).expect("not 0");
+            unsettled.push(packet_id, LockToken(Uuid::from_u128(number.into())), now);
+        }
+        (unsettled, now + LOCK_TIME + Duration::from_secs(1))
+    }
+
+    #[test]
+    fn a_lock_that_lapses_makes_room_where_nobody_counts() {
+        let (mut unsettled, later) = sent(2);
+        assert!(unsettled.is_full(2) && !unsettled.is_full(usize::MAX));
+        assert!(unsettled.lapse(later, false) && !unsettled.lapse(later, false));
+        assert!(!unsettled.is_full(1) && unsettled.next_lapse().is_none());
+        assert_eq!(unsettled.acknowledged(PacketId::MIN), None);
+    }
+
+    #[test]
+    fn a_client_that_counts_has_to_acknowledge_what_lapsed() {
+        let (mut unsettled, later) = sent(2);
+        assert!(unsettled.lapse(later, true) && !unsettled.lapse(later, true));
+        assert!(unsettled.is_full(2) && unsettled.next_lapse().is_none() && unsettled.tokens().is_empty());
+        assert_eq!(unsettled.acknowledged(PacketId::MIN), None, "it came too late to settle anything");
+        assert!(!unsettled.is_full(2));
+    }
+}

@@ -52,21 +52,16 @@ impl<S: Stream> Conversation<S> {
     pub(super) async fn on_connect(&mut self, connect: Box<Connect>) -> Result<(), End> {
         let mut claimed = connect.client_id.to_string();
         let asked = self.read_three(&connect, &mut claimed);
-        self.connect(asked, &claimed, false).await
+        self.connect(asked, &claimed).await
     }
 
     pub(super) async fn on_connect_five(&mut self, connect: Box<ConnectFive>) -> Result<(), End> {
         let asked = self.read_five(&connect);
-        self.connect(asked, &connect.client_id, true).await
+        self.connect(asked, &connect.client_id).await
     }
 
     /// Admits the client, or answers that it is not.
-    async fn connect(
-        &mut self,
-        asked: Result<Asked<'_>, Refusal>,
-        claimed: &str,
-        is_five: bool,
-    ) -> Result<(), End> {
+    async fn connect(&mut self, asked: Result<Asked<'_>, Refusal>, claimed: &str) -> Result<(), End> {
         let admitted = match &asked {
             Ok(asked) => self.admit(asked).await,
             Err(refusal) => Err(refusal.clone().into()),
@@ -93,7 +88,7 @@ impl<S: Stream> Conversation<S> {
             (Ok(admitted), Ok(asked)) => (admitted, asked),
             _ => {
                 if !pace.unanswered {
-                    self.refuse(refusal.as_ref(), is_five);
+                    self.refuse(refusal.as_ref());
                 }
                 return Err(End::NotAdmitted(Box::new(pace)));
             }
@@ -118,7 +113,7 @@ impl<S: Stream> Conversation<S> {
         let confirmed = self.hub.clone().confirm(online.live.grant()).await;
         let online = self.online.insert(online);
         if let Err(NotAdmitted::Refused(refusal)) = confirmed {
-            self.refuse(Some(&refusal), is_five);
+            self.refuse(Some(&refusal));
             return Err(End::Ended(Ending::RightEnded));
         }
         self.machine.accept(session_present, now);
@@ -218,15 +213,15 @@ impl<S: Stream> Conversation<S> {
             hub.store_session(identity, Session { subscriptions: Vec::new(), ..session.clone() }).await?;
         }
         // What was subscribed to in another version has no meaning in this one.
-        session.subscriptions.retain(|have| spoken.may_subscribe(&have.filter, identity));
+        session.subscriptions.retain(|have| spoken.judge(&have.filter, identity).is_ok());
         let present = !session.subscriptions.is_empty();
         Ok((grant, session, present))
     }
 
     /// Tells a client that it is not admitted; without a refusal, that the hub could not decide. All that concerns who it
     /// is gets one answer.
-    fn refuse(&mut self, refusal: Option<&Refusal>, is_five: bool) {
-        if !is_five {
+    fn refuse(&mut self, refusal: Option<&Refusal>) {
+        if !self.machine.speaks_five() {
             return self.machine.refuse(match refusal {
                 Some(_) => ConnectAckReason::NotAuthorized,
                 None => ConnectAckReason::ServiceUnavailable,

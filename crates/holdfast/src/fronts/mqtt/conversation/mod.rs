@@ -111,6 +111,7 @@ enum Due {
 
 /// The version that the client speaks.
 enum Spoken {
+    /// MQTT 3.1.1.
     Three,
     /// MQTT 5, and what a new authentication is held to.
     Five(Box<Held>),

@@ -9,7 +9,7 @@ use wire::mqtt::five::SubscribeAckReason;
 use wire::mqtt::{PacketId, QoS};
 
 use super::{Conversation, End, Spoken};
-use crate::fronts::mqtt::five::filters::{self, is_implicit, judge};
+use crate::fronts::mqtt::five::filters;
 use crate::fronts::mqtt::three::address::may_subscribe;
 use crate::fronts::mqtt::three::{answers, device_bound};
 use crate::io::Stream;
@@ -26,41 +26,29 @@ impl<S: Stream> Conversation<S> {
         let identity = self.identity()?.clone();
         let Some(online) = self.online.as_mut() else { return Ok(()) };
         let mut session = online.session.clone();
-        let is_five = matches!(online.spoken, Spoken::Five(_));
         let (mut answers, mut refused) = (Vec::with_capacity(filters.len()), None);
         for (filter, qos) in filters {
-            if is_five && is_implicit(&filter) {
-                answers.push(Ok(QoS::AtMostOnce));
-                continue;
+            let answer = subscribe(&mut session, &online.spoken, &identity, &filter, qos);
+            if let Err(reason) = &answer {
+                let refusal = || match reason {
+                    SubscribeAckReason::QuotaExceeded => {
+                        Refusal::SubscriptionsFull { limit: SUBSCRIPTIONS_MAX }
+                    }
+                    _ => Refusal::TopicFilter { filter: cut(&filter) },
+                };
+                match &online.spoken {
+                    // MQTT 3.1.1 closes, whatever else was asked for.
+                    Spoken::Three => return Err(End::Refused(refusal())),
+                    // The first stands for all of the packet.
+                    Spoken::Five(_) => {
+                        refused.get_or_insert_with(refusal);
+                    }
+                }
             }
-            let judged = match is_five {
-                false if may_subscribe(&filter, &identity) => Ok(()),
-                false => Err(SubscribeAckReason::TopicFilterInvalid),
-                true => judge(&filter),
-            };
-            if let Err(reason) = judged {
-                refused.get_or_insert_with(|| Refusal::TopicFilter { filter: cut(&filter) });
-                answers.push(Err(reason));
-                continue;
-            }
-            // QoS 2 is granted as 1.
-            let granted = if qos == QoS::AtMostOnce { QoS::AtMostOnce } else { QoS::AtLeastOnce };
-            session.subscriptions.retain(|have| *have.filter != *filter);
-            // Asked for each, so that no packet makes the list longer than this.
-            if session.subscriptions.len() >= SUBSCRIPTIONS_MAX {
-                refused.get_or_insert(Refusal::SubscriptionsFull { limit: SUBSCRIPTIONS_MAX });
-                answers.push(Err(SubscribeAckReason::QuotaExceeded));
-                continue;
-            }
-            session.subscriptions.push(Subscription { filter: filter.to_string(), qos: granted.into() });
-            answers.push(Ok(granted));
+            answers.push(answer);
         }
-        match refused {
-            // MQTT 3.1.1 closes, whatever else was asked for.
-            Some(refusal) if !is_five => return Err(End::Refused(refusal)),
-            // The first stands for all of the packet.
-            Some(refusal) => self.record_refused("subscribe", refusal)?,
-            None => {}
+        if let Some(refusal) = refused {
+            self.record_refused("subscribe", refusal)?;
         }
         self.remember(identity, session).await?;
         self.machine.suback(packet_id, answers);
@@ -79,7 +67,7 @@ impl<S: Stream> Conversation<S> {
         for filter in filters {
             let before = session.subscriptions.len();
             session.subscriptions.retain(|have| *filter != *have.filter);
-            existed.push(session.subscriptions.len() < before || is_implicit(&filter));
+            existed.push(session.subscriptions.len() < before || online.spoken.is_implicit(&filter));
         }
         self.remember(identity, session).await?;
         self.machine.unsuback(packet_id, &existed);
@@ -102,14 +90,43 @@ impl<S: Stream> Conversation<S> {
     }
 }
 
+/// Adds a subscription, or puts it in the place of one with the same filter; gives what is granted.
+fn subscribe(
+    session: &mut Session,
+    spoken: &Spoken,
+    identity: &Identity,
+    filter: &str,
+    qos: QoS,
+) -> Result<QoS, SubscribeAckReason> {
+    if spoken.is_implicit(filter) {
+        return Ok(QoS::AtMostOnce);
+    }
+    spoken.judge(filter, identity)?;
+    // QoS 2 is granted as 1.
+    let granted = if qos == QoS::AtMostOnce { QoS::AtMostOnce } else { QoS::AtLeastOnce };
+    session.subscriptions.retain(|have| *have.filter != *filter);
+    // Asked for each, so that no packet makes the list longer than this.
+    if session.subscriptions.len() >= SUBSCRIPTIONS_MAX {
+        return Err(SubscribeAckReason::QuotaExceeded);
+    }
+    session.subscriptions.push(Subscription { filter: filter.to_owned(), qos: granted.into() });
+    Ok(granted)
+}
+
 /// What subscriptions mean in the version that is spoken.
 impl Spoken {
-    /// Whether an identity may subscribe to a filter.
-    pub(super) fn may_subscribe(&self, filter: &str, identity: &Identity) -> bool {
+    /// Why an identity may not subscribe to a filter, if it may not.
+    pub(super) fn judge(&self, filter: &str, identity: &Identity) -> Result<(), SubscribeAckReason> {
         match self {
-            Self::Three => may_subscribe(filter, identity),
-            Self::Five(_) => judge(filter).is_ok(),
+            Self::Three if may_subscribe(filter, identity) => Ok(()),
+            Self::Three => Err(SubscribeAckReason::TopicFilterInvalid),
+            Self::Five(_) => filters::judge(filter),
         }
+    }
+
+    /// Whether what a filter stands for comes without it.
+    fn is_implicit(&self, filter: &str) -> bool {
+        matches!(self, Self::Five(_)) && filters::is_implicit(filter)
     }
 
     /// Whether calls of methods are wanted, at least of some.

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from harness import mistakes, sas
+from harness import mistakes, mqtt5, sas
 from harness.certificates import Authority, Validity, self_signed
 from harness.raw_amqp import attach_sender, put_token, sign_in, to_the_end
 from harness.raw_mqtt import connect_packet, tls_stream
@@ -156,6 +156,72 @@ def test_over_mqtt_every_refused_connect_gets_the_same_bytes(hub, registry, root
         connect(cause, device, token)
     attempts.are_alike(*presented, *offered, *behind, "unknown-module", "client-id", "user-name", "unknown-host")
     assert set(attempts.received.values()) == {b"\x20\x02\x00\x05"}
+
+
+def test_over_mqtt_5_every_credential_that_does_not_admit_gets_the_same_bytes(
+    hub, registry, root, capped, name, tmp_path
+):
+    attempts = Attempts(hub)
+    own, other = registry.create(name), registry.create(f"{name}-2")
+    disabled, deleted = registry.create(f"{name}-off", status="disabled"), registry.create(f"{name}-gone")
+    registry.delete(deleted.device)
+
+    def connect(cause, device, authentication, credential=None) -> None:
+        refusals = Refusals(hub)
+        with tls_stream(hub, credential=credential) as stream:
+            stream.sendall(mqtt5.connect(device, *authentication))
+            attempts.add(cause, to_the_end(stream), refusals)
+
+    by_key = lambda key, device=name, **what: mqtt5.sas(hub, device, key, **what)  # noqa: E731
+    seconds = str(int(time.time() + 3600))
+    in_seconds = {"authentication-data": mqtt5.signature(own.key, hub.hostname, name, expiry=seconds)}
+    user = [("api-version", mqtt5.API_VERSION), ("host", hub.hostname), ("sas-expiry", seconds)]
+    presented = {
+        "wrong-key": by_key(sas.new_key()),
+        "key-of-another": by_key(other.key),
+        "hub-key-without-skn": by_key(hub.policy_key("device")),
+        "hub-key-not-allowed": by_key(hub.policy_key("device"), policy="device"),
+        "missing-right": by_key(hub.policy_key("service"), policy="service"),
+        "unknown-policy": by_key(sas.new_key(), policy="nobody"),
+        "token-expired": by_key(own.key, seconds=-7200),
+        "token-too-long": by_key(own.key, seconds=30 * 86400),
+        "token-in-seconds": ({"authentication-method": "SAS", **in_seconds}, user),
+        "unknown-host": by_key(own.key, host="elsewhere.net"),
+        "no-credential": mqtt5.x509(hub),
+    }
+    for cause, authentication in presented.items():
+        connect(cause, name, authentication)
+    connect("disabled", disabled.device, by_key(disabled.key, disabled.device))
+    connect("deleted-device", deleted.device, by_key(deleted.key, deleted.device))
+    connect("unknown-device", f"{name}-no", by_key(sas.new_key(), f"{name}-no"))
+    connect("unknown-module", f"{name}/camera", by_key(sas.new_key(), f"{name}/camera"))
+    offered = certificates(hub, registry, root, name, tmp_path)
+    for cause, (device, credential) in offered.items():
+        connect(cause, device, mqtt5.x509(hub), credential)
+    others = ("disabled", "deleted-device", "unknown-device", "unknown-module")
+    attempts.are_alike(*presented, *others, *offered)
+    assert next(iter(attempts.received.values())) == b"\x20\x03\x00\x87\x00"
+
+
+def test_over_mqtt_5_every_refused_auth_gets_the_same_bytes(hub, registry, capped, name):
+    attempts = Attempts(hub)
+    identity = registry.create(name)
+    presented = {
+        "wrong-key": mqtt5.again(hub, name, sas.new_key()),
+        "hub-key-without-skn": mqtt5.again(hub, name, hub.policy_key("device")),
+        "token-expired": mqtt5.again(hub, name, identity.key, seconds=-7200),
+        "token-too-long": mqtt5.again(hub, name, identity.key, seconds=30 * 86400),
+        "authentication-properties": ({"authentication-method": "X509"}, []),
+    }
+    for cause, authentication in presented.items():
+        refusals = Refusals(hub)
+        with tls_stream(hub) as stream:
+            stream.sendall(mqtt5.connect(name, *mqtt5.sas(hub, name, identity.key)))
+            stream.sendall(mqtt5.packet(mqtt5.AUTH, b"\x19" + mqtt5.encoded(*authentication)))
+            received = to_the_end(stream)
+        attempts.add(cause, received, refusals)
+    attempts.are_alike(*presented)
+    assert next(iter(attempts.received.values())).endswith(b"\xe0\x02\x87\x00")
 
 
 def test_over_mqtt_every_end_of_an_admitted_connection_is_a_bare_close(hub, registry, name):

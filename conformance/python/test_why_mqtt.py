@@ -14,7 +14,7 @@ from harness.why import Refusals, the_refusal
 def test_another_version_of_mqtt(hub):
     with Refusals(hub) as refusals:
         with tls_stream(hub) as stream:
-            stream.sendall(connect_packet(hub, "x", level=5))
+            stream.sendall(connect_packet(hub, "x", level=6))
             assert to_the_end(stream) == b"\x20\x02\x00\x01"
         assert "3.1.1" in refusals.of("mqtt-version")["expected"]
 

@@ -8,10 +8,10 @@ mod amqp_address;
 #[path = "../../crates/holdfast/src/fronts/amqp/filter.rs"]
 #[allow(dead_code)]
 mod amqp_filter;
-#[path = "../../crates/holdfast/src/fronts/mqtt/address.rs"]
+#[path = "../../crates/holdfast/src/fronts/mqtt/three/address.rs"]
 #[allow(dead_code)]
 mod mqtt_address;
-#[path = "../../crates/holdfast/src/fronts/mqtt/properties.rs"]
+#[path = "../../crates/holdfast/src/fronts/mqtt/three/properties.rs"]
 #[allow(dead_code)]
 mod mqtt_properties;
 

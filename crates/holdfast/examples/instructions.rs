@@ -6,13 +6,13 @@
 //! instructions NAME TIMES
 //! ```
 
-#[path = "../src/fronts/mqtt/address.rs"]
+#[path = "../src/fronts/mqtt/three/address.rs"]
 #[allow(dead_code, reason = "only the topic of telemetry is read here")]
 mod address;
 #[path = "../src/fronts/amqp/event.rs"]
 #[allow(dead_code, reason = "only the message is written here")]
 mod event;
-#[path = "../src/fronts/mqtt/properties.rs"]
+#[path = "../src/fronts/mqtt/three/properties.rs"]
 mod properties;
 
 use std::hint::black_box;
@@ -35,7 +35,7 @@ use jiff::Timestamp;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use store::journal::counting::DryJournal;
 use wire::amqp::message::MessageWriter;
-use wire::mqtt::{Client, Connect, Event, Limits, QoS, Server};
+use wire::mqtt::{Client, Connect, Event, FiveLimits, Limits, QoS, Server};
 
 /// What a device of the benchmark sends.
 const TOPIC: &str =
@@ -45,6 +45,18 @@ const PAYLOAD_BYTES: usize = 256;
 const BATCH: usize = 100;
 const PARTITIONS: u16 = 4;
 const NOW: i64 = 1_760_000_000_000;
+
+static LIMITS: Limits = Limits {
+    packet_bytes_max: 1 << 20,
+    connect_timeout: Duration::from_secs(30),
+    silence_max: Duration::from_secs(3_600),
+    five: FiveLimits {
+        packet_bytes_max: 262_144,
+        receive_max: 16,
+        topic_alias_max: 10,
+        keep_alive_max: 1_140,
+    },
+};
 
 type Operation = fn(u64) -> Option<()>;
 
@@ -78,19 +90,11 @@ fn publish(times: u64) -> Option<()> {
     let start = Instant::now();
     let identity = identity()?;
     let sender = sender()?;
-    let connect = || Connect { client_id: "device-00042".into(), ..Connect::default() };
-    let mut client = Client::new(connect());
-    let mut server = Server::new(
-        Limits {
-            packet_bytes_max: 1 << 20,
-            connect_timeout: Duration::from_secs(30),
-            silence_max: Duration::from_secs(3_600),
-        },
-        start,
-    );
+    let mut client = Client::new(Connect { client_id: "device-00042".into(), ..Connect::default() });
+    let mut server = Server::new(&LIMITS, start);
     server.handle_bytes(&client.output().split(), start);
     server.poll_event().ok()?;
-    server.accept(&connect(), false, start);
+    server.accept(false, start);
     server.output().clear();
     client.publish(TOPIC, vec![b'x'; PAYLOAD_BYTES].into(), QoS::AtLeastOnce);
     let bytes = client.output().split();

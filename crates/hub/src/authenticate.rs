@@ -337,6 +337,9 @@ const LIFETIME_SECONDS_MAX: i64 = 10 * 365 * 86_400;
 
 pub(crate) fn in_time(token: &Token<'_>, now: Timestamp) -> Result<i64, Refusal> {
     if token.is_expired(now.as_second()) {
+        if let Some(end) = token.in_seconds(now.as_second(), LIFETIME_SECONDS_MAX) {
+            return Err(Refusal::TokenInSeconds { end });
+        }
         if token.se < LIFETIME_SECONDS_MAX {
             return Err(Refusal::TokenLifetimeAsEnd { seconds: token.se });
         }

@@ -6,6 +6,7 @@ use zeroize::Zeroizing;
 use super::*;
 use crate::identity::{DeviceId, ModuleId};
 use crate::ports::secrets::SecretError;
+use crate::signed_context::{Context, SignedContext};
 
 const HOST: &str = "hub.example.net";
 const NOW: i64 = 1_800_000_000;
@@ -161,6 +162,33 @@ fn a_device_is_admitted_by_either_key_until_its_token_ends() {
         assert_eq!(grant.sender.generation, "g1");
         assert!(grant.sender.auth_method.contains(r#""scope":"device""#), "{}", grant.sender.auth_method);
     }
+}
+
+#[test]
+fn a_signed_context_is_decided_as_a_token_is() {
+    let fleet = Fleet::new();
+    let cause = |host: &str, policy: &str, key_name: &str, expiry: i64| {
+        let (at, expiry) = ((NOW * 1_000).to_string(), expiry.to_string());
+        let context = Context { host, policy, at: &at, expiry: &expiry };
+        let text = format!("{host}\nd1\n{policy}\n{at}\n{expiry}\n");
+        let key = STANDARD.decode(key(key_name)).expect("base64");
+        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, &key), text.as_bytes());
+        let signed = SignedContext::read(&d1(), context, tag.as_ref()).expect("a context");
+        let admitted = admit(&d1(), Presented::Token(&signed.token()), &fleet.known(&d1()), now());
+        admitted.map_or_else(
+            |refusal| refusal.cause(),
+            |grant| if grant.ends == Some(NOW + 60) { "admitted" } else { "" },
+        )
+    };
+    let end = (NOW + 60) * 1_000;
+    assert_eq!(cause(HOST, "", "d1-secondary", end + 999), "admitted");
+    assert_eq!(cause(HOST, "fleet", "policy-primary", end), "admitted");
+    assert_eq!(cause(HOST, "", "m1-primary", end), "wrong-key");
+    assert_eq!(cause(HOST, "fleet", "d1-primary", end), "wrong-key");
+    assert_eq!(cause("elsewhere.net", "", "d1-primary", end), "token-host");
+    assert_eq!(cause(HOST, "", "d1-primary", (NOW - 301) * 1_000), "token-expired");
+    assert_eq!(cause(HOST, "", "d1-primary", NOW + 60), "token-in-seconds");
+    assert_eq!(cause(HOST, "", "d1-primary", 3_600_000), "token-lifetime-as-end");
 }
 
 #[test]

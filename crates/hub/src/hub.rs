@@ -30,6 +30,7 @@ use crate::record::{Authority, Device, Key, Kind, Module, Record, Session};
 use crate::refusal::Refusal;
 use crate::sas::{Token, TokenError, key_bytes};
 use crate::settings::HubSettings;
+use crate::signed_context::SignedContext;
 use crate::telemetry::{MESSAGE_BYTES_MAX, Message, partition_of};
 use crate::upload::Staging;
 
@@ -110,6 +111,8 @@ impl Settings {
 pub enum Credential<'a> {
     /// The text of a SAS token.
     Token(&'a str),
+    /// What a client of MQTT 5 signs in place of one.
+    Context(&'a SignedContext),
     /// The certificate chain of the handshake.
     Certificate(&'a Chain),
     /// Nothing.
@@ -148,6 +151,7 @@ impl Hub {
     ) -> Result<Grant, NotAdmitted> {
         let token = match credential {
             Credential::Token(text) => Some(parsed(text)?),
+            Credential::Context(context) => Some(context.token()),
             Credential::Certificate(_) | Credential::Nothing => None,
         };
         self.admit_read(identity, credential, token.as_ref(), facts).await
@@ -613,6 +617,7 @@ pub(crate) fn clue_of(
 ) -> Option<Box<Clue>> {
     match (refusal, credential) {
         (Refusal::WrongKey { .. }, Credential::Token(text)) => Some(Clue::new(identity, text)),
+        (Refusal::WrongKey { .. }, Credential::Context(context)) => Some(Clue::of_context(identity, context)),
         _ => None,
     }
 }

@@ -18,6 +18,7 @@ use crate::ports::secrets::Secrets;
 use crate::record::{Authentication, Key, Kind, Record, SealedKey, Slot};
 use crate::refusal::Refusal;
 use crate::sas::{Token, key_bytes};
+use crate::signed_context::SignedContext;
 
 /// The most devices whose keys are tried for one refusal.
 pub const DEVICES_MAX: usize = 1_000;
@@ -33,13 +34,32 @@ const PAGE: usize = 250;
 #[derive(Clone, PartialEq, Eq)]
 pub struct Clue {
     identity: Option<Identity>,
-    token: Zeroizing<String>,
+    presented: Presented,
+}
+
+#[derive(Clone, PartialEq, Eq)]
+enum Presented {
+    Token(Zeroizing<String>),
+    Context(SignedContext),
 }
 
 impl Clue {
     /// The clue that a token left which was presented for this device or module, or by a service.
     pub fn new(identity: Option<&Identity>, token: &str) -> Box<Self> {
-        Box::new(Self { identity: identity.cloned(), token: Zeroizing::new(token.to_owned()) })
+        let presented = Presented::Token(Zeroizing::new(token.to_owned()));
+        Box::new(Self { identity: identity.cloned(), presented })
+    }
+
+    /// The clue that a signed context left which was presented for this device or module.
+    pub fn of_context(identity: Option<&Identity>, context: &SignedContext) -> Box<Self> {
+        Box::new(Self { identity: identity.cloned(), presented: Presented::Context(context.clone()) })
+    }
+
+    fn token(&self) -> Option<Token<'_>> {
+        match &self.presented {
+            Presented::Token(text) => Token::parse(text).ok(),
+            Presented::Context(context) => Some(context.token()),
+        }
     }
 }
 
@@ -60,7 +80,7 @@ pub struct KeySearch {
 impl KeySearch {
     /// Says which mistake with its own keys, or with those nearest to it, a client made: a few dozen signatures.
     pub async fn nearby(&self, clue: &Clue, address: Option<IpAddr>) -> Result<Option<Refusal>, StoreError> {
-        let Ok(token) = Token::parse(&clue.token) else { return Ok(None) };
+        let Some(token) = clue.token() else { return Ok(None) };
         let own = self.own_keys(clue, &token).await?;
         if let Some(found) = misused(&token, &own) {
             return Ok(Some(found));
@@ -84,7 +104,7 @@ impl KeySearch {
 
     /// Tries the keys of the first [`DEVICES_MAX`] devices: what `nearby` did not find, in a fleet that is not large.
     pub async fn fleet(&self, clue: &Clue) -> Result<Option<Refusal>, StoreError> {
-        let Ok(token) = Token::parse(&clue.token) else { return Ok(None) };
+        let Some(token) = clue.token() else { return Ok(None) };
         let (mut tried, mut after) = (0, None);
         while tried < DEVICES_MAX {
             let page = self.registry.list(Kind::Device, after.take(), PAGE).await?;
@@ -224,6 +244,13 @@ fn misused(token: &Token<'_>, own: &Keys) -> Option<Refusal> {
             return Some(Refusal::KeyNotDecoded { holder: own.holder.clone() });
         }
         let Some(key) = key_bytes(text) else { continue };
+        if let Some(context) = token.context {
+            let tokens = spellings(token.sr).into_iter().chain([token.sr.to_owned()]);
+            match context.mistake(&key, tokens) {
+                Some(problem) => return Some(Refusal::ContextSignedOtherText { problem }),
+                None => continue,
+            }
+        }
         for signed in spellings(token.sr) {
             if token.is_signature_of(&format!("{signed}\n{}", token.se_text), &key) {
                 return Some(Refusal::TokenSignedOtherSr { presented: cut(token.sr), signed: cut(&signed) });

@@ -42,6 +42,7 @@ pub mod registry;
 pub mod sas;
 pub mod service_bound;
 pub mod settings;
+pub mod signed_context;
 pub mod telemetry;
 pub mod trace;
 pub mod twin;

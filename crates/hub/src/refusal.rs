@@ -353,8 +353,33 @@ pub enum Refusal {
         /// What is spoken there.
         served: String,
     },
-    /// The CONNECT is not of MQTT 3.1.1.
+    /// The CONNECT is neither of MQTT 3.1.1 nor of MQTT 5.
     MqttVersion,
+    /// What a CONNECT or AUTH of MQTT 5 says of its authentication is not what it has to say.
+    AuthenticationProperties {
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The right key signed something else than the context of the connection.
+    ContextSignedOtherText {
+        /// What was signed, or how the signature is written.
+        problem: String,
+    },
+    /// The end of a signed context is in seconds, not in milliseconds.
+    TokenInSeconds {
+        /// The end as it was written.
+        end: i64,
+    },
+    /// A message of MQTT 5 is not of the form that its operation has.
+    MalformedOperation {
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A client of MQTT 5 has as many subscriptions as it may.
+    SubscriptionsFull {
+        /// How many that is.
+        limit: usize,
+    },
     /// A packet of QoS 2.
     QosTwo,
     /// No CONNECT came in time.
@@ -560,6 +585,9 @@ impl Refusal {
             Self::Disabled { .. } => HubErrorCode::DeviceDisabled,
             Self::MissingRight { .. } => HubErrorCode::IotHubUnauthorized,
             Self::MessageTooLarge { .. } | Self::UploadTooLarge { .. } => HubErrorCode::MessageTooLarge,
+            Self::AuthenticationProperties { .. } | Self::MalformedOperation { .. } => {
+                HubErrorCode::GenericBadRequest
+            }
             Self::IllegalId { .. } | Self::UploadName { .. } => HubErrorCode::ArgumentInvalid,
             Self::UploadsFull { .. } => HubErrorCode::DeviceMaximumActiveFileUploadLimitExceeded,
             Self::UploadUnknown { ended: None, .. } => HubErrorCode::InvalidFileUploadCorrelationId,
@@ -572,6 +600,7 @@ impl Refusal {
             | Self::WrongPort { .. }
             | Self::MqttVersion
             | Self::QosTwo
+            | Self::SubscriptionsFull { .. }
             | Self::ConnectTimeout
             | Self::TopicFilter { .. }
             | Self::KeepAliveMissed { .. }
@@ -623,6 +652,8 @@ impl Refusal {
             | Self::HubKeyWithoutSkn { .. }
             | Self::TokenSignedOtherSr { .. }
             | Self::TokenSignedOtherText { .. }
+            | Self::ContextSignedOtherText { .. }
+            | Self::TokenInSeconds { .. }
             | Self::TokenLifetimeAsEnd { .. }
             | Self::KeyAsPassword
             | Self::ConnectionStringAsPassword
@@ -702,6 +733,11 @@ impl Refusal {
             Self::TlsServerName { .. } => "tls-server-name",
             Self::WrongPort { .. } => "wrong-port",
             Self::MqttVersion => "mqtt-version",
+            Self::AuthenticationProperties { .. } => "authentication-properties",
+            Self::ContextSignedOtherText { .. } => "context-signed-other-text",
+            Self::TokenInSeconds { .. } => "token-in-seconds",
+            Self::MalformedOperation { .. } => "malformed-operation",
+            Self::SubscriptionsFull { .. } => "subscriptions-full",
             Self::QosTwo => "qos-two",
             Self::ConnectTimeout => "connect-timeout",
             Self::TopicFilter { .. } => "topic-filter",

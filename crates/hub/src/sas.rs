@@ -7,6 +7,7 @@ use percent_encoding::percent_decode_str;
 
 use crate::decision::{TokenFacts, cut};
 use crate::identity::Identity;
+use crate::signed_context::SignedContext;
 
 /// How long after its end a token is still admitted, in seconds.
 pub const SKEW_SECONDS: i64 = 5 * 60;
@@ -20,13 +21,15 @@ pub struct Token<'a> {
     /// The resource, raw.
     pub sr: &'a str,
     /// The signature, decoded.
-    signature: Vec<u8>,
+    pub(crate) signature: Vec<u8>,
     /// The end, as it was written: part of the signed text.
     pub(crate) se_text: &'a str,
     /// The end, in seconds since 1970 UTC.
     pub se: i64,
     /// The policy; `None` when absent or empty.
     pub skn: Option<String>,
+    /// What was signed in place of the resource and the end.
+    pub(crate) context: Option<&'a SignedContext>,
 }
 
 /// Why a text is not a token.
@@ -85,6 +88,7 @@ impl<'a> Token<'a> {
             se_text,
             se: seconds(&percent_decode_str(se_text).decode_utf8_lossy()).ok_or(TokenError::Expiry)?,
             skn: skn.map(decoded_twice).filter(|skn| !skn.is_empty()),
+            context: None,
         })
     }
 
@@ -95,6 +99,9 @@ impl<'a> Token<'a> {
 
     /// Whether the token was signed with this key.
     pub fn signed_with(&self, key: &[u8]) -> bool {
+        if let Some(context) = self.context {
+            return self.is_signature_of(context.text(), key);
+        }
         let key = hmac::Key::new(hmac::HMAC_SHA256, key);
         let mut context = hmac::Context::with_key(&key);
         context.update(self.sr.as_bytes());
@@ -130,6 +137,12 @@ impl<'a> Token<'a> {
     /// Whether the token is past its end, skew included.
     pub fn is_expired(&self, now_seconds: i64) -> bool {
         self.se.saturating_add(SKEW_SECONDS) < now_seconds
+    }
+
+    /// The end as it was written, where it has to be in milliseconds and is one of these years in seconds.
+    pub(crate) fn in_seconds(&self, now_seconds: i64, years_seconds: i64) -> Option<i64> {
+        let end = self.context.and_then(|_| self.se_text.parse::<i64>().ok())?;
+        (now_seconds.abs_diff(end) < years_seconds.unsigned_abs()).then_some(end)
     }
 
     /// When a session that begins now must end, in seconds since 1970: at `se`, or after the skew when the token

@@ -199,6 +199,7 @@ fn is_failure(refusal: &Refusal) -> bool {
             | Refusal::NoCredential
             // Whoever comes with these proved to hold the key.
             | Refusal::TokenExpired { .. }
+            | Refusal::TokenInSeconds { .. }
             | Refusal::TokenTooLong { .. }
             | Refusal::HubKeyNotAllowed { .. }
     )

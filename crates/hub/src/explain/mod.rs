@@ -8,6 +8,7 @@ mod gateway;
 mod https;
 mod identity;
 mod mqtt;
+mod mqtt_five;
 mod near;
 mod pace;
 mod tls;
@@ -129,6 +130,11 @@ fn words(refusal: &Refusal, about: &About<'_>) -> Words {
         Refusal::ClientId { client_id, user_name } => mqtt::client_id(about, client_id, user_name),
         Refusal::UserName { problem } => mqtt::user_name(about, problem),
         Refusal::MqttVersion => mqtt::version(),
+        Refusal::AuthenticationProperties { problem } => mqtt_five::authentication_properties(about, problem),
+        Refusal::ContextSignedOtherText { problem } => mqtt_five::context_signed_other_text(about, problem),
+        Refusal::TokenInSeconds { end } => mqtt_five::in_seconds(about, *end),
+        Refusal::MalformedOperation { problem } => mqtt_five::malformed_operation(about, problem),
+        Refusal::SubscriptionsFull { limit } => mqtt_five::subscriptions_full(about, *limit),
         Refusal::QosTwo => mqtt::qos_two(about),
         Refusal::ConnectTimeout => mqtt::connect_timeout(),
         Refusal::Topic { topic } => mqtt::topic(about, topic),

@@ -24,9 +24,9 @@ pub(super) fn user_name(about: &About<'_>, problem: &str) -> Words {
 
 pub(super) fn version() -> Words {
     Words::new(
-        "The client does not speak MQTT 3.1.1.",
-        "a CONNECT of MQTT 3.1 or 5, or of another protocol",
-        "MQTT 3.1.1 (protocol name MQTT, level 4)",
+        "The client speaks neither MQTT 3.1.1 nor MQTT 5.",
+        "a CONNECT of MQTT 3.1, or of another protocol",
+        "MQTT 3.1.1 or MQTT 5 (protocol name MQTT, level 4 or 5)",
         "Set the protocol version of the client to MQTT 3.1.1.",
         "holdfast certificate show-server",
     )
@@ -34,7 +34,7 @@ pub(super) fn version() -> Words {
 
 pub(super) fn qos_two(about: &About<'_>) -> Words {
     Words::new(
-        "The client published with QoS 2, which an IoT hub does not serve: it closes the connection.",
+        "The client used QoS 2, which an IoT hub does not serve: it closes the connection.",
         "QoS 2",
         "QoS 0 or 1",
         "Publish with QoS 1.",
@@ -56,8 +56,8 @@ pub(super) fn topic(about: &About<'_>, topic: &str) -> Words {
     Words::new(
         format!("`{}` published to a topic that is not one of its own.", about.id),
         topic,
-        format!("{}, or another topic of this identity", events(about)),
-        "Publish to the identity's own topics.",
+        format!("{}, or another topic of this identity; in MQTT 5 $iothub/telemetry", events(about)),
+        "Publish to the identity's own topics. Those of MQTT 5 stand in docs/mqtt5.md.",
         about.send(),
     )
 }
@@ -68,7 +68,8 @@ pub(super) fn topic_filter(about: &About<'_>, filter: &str) -> Words {
         filter,
         format!(
             "devices/{}/messages/devicebound/#, $iothub/methods/POST/#, $iothub/twin/res/# or \
-             $iothub/twin/PATCH/properties/desired/#",
+             $iothub/twin/PATCH/properties/desired/#; in MQTT 5 $iothub/commands, $iothub/methods/+ or \
+             $iothub/twin/patch/desired",
             about.device
         ),
         "Subscribe to the documented filters only. A hub is no broker: devices do not see each other's messages.",

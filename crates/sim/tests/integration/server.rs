@@ -11,7 +11,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
-use wire::mqtt::{Connect, ConnectAckReason, Event, Limits, QoS, Server, SubscribeReturnCode};
+use wire::mqtt::five::SubscribeAckReason;
+use wire::mqtt::{Connect, ConnectAckReason, Event, FiveLimits, Limits, QoS, Server};
 
 /// A running server, and what its clients asked for.
 pub(crate) struct Echo {
@@ -50,6 +51,18 @@ impl Echo {
     }
 }
 
+static LIMITS: Limits = Limits {
+    packet_bytes_max: 1 << 20,
+    connect_timeout: Duration::from_secs(30),
+    silence_max: Duration::from_secs(30),
+    five: FiveLimits {
+        packet_bytes_max: 262_144,
+        receive_max: 16,
+        topic_alias_max: 10,
+        keep_alive_max: 1_140,
+    },
+};
+
 async fn serve(
     stream: TcpStream,
     acceptor: TlsAcceptor,
@@ -57,17 +70,13 @@ async fn serve(
     connects: Arc<Mutex<Vec<Connect>>>,
 ) {
     let Ok(mut stream) = acceptor.accept(stream).await else { return };
-    let limit = Duration::from_secs(30);
-    let limits = Limits { packet_bytes_max: 1 << 20, connect_timeout: limit, silence_max: limit };
-    let mut machine = Server::new(limits, Instant::now());
+    let mut machine = Server::new(&LIMITS, Instant::now());
     loop {
         while let Some(event) = machine.poll_event().expect("a client that keeps to the standard") {
             match event {
                 Event::Connect(connect) => {
                     match answer {
-                        ConnectAckReason::ConnectionAccepted => {
-                            machine.accept(&connect, false, Instant::now())
-                        }
+                        ConnectAckReason::ConnectionAccepted => machine.accept(false, Instant::now()),
                         refused => machine.refuse(refused),
                     }
                     connects.lock().expect("no panic").push(*connect);
@@ -80,14 +89,17 @@ async fn serve(
                 }
                 Event::Subscribe(id, filters) => {
                     let code = |(filter, qos): &(_, QoS)| match filter {
-                        filter if filter == "forbidden" => SubscribeReturnCode::Failure,
-                        _ => SubscribeReturnCode::Success(*qos),
+                        filter if filter == "forbidden" => Err(SubscribeAckReason::NotAuthorized),
+                        _ => Ok(*qos),
                     };
                     let codes = filters.iter().map(code).collect();
                     machine.suback(id, codes);
                 }
-                Event::Disconnect => return,
+                Event::Disconnect(_) => return,
                 Event::PubAck(_) | Event::Unsubscribe(..) => {}
+                Event::ConnectFive(_) | Event::PubRefused(..) | Event::Reauthenticate(_) => {
+                    panic!("the client speaks MQTT 3.1.1")
+                }
             }
         }
         if stream.write_all(&machine.output().split()).await.is_err() || stream.flush().await.is_err() {

@@ -1,11 +1,11 @@
 //! Packets out of a byte stream and into one.
 
-use bytes::{BufMut, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use rmqtt_codec::error::DecodeError;
-use rmqtt_codec::v3::{Codec, Packet};
+use rmqtt_codec::{v3, v5};
 use tokio_util::codec::{Decoder, Encoder};
 
-use super::{PacketId, Publish, QoS};
+use super::{Packet, PacketId, Publish, QoS, five};
 
 /// Reads packets from the bytes of a stream, whatever pieces they come in. Holds no buffer while it waits between
 /// packets.
@@ -13,6 +13,23 @@ use super::{PacketId, Publish, QoS};
 pub struct Packets {
     codec: Codec,
     buffer: BytesMut,
+}
+
+#[derive(Debug)]
+enum Codec {
+    /// The first packet decides; the limits of either version, as the codecs count.
+    Undecided(u32, u32),
+    Three(v3::Codec),
+    Five(v5::Codec),
+}
+
+/// A version of the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Version {
+    /// MQTT 3.1.1; also what is none that is known, which its codec refuses.
+    Three,
+    /// MQTT 5.
+    Five,
 }
 
 /// Why bytes are no packet.
@@ -26,18 +43,32 @@ pub enum PacketError {
         /// The limit.
         limit: usize,
     },
-    /// The CONNECT asks for a protocol that is not MQTT 3.1.1.
-    #[error("the protocol name or level is not that of MQTT 3.1.1")]
+    /// The CONNECT asks for a protocol that is neither MQTT 3.1.1 nor MQTT 5.
+    #[error("the protocol name or level is neither that of MQTT 3.1.1 nor that of MQTT 5")]
     ProtocolLevel,
     /// The bytes break the standard.
     #[error("malformed packet: {0}")]
     Malformed(String),
 }
 
+/// A packet is larger than the client takes (MQTT 5 §3.1.2.11.4), or cannot be written. Nothing was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotWritten;
+
+/// The bytes of a fixed header with a remaining length between 16,384 and 2,097,151 (§2.1.4).
+const HEADER_BYTES: u32 = 4;
+
 impl Packets {
-    /// A reader that refuses packets of more than this many bytes (§2.2.3, the remaining length).
+    /// A reader of MQTT 3.1.1 that refuses packets of more than this many bytes (§2.2.3, the remaining length).
     pub fn new(packet_bytes_max: u32) -> Self {
-        Self { codec: Codec::new(packet_bytes_max), buffer: BytesMut::new() }
+        Self { codec: Codec::Three(v3::Codec::new(packet_bytes_max)), buffer: BytesMut::new() }
+    }
+
+    /// A reader of the version that the first packet asks for. The limit of MQTT 3.1.1 is one of the remaining length,
+    /// that of MQTT 5 one of the whole packet.
+    pub(super) fn of_either(three_bytes_max: u32, five_bytes_max: u32) -> Self {
+        let five_bytes_max = five_bytes_max.saturating_sub(HEADER_BYTES);
+        Self { codec: Codec::Undecided(three_bytes_max, five_bytes_max), buffer: BytesMut::new() }
     }
 
     /// Takes bytes of the stream.
@@ -50,24 +81,98 @@ impl Packets {
         }
     }
 
-    /// The next packet, or `None` until more bytes come.
+    /// The version that is spoken; `None` until enough of the first packet came to tell.
+    pub(super) fn version(&mut self) -> Option<Version> {
+        match &self.codec {
+            Codec::Three(_) => Some(Version::Three),
+            Codec::Five(_) => Some(Version::Five),
+            Codec::Undecided(three, five) => {
+                let version = asked_version(&self.buffer, *three)?;
+                self.codec = match version {
+                    Version::Three => Codec::Three(v3::Codec::new(*three)),
+                    Version::Five => Codec::Five(v5::Codec::new(*five, 0)),
+                };
+                Some(version)
+            }
+        }
+    }
+
+    /// The next packet of MQTT 3.1.1, or `None` until more bytes come.
     pub fn next_packet(&mut self) -> Result<Option<Packet>, PacketError> {
+        let Codec::Three(codec) = &mut self.codec else { return Ok(None) };
         if self.buffer.is_empty() {
             return Ok(None);
         }
-        let packet = self.codec.decode(&mut self.buffer).map_err(|error| match error {
-            DecodeError::MaxSizeExceeded { size, max } => {
-                PacketError::TooLarge { size: size as usize, limit: max as usize }
-            }
-            DecodeError::InvalidProtocol | DecodeError::UnsupportedProtocolLevel => {
-                PacketError::ProtocolLevel
-            }
-            other => PacketError::Malformed(other.to_string()),
-        })?;
+        let packet = codec.decode(&mut self.buffer).map_err(packet_error)?;
+        self.give_back();
+        Ok(packet.map(|(packet, _)| packet))
+    }
+
+    /// The next packet of MQTT 5, or `None` until more bytes come.
+    pub(super) fn next_five(&mut self) -> Result<Option<five::Packet>, PacketError> {
+        let Codec::Five(codec) = &mut self.codec else { return Ok(None) };
+        if self.buffer.is_empty() {
+            return Ok(None);
+        }
+        let packet = codec.decode(&mut self.buffer).map_err(packet_error)?;
+        self.give_back();
+        Ok(packet.map(|(packet, _)| packet))
+    }
+
+    /// No packet of MQTT 5 of more than so many bytes is written from now on.
+    pub(super) fn limit_output(&mut self, packet_bytes_max: u32) {
+        if let Codec::Five(codec) = &mut self.codec {
+            codec.set_max_outbound_size(packet_bytes_max);
+        }
+    }
+
+    /// Appends a packet of MQTT 5 to what is to be sent. User properties and reasons that the client does not want, or
+    /// that do not fit, are left out (§3.1.2.11.7, §3.4.2.2).
+    pub(super) fn write_five(&mut self, packet: five::Packet, out: &mut BytesMut) -> Result<(), NotWritten> {
+        let Codec::Five(codec) = &mut self.codec else { return Err(NotWritten) };
+        let before = out.len();
+        codec.encode(packet, out).map_err(|_| {
+            out.truncate(before);
+            NotWritten
+        })
+    }
+
+    fn give_back(&mut self) {
         if self.buffer.is_empty() {
             self.buffer = BytesMut::new();
         }
-        Ok(packet.map(|(packet, _)| packet))
+    }
+}
+
+/// The version that a CONNECT asks for (§3.1.2.1, §3.1.2.2), as soon as enough bytes came. Whatever differs from MQTT 5,
+/// and what is too long for either version, is for the codec of MQTT 3.1.1 to judge.
+fn asked_version(bytes: &[u8], bytes_max: u32) -> Option<Version> {
+    const NAME_AND_LEVEL: &[u8] = b"\0\x04MQTT\x05";
+    let (type_byte, rest) = bytes.split_first()?;
+    let digits = &rest[..rest.len().min(4)];
+    let Some(last) = digits.iter().position(|digit| digit & 0x80 == 0) else {
+        // Four digits that all go on are a length that no codec takes.
+        return (digits.len() == 4).then_some(Version::Three);
+    };
+    let length = digits[..=last].iter().rev().fold(0, |sum, digit| sum << 7 | u32::from(digit & 0x7f));
+    if length > bytes_max {
+        return Some(Version::Three);
+    }
+    let name = &rest[last + 1..];
+    let known = name.len().min(NAME_AND_LEVEL.len());
+    if *type_byte != 0x10 || name[..known] != NAME_AND_LEVEL[..known] {
+        return Some(Version::Three);
+    }
+    (known == NAME_AND_LEVEL.len()).then_some(Version::Five)
+}
+
+fn packet_error(error: DecodeError) -> PacketError {
+    match error {
+        DecodeError::MaxSizeExceeded { size, max } => {
+            PacketError::TooLarge { size: size as usize, limit: max as usize }
+        }
+        DecodeError::InvalidProtocol | DecodeError::UnsupportedProtocolLevel => PacketError::ProtocolLevel,
+        other => PacketError::Malformed(other.to_string()),
     }
 }
 
@@ -76,18 +181,19 @@ impl Packets {
 /// # Panics
 /// Never for the packets that the machines of this module make: a QoS 1 PUBLISH has its packet identifier.
 pub(super) fn write(packet: Packet, out: &mut BytesMut) {
-    let result = Codec::new(0).encode(packet, out);
+    let result = v3::Codec::new(0).encode(packet, out);
     debug_assert!(result.is_ok(), "a packet of our own encodes");
 }
 
-/// Appends a PUBACK (§3.4), the most frequent packet a server sends.
+/// Appends a PUBACK that says nothing but that the message is safe (§3.4): the most frequent packet a server sends, and
+/// the same in both versions.
 pub(super) fn write_puback(packet_id: PacketId, out: &mut BytesMut) {
     out.put_slice(&[0x40, 0x02]);
     out.put_u16(packet_id.get());
 }
 
 /// A PUBLISH with nothing but a topic and a payload.
-pub(super) fn publish(topic: &str, payload: bytes::Bytes, qos: QoS, packet_id: Option<PacketId>) -> Packet {
+pub(super) fn publish(topic: &str, payload: Bytes, qos: QoS, packet_id: Option<PacketId>) -> Packet {
     Packet::Publish(Box::new(Publish {
         dup: false,
         retain: false,
@@ -128,5 +234,24 @@ mod tests {
         let mut packets = Packets::new(1_000);
         packets.feed(&[0x30, 0xff, 0xff, 0xff, 0x7f]);
         assert_eq!(packets.next_packet(), Err(PacketError::TooLarge { size: 268_435_455, limit: 1_000 }));
+    }
+
+    #[test]
+    fn the_first_packet_tells_its_version_and_anything_else_is_left_to_mqtt_3() {
+        let cases: [(&[u8], Option<Version>); 10] = [
+            (b"\x10\x0f\0\x04MQTT\x05", Some(Version::Five)),
+            (b"\x10\x8f\x01\0\x04MQTT\x05", Some(Version::Five)),
+            (b"\x10\x0f\0\x04MQTT\x04", Some(Version::Three)),
+            (b"\x10\x0f\0\x04MQTT\x06", Some(Version::Three)),
+            (b"\x10\x0f\0\x06MQIsdp\x03", Some(Version::Three)),
+            (b"\x30\x0f\0\x04MQTT\x05", Some(Version::Three)),
+            (b"\x10\xff\xff\xff\xff", Some(Version::Three)),
+            (b"\x10\xff\xff\xff\x7f", Some(Version::Three)),
+            (b"\x10\xff\xff\xff", None),
+            (b"\x10\x0f\0\x04MQTT", None),
+        ];
+        for (bytes, version) in cases {
+            assert_eq!(asked_version(bytes, 1_000), version, "{bytes:?}");
+        }
     }
 }

@@ -1,4 +1,5 @@
-//! MQTT 3.1.1 (OASIS standard, 29 October 2014): the server's and the client's side of a connection.
+//! MQTT 3.1.1 (OASIS standard, 29 October 2014) and MQTT 5 (OASIS standard, 7 March 2019): the server's side of a
+//! connection of either, and the client's side of one of 3.1.1. Sections are those of 3.1.1 where no version is named.
 //!
 //! The packets are those of `rmqtt-codec`, which only this module names.
 
@@ -7,10 +8,18 @@ mod codec;
 mod server;
 
 pub use client::{Client, ClientEvent};
-pub use codec::{PacketError, Packets};
+pub use codec::{NotWritten, PacketError, Packets, Version};
 pub use rmqtt_codec::types::{Publish, QoS};
 pub use rmqtt_codec::v3::{Connect, ConnectAckReason, LastWill, Packet, SubscribeReturnCode};
-pub use server::{Event, Limits, Server, Violation};
+pub use server::{Event, FiveLimits, Goodbye, Limits, Server, Violation};
+
+/// What only MQTT 5 has.
+pub mod five {
+    pub use rmqtt_codec::v5::{
+        Auth, Connect, ConnectAckReason, DisconnectReasonCode, LastWill, Packet, PublishAckReason,
+        PublishProperties, SubscribeAckReason, UserProperties,
+    };
+}
 
 /// A packet identifier (§2.3.1), never 0.
 pub type PacketId = std::num::NonZeroU16;

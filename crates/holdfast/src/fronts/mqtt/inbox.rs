@@ -1,22 +1,12 @@
-//! Device-bound messages to an MQTT client (`spec/device-mqtt.md` §5): what was sent and is not acknowledged yet, and how a
-//! message looks as a topic. PUBACK completes; there is no reject and no abandon.
+//! Device-bound messages to an MQTT client (`spec/device-mqtt.md` §5): what was sent and is not acknowledged yet.
 
 use std::time::{Duration, Instant};
 
-use hub::identity::Identity;
-use hub::inbox::{Content, LOCK_TIME, LockToken};
-use hub::record::Session;
-use hub::telemetry::SystemProperty;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use wire::mqtt::{PacketId, QoS};
-
-use super::address::matches;
+use hub::inbox::{LOCK_TIME, LockToken};
+use wire::mqtt::PacketId;
 
 /// Messages that are sent before the first of them is acknowledged.
 pub(super) const UNSETTLED_MAX: usize = 8;
-
-/// All but the unreserved characters of RFC 3986: the C SDK shows the text to its application as it stands.
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// What was sent and is not acknowledged.
 #[derive(Default)]
@@ -26,7 +16,8 @@ pub(super) struct Unsettled {
 
 struct Sent {
     packet_id: PacketId,
-    token: LockToken,
+    /// `None` once the lock has lapsed and only the client's acknowledgement is missing.
+    token: Option<LockToken>,
     lapses: Instant,
 }
 
@@ -35,118 +26,74 @@ impl Unsettled {
     pub(super) fn push(&mut self, packet_id: PacketId, token: LockToken, now: Instant) {
         // A little later than the hub takes it back, so that it is there when it is asked for again.
         let lapses = now + LOCK_TIME + Duration::from_millis(50);
-        self.sent.push(Sent { packet_id, token, lapses });
+        self.sent.push(Sent { packet_id, token: Some(token), lapses });
     }
 
     /// What a PUBACK settles; an identifier that stands for nothing is passed over.
     pub(super) fn acknowledged(&mut self, packet_id: PacketId) -> Option<LockToken> {
         let at = self.sent.iter().position(|sent| sent.packet_id == packet_id)?;
-        Some(self.sent.remove(at).token)
+        self.sent.remove(at).token
     }
 
     /// When the oldest lock lapses.
     pub(super) fn next_lapse(&self) -> Option<Instant> {
-        self.sent.iter().map(|sent| sent.lapses).min()
+        self.sent.iter().filter(|sent| sent.token.is_some()).map(|sent| sent.lapses).min()
     }
 
-    /// Forgets what the hub has taken back; says whether there was any.
-    pub(super) fn lapse(&mut self, now: Instant) -> bool {
-        let before = self.sent.len();
-        self.sent.retain(|sent| sent.lapses > now);
-        self.sent.len() < before
+    /// Forgets what the hub has taken back; says whether there was any. Where the client counts what it has not
+    /// acknowledged (Receive Maximum of MQTT 5), it keeps its place until it is.
+    pub(super) fn lapse(&mut self, now: Instant, keeps_places: bool) -> bool {
+        let lapsed = |sent: &Sent| sent.token.is_some() && sent.lapses <= now;
+        let any = self.sent.iter().any(lapsed);
+        match keeps_places {
+            true => self.sent.iter_mut().filter(|sent| lapsed(sent)).for_each(|sent| sent.token = None),
+            false => self.sent.retain(|sent| !lapsed(sent)),
+        }
+        any
     }
 
-    /// Whether as many are under way as may be.
-    pub(super) fn is_full(&self) -> bool {
-        self.sent.len() >= UNSETTLED_MAX
+    /// Whether as many are under way as may be, and as the client takes.
+    pub(super) fn is_full(&self, send_max: usize) -> bool {
+        self.sent.len() >= UNSETTLED_MAX.min(send_max)
     }
 
     /// What is under way.
     pub(super) fn tokens(&self) -> Vec<LockToken> {
-        self.sent.iter().map(|sent| sent.token).collect()
+        self.sent.iter().filter_map(|sent| sent.token).collect()
     }
-}
-
-/// The quality of service at which a session is to get device-bound messages; `None` when it is not to get them.
-pub(super) fn granted(session: &Session, identity: &Identity) -> Option<QoS> {
-    let topic = format!("{}x", root(identity));
-    let granted = session.subscriptions.iter().filter(|have| matches(&have.filter, &topic));
-    granted.map(|have| have.qos).max().map(|qos| match qos {
-        0 => QoS::AtMostOnce,
-        _ => QoS::AtLeastOnce,
-    })
-}
-
-/// The topic of a message: its properties are in it, the system's first (Java reads from the first `%24` on).
-pub(super) fn topic(identity: &Identity, content: &Content) -> String {
-    let mut topic = root(identity);
-    let to = format!("/{}", root(identity).trim_end_matches('/').replace("devicebound", "deviceBound"));
-    push(&mut topic, "$.to", &to);
-    for (property, value) in &content.system {
-        if let Some(name) = key(*property).filter(|_| !value.is_empty()) {
-            push(&mut topic, name, value);
-        }
-    }
-    for (name, value) in &content.application {
-        push(&mut topic, name, value);
-    }
-    topic
-}
-
-fn root(identity: &Identity) -> String {
-    match &identity.module {
-        None => format!("devices/{}/messages/devicebound/", identity.device),
-        Some(module) => format!("devices/{}/modules/{module}/messages/devicebound/", identity.device),
-    }
-}
-
-fn push(topic: &mut String, name: &str, value: &str) {
-    if !topic.ends_with('/') {
-        topic.push('&');
-    }
-    topic.extend(utf8_percent_encode(name, ESCAPED));
-    topic.push('=');
-    topic.extend(utf8_percent_encode(value, ESCAPED));
-}
-
-fn key(property: SystemProperty) -> Option<&'static str> {
-    Some(match property {
-        SystemProperty::MessageId => "$.mid",
-        SystemProperty::CorrelationId => "$.cid",
-        SystemProperty::UserId => "$.uid",
-        SystemProperty::Expiry => "$.exp",
-        SystemProperty::ContentType => "$.ct",
-        SystemProperty::ContentEncoding => "$.ce",
-        SystemProperty::Ack => "iothub-ack",
-        _ => return None,
-    })
 }
 
 #[cfg(test)]
 mod tests {
-    use hub::identity::DeviceId;
+    use uuid::Uuid;
 
     use super::*;
 
+    /// Messages that were sent at one time, and when their locks have lapsed.
+    fn sent(count: u16) -> (Unsettled, Instant) {
+        let (mut unsettled, now) = (Unsettled::default(), Instant::now());
+        for number in 1..=count {
+            let packet_id = PacketId::new(number).expect("not 0");
+            unsettled.push(packet_id, LockToken(Uuid::from_u128(number.into())), now);
+        }
+        (unsettled, now + LOCK_TIME + Duration::from_secs(1))
+    }
+
     #[test]
-    fn a_topic_reads_as_the_sdks_expect_it() {
-        let identity = Identity::device(DeviceId::parse("d1").expect("legal"));
-        let content = Content {
-            system: vec![
-                (SystemProperty::MessageId, "m-7".to_owned()),
-                (SystemProperty::ContentType, "application/json".to_owned()),
-                (SystemProperty::Ack, "full".to_owned()),
-            ],
-            application: vec![
-                ("color".to_owned(), "red brick".to_owned()),
-                ("empty".to_owned(), String::new()),
-            ],
-            body: bytes::Bytes::new(),
-        };
-        assert_eq!(
-            topic(&identity, &content),
-            "devices/d1/messages/devicebound/%24.to=%2Fdevices%2Fd1%2Fmessages%2FdeviceBound&%24.mid=m-7\
-             &%24.ct=application%2Fjson&iothub-ack=full&color=red%20brick&empty="
-        );
+    fn a_lock_that_lapses_makes_room_where_nobody_counts() {
+        let (mut unsettled, later) = sent(2);
+        assert!(unsettled.is_full(2) && !unsettled.is_full(usize::MAX));
+        assert!(unsettled.lapse(later, false) && !unsettled.lapse(later, false));
+        assert!(!unsettled.is_full(1) && unsettled.next_lapse().is_none());
+        assert_eq!(unsettled.acknowledged(PacketId::MIN), None);
+    }
+
+    #[test]
+    fn a_client_that_counts_has_to_acknowledge_what_lapsed() {
+        let (mut unsettled, later) = sent(2);
+        assert!(unsettled.lapse(later, true) && !unsettled.lapse(later, true));
+        assert!(unsettled.is_full(2) && unsettled.next_lapse().is_none() && unsettled.tokens().is_empty());
+        assert_eq!(unsettled.acknowledged(PacketId::MIN), None, "it came too late to settle anything");
+        assert!(!unsettled.is_full(2));
     }
 }

@@ -14,23 +14,41 @@ use crate::fronts::mailbox::{Mailbox, Wanted};
 /// A connection that holds its identity.
 pub(super) struct Live {
     grant: Grant,
+    /// The handle that the connection began with, where this one took its place with a renewed grant. It has what the
+    /// connection is reached by.
+    first: Option<Arc<Live>>,
     ending: OnceLock<Ending>,
     waker: AtomicWaker,
-    /// What waits for the client.
-    pub(super) mailbox: Mailbox,
+    mailbox: Mailbox,
 }
 
 impl Live {
     /// The handle of a connection that was admitted with this grant.
     pub(super) fn new(grant: Grant) -> Self {
         let (ending, waker, mailbox) = (OnceLock::new(), AtomicWaker::new(), Mailbox::default());
-        Self { grant, ending, waker, mailbox }
+        Self { grant, first: None, ending, waker, mailbox }
+    }
+
+    /// The handle of the same connection with a renewed grant.
+    pub(super) fn renewed(before: Arc<Self>, grant: Grant) -> Self {
+        let first = before.first.clone().unwrap_or(before);
+        Self { first: Some(first), ..Self::new(grant) }
+    }
+
+    /// What waits for the client.
+    pub(super) fn mailbox(&self) -> &Mailbox {
+        &self.first().mailbox
+    }
+
+    fn first(&self) -> &Self {
+        self.first.as_deref().unwrap_or(self)
     }
 
     /// Why the hub ends it, if it does; else the task is woken when it will, and when there is something to send.
     pub(super) fn poll_ending(&self, cx: &Context<'_>) -> Option<Ending> {
-        self.waker.register(cx.waker());
-        self.ending.get().copied()
+        let first = self.first();
+        first.waker.register(cx.waker());
+        first.ending.get().copied()
     }
 }
 
@@ -41,13 +59,13 @@ impl Holder for Live {
 
     fn end(&self, ending: Ending) {
         // The first reason stands.
-        let _ = self.ending.set(ending);
-        self.waker.wake();
+        let _ = self.first().ending.set(ending);
+        self.first().waker.wake();
     }
 
     fn desired_changed(&self, change: &Arc<DesiredChange>) {
-        match self.mailbox.put_change(change) {
-            Ok(true) => self.waker.wake(),
+        match self.mailbox().put_change(change) {
+            Ok(true) => self.first().waker.wake(),
             Ok(false) => {}
             // A device that missed one would be wrong for ever; one that comes back reads its twin.
             Err(_) => self.end(Ending::NotReading),
@@ -55,22 +73,22 @@ impl Holder for Live {
     }
 
     fn inbox_changed(&self) {
-        if self.mailbox.inbox_changed() {
-            self.waker.wake();
+        if self.mailbox().inbox_changed() {
+            self.first().waker.wake();
         }
     }
 
     fn takes_calls(&self) -> bool {
-        self.mailbox.wants(Wanted::Calls) && self.ending.get().is_none()
+        self.mailbox().wants(Wanted::Calls) && self.first().ending.get().is_none()
     }
 
     fn call(&self, call: Call) {
-        if self.mailbox.put_call(call) {
-            self.waker.wake();
+        if self.mailbox().put_call(call) {
+            self.first().waker.wake();
         }
     }
 
     fn forget(&self, id: CallId) {
-        self.mailbox.forget(id);
+        self.mailbox().forget(id);
     }
 }

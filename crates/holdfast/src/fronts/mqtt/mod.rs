@@ -1,11 +1,10 @@
 //! MQTT for devices and modules (`spec/device-mqtt.md`), over TLS and over WebSocket.
 
-mod address;
 mod conversation;
+mod five;
 mod inbox;
 mod live;
-mod properties;
-mod requests;
+mod three;
 
 use std::sync::Arc;
 

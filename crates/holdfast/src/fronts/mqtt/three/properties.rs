@@ -10,7 +10,7 @@ type System = Vec<(SystemProperty, ByteString)>;
 type Application = Vec<(ByteString, PropertyValue)>;
 
 /// Reads a bag. Duplicate keys: the last one wins. `+` is a plus sign, and a `%` without two hex digits is text.
-pub(super) fn parse(bag: &str) -> (System, Application) {
+pub(crate) fn parse(bag: &str) -> (System, Application) {
     let (mut system, mut application) = (System::new(), Application::new());
     for pair in bag.split('&').filter(|pair| !pair.is_empty()) {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));

@@ -5,24 +5,24 @@ use percent_encoding::percent_decode_str;
 
 /// What the user name says.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct UserName {
+pub(crate) struct UserName {
     /// The host of the connection string.
-    pub(super) host: String,
+    pub(crate) host: String,
     /// Who connects.
-    pub(super) identity: Identity,
+    pub(crate) identity: Identity,
     /// `api-version`.
-    pub(super) api_version: Option<String>,
+    pub(crate) api_version: Option<String>,
     /// `DeviceClientType`.
-    pub(super) client_type: Option<String>,
+    pub(crate) client_type: Option<String>,
     /// `model-id`.
-    pub(super) model_id: Option<String>,
+    pub(crate) model_id: Option<String>,
     /// `auth-chain`: the way to the gateway that connects the client, `leaf;edge1;edge2`.
-    pub(super) auth_chain: Option<String>,
+    pub(crate) auth_chain: Option<String>,
 }
 
 impl UserName {
     /// Reads `{host}/{device}[/{module}]/[?]{parameters}`. The error says what is wrong.
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    pub(crate) fn parse(text: &str) -> Result<Self, String> {
         let (host, rest) = text.split_once('/').ok_or("there is no `/` between host and device id")?;
         if host.is_empty() {
             return Err("the host is empty".to_owned());
@@ -67,12 +67,12 @@ fn parameter(parameters: &str, name: &str) -> Option<String> {
 }
 
 /// The client id of an identity.
-pub(super) fn client_id(identity: &Identity) -> String {
+pub(crate) fn client_id(identity: &Identity) -> String {
     identity.to_string()
 }
 
 /// The property bag of one's own events topic; `None` for any other topic.
-pub(super) fn events_bag<'a>(topic: &'a str, identity: &Identity) -> Option<&'a str> {
+pub(crate) fn events_bag<'a>(topic: &'a str, identity: &Identity) -> Option<&'a str> {
     let rest = own(topic, identity)?.strip_prefix("/messages/events")?;
     let bag = match rest.strip_prefix('/') {
         Some(bag) => bag,
@@ -85,7 +85,7 @@ pub(super) fn events_bag<'a>(topic: &'a str, identity: &Identity) -> Option<&'a 
 
 /// What a device publishes to that is no telemetry (`spec/device-mqtt.md` §7, §8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Request<'a> {
+pub(crate) enum Request<'a> {
     /// A request about the twin.
     Twin(TwinRequest<'a>),
     /// The answer to a direct method.
@@ -99,7 +99,7 @@ pub(super) enum Request<'a> {
 
 /// A request about the twin. Its `$rid` is echoed as it came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum TwinRequest<'a> {
+pub(crate) enum TwinRequest<'a> {
     /// To read it.
     Get {
         /// The `$rid`.
@@ -116,7 +116,7 @@ pub(super) enum TwinRequest<'a> {
 
 impl<'a> TwinRequest<'a> {
     /// The `$rid`.
-    pub(super) fn request_id(self) -> Option<&'a str> {
+    pub(crate) fn request_id(self) -> Option<&'a str> {
         match self {
             Self::Get { request_id } => Some(request_id),
             Self::Report { request_id, .. } => request_id,
@@ -126,7 +126,7 @@ impl<'a> TwinRequest<'a> {
 
 impl<'a> Request<'a> {
     /// Reads a topic below `$iothub/`; `None` for one that does not exist, or is longer than any that does.
-    pub(super) fn parse(topic: &'a str) -> Option<Self> {
+    pub(crate) fn parse(topic: &'a str) -> Option<Self> {
         let rest = topic.strip_prefix("$iothub/").filter(|_| topic.len() <= REQUEST_BYTES_MAX)?;
         if let Some(rest) = rest.strip_prefix("methods/res/") {
             let (status, rest) = rest.split_once('/')?;
@@ -160,7 +160,7 @@ fn topic_parameter<'a>(parameters: &'a str, name: &str) -> Option<&'a str> {
 }
 
 /// Whether a topic is within a filter; the only wildcard that a filter here has is a `#` at its end.
-pub(super) fn matches(filter: &str, topic: &str) -> bool {
+pub(crate) fn matches(filter: &str, topic: &str) -> bool {
     match filter.strip_suffix('#') {
         // `a/#` takes `a` too [MQTT 4.7.1.2].
         Some(root) => topic.starts_with(root) || root.strip_suffix('/') == Some(topic),
@@ -178,7 +178,7 @@ fn own<'a>(topic: &'a str, identity: &Identity) -> Option<&'a str> {
 }
 
 /// Whether an identity may subscribe to a filter: one of the documented ones, or a sub-tree of it.
-pub(super) fn may_subscribe(filter: &str, identity: &Identity) -> bool {
+pub(crate) fn may_subscribe(filter: &str, identity: &Identity) -> bool {
     const SHARED: [&str; 4] = [
         "$iothub/methods/POST/",
         "$iothub/twin/res/",

@@ -14,13 +14,13 @@ use crate::fronts::twin::{self, Outcome, error_body, invalid};
 const TWIN_ANSWERS: &str = "$iothub/twin/res/";
 
 /// A message to the client.
-pub(super) struct Message {
-    pub(super) topic: String,
-    pub(super) body: Bytes,
+pub(crate) struct Message {
+    pub(crate) topic: String,
+    pub(crate) body: Bytes,
 }
 
 /// What a connection asks of its twin; the twin itself when it was read.
-pub(super) async fn twin_request(
+pub(crate) async fn twin_request(
     hub: &Hub,
     sender: &hub::telemetry::Sender,
     request: TwinRequest<'_>,
@@ -35,7 +35,7 @@ pub(super) async fn twin_request(
 }
 
 /// The answer to a request about the twin.
-pub(super) fn twin_answer(
+pub(crate) fn twin_answer(
     outcome: &Result<Outcome, HubError>,
     request_id: &str,
     now: jiff::Timestamp,
@@ -49,32 +49,32 @@ pub(super) fn twin_answer(
 }
 
 /// The topic on which a device is told of a version of its desired properties.
-pub(super) fn desired_topic(version: u64) -> String {
+pub(crate) fn desired_topic(version: u64) -> String {
     format!("$iothub/twin/PATCH/properties/desired/?$version={version}")
 }
 
 /// The topic by which a method is called.
-pub(super) fn call_topic(name: &str, id: CallId) -> String {
+pub(crate) fn call_topic(name: &str, id: CallId) -> String {
     format!("$iothub/methods/POST/{name}/?$rid={id}")
 }
 
 /// Whether a session is to get answers about its twin.
-pub(super) fn wants_twin_answers(session: &Session) -> bool {
+pub(crate) fn wants_twin_answers(session: &Session) -> bool {
     wants(session, &format!("{TWIN_ANSWERS}200/?$rid=1"))
 }
 
 /// Whether a session is to get changes of the desired properties.
-pub(super) fn wants_desired(session: &Session) -> bool {
+pub(crate) fn wants_desired(session: &Session) -> bool {
     wants(session, &desired_topic(1))
 }
 
 /// Whether a session is to get calls of methods, at least of some.
-pub(super) fn wants_calls(session: &Session) -> bool {
+pub(crate) fn wants_calls(session: &Session) -> bool {
     session.subscriptions.iter().any(|have| have.filter.starts_with("$iothub/methods/POST/"))
 }
 
 /// Whether a session has a filter for this topic.
-pub(super) fn wants(session: &Session, topic: &str) -> bool {
+pub(crate) fn wants(session: &Session, topic: &str) -> bool {
     session.subscriptions.iter().any(|have| matches(&have.filter, topic))
 }
 

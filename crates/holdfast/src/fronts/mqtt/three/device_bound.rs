@@ -1,0 +1,97 @@
+//! How a device-bound message looks as a topic (`spec/device-mqtt.md` §5).
+
+use hub::identity::Identity;
+use hub::inbox::Content;
+use hub::record::Session;
+use hub::telemetry::SystemProperty;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use wire::mqtt::QoS;
+
+use super::address::matches;
+
+/// All but the unreserved characters of RFC 3986: the C SDK shows the text to its application as it stands.
+const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// The quality of service at which a session is to get device-bound messages; `None` when it is not to get them.
+pub(crate) fn granted(session: &Session, identity: &Identity) -> Option<QoS> {
+    let topic = format!("{}x", root(identity));
+    let granted = session.subscriptions.iter().filter(|have| matches(&have.filter, &topic));
+    granted.map(|have| have.qos).max().map(|qos| match qos {
+        0 => QoS::AtMostOnce,
+        _ => QoS::AtLeastOnce,
+    })
+}
+
+/// The topic of a message: its properties are in it, the system's first (Java reads from the first `%24` on).
+pub(crate) fn topic(identity: &Identity, content: &Content) -> String {
+    let mut topic = root(identity);
+    let to = format!("/{}", root(identity).trim_end_matches('/').replace("devicebound", "deviceBound"));
+    push(&mut topic, "$.to", &to);
+    for (property, value) in &content.system {
+        if let Some(name) = key(*property).filter(|_| !value.is_empty()) {
+            push(&mut topic, name, value);
+        }
+    }
+    for (name, value) in &content.application {
+        push(&mut topic, name, value);
+    }
+    topic
+}
+
+fn root(identity: &Identity) -> String {
+    match &identity.module {
+        None => format!("devices/{}/messages/devicebound/", identity.device),
+        Some(module) => format!("devices/{}/modules/{module}/messages/devicebound/", identity.device),
+    }
+}
+
+fn push(topic: &mut String, name: &str, value: &str) {
+    if !topic.ends_with('/') {
+        topic.push('&');
+    }
+    topic.extend(utf8_percent_encode(name, ESCAPED));
+    topic.push('=');
+    topic.extend(utf8_percent_encode(value, ESCAPED));
+}
+
+fn key(property: SystemProperty) -> Option<&'static str> {
+    Some(match property {
+        SystemProperty::MessageId => "$.mid",
+        SystemProperty::CorrelationId => "$.cid",
+        SystemProperty::UserId => "$.uid",
+        SystemProperty::Expiry => "$.exp",
+        SystemProperty::ContentType => "$.ct",
+        SystemProperty::ContentEncoding => "$.ce",
+        SystemProperty::Ack => "iothub-ack",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use hub::identity::DeviceId;
+
+    use super::*;
+
+    #[test]
+    fn a_topic_reads_as_the_sdks_expect_it() {
+        let identity = Identity::device(DeviceId::parse("d1").expect("legal"));
+        let content = Content {
+            system: vec![
+                (SystemProperty::MessageId, "m-7".to_owned()),
+                (SystemProperty::ContentType, "application/json".to_owned()),
+                (SystemProperty::Ack, "full".to_owned()),
+            ],
+            application: vec![
+                ("color".to_owned(), "red brick".to_owned()),
+                ("empty".to_owned(), String::new()),
+            ],
+            body: bytes::Bytes::new(),
+        };
+        assert_eq!(
+            topic(&identity, &content),
+            "devices/d1/messages/devicebound/%24.to=%2Fdevices%2Fd1%2Fmessages%2FdeviceBound&%24.mid=m-7\
+             &%24.ct=application%2Fjson&iothub-ack=full&color=red%20brick&empty="
+        );
+    }
+}

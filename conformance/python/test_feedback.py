@@ -106,6 +106,24 @@ def test_a_service_hears_over_https_what_became_of_its_messages(hub, send, regis
     assert rest.call("GET", FEEDBACK).status == 204
 
 
+def test_sixty_four_records_are_told_at_once_and_fewer_wait(hub, send, registry, name):
+    rest = Rest(hub, policy="service")
+    first, second = registry.create(f"{name}-1"), registry.create(f"{name}-2")
+    for number in range(33):
+        send(first, f"{number}")
+    for number in range(32):
+        send(second, f"{number}")
+    settle(hub, first, "complete")
+    assert len(hear(rest, 1)) == 1
+    begun = time.monotonic()
+    settle(hub, first, *["complete"] * 32)
+    assert rest.call("GET", FEEDBACK).status == 204, "thirty-two wait"
+    settle(hub, second, *["complete"] * 32)
+    records, lock = batch(rest)
+    assert (len(records), time.monotonic() - begun < BATCH_SECONDS) == (64, True)
+    assert rest.call("DELETE", f"{FEEDBACK}/{lock}").status == 204
+
+
 def test_feedback_is_for_those_who_may_use_the_service_side(hub):
     for policy in ("registryReadWrite", "device"):
         for method, path in [("GET", FEEDBACK), ("DELETE", f"{FEEDBACK}/x"), ("POST", f"{FEEDBACK}/x/abandon")]:

@@ -329,6 +329,8 @@ fn notify_service_manager() {
 }
 
 fn start_logs(default: &str) {
+    // Clients that know the hub by its address put that into SNI, with each connection, and rustls warns of it each time.
+    let default = format!("{default},rustls::msgs::handshake=error");
     let filter = tracing_subscriber::EnvFilter::try_from_env("HOLDFAST_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);

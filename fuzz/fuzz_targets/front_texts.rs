@@ -1,5 +1,5 @@
-//! Any text where a front reads an address: user names, topics, filters and property bags of MQTT, link addresses and
-//! selectors of AMQP. The modules are those of the binary, which is no library to link.
+//! Any text that a front reads: user names, topics, filters and property bags of MQTT, link addresses and selectors of AMQP,
+//! lists of blocks over HTTPS. The modules are those of the binary, which is no library to link.
 #![no_main]
 
 #[path = "../../crates/holdfast/src/fronts/amqp/address.rs"]
@@ -8,6 +8,8 @@ mod amqp_address;
 #[path = "../../crates/holdfast/src/fronts/amqp/filter.rs"]
 #[allow(dead_code)]
 mod amqp_filter;
+#[path = "../../crates/holdfast/src/fronts/https/block_list.rs"]
+mod block_list;
 #[path = "../../crates/holdfast/src/fronts/mqtt/three/address.rs"]
 #[allow(dead_code)]
 mod mqtt_address;
@@ -24,14 +26,15 @@ use wire::amqp::codec::{Described, Fields, Symbol, Value};
 fuzz_target!(|bytes: &[u8]| {
     let Some((&door, text)) = bytes.split_first() else { return };
     let Ok(text) = std::str::from_utf8(text) else { return };
-    match door % 5 {
+    match door % 6 {
         0 => user_name(text),
         1 => topic(text),
         2 => bag(text),
         3 => {
             let _ = amqp_address::Address::parse(text, "holdfast");
         }
-        _ => selector(text),
+        4 => selector(text),
+        _ => blocks(text),
     }
 });
 
@@ -64,6 +67,13 @@ fn bag(text: &str) {
     let names: HashSet<_> = application.iter().map(|(name, _)| name).collect();
     assert_eq!(names.len(), application.len(), "a name stands twice");
     assert!(system.len() <= 14);
+}
+
+fn blocks(text: &str) {
+    let Ok(ids) = block_list::parse(text.as_bytes()) else { return };
+    let list: String = ids.iter().map(|id| format!("<Latest>{id}</Latest>")).collect();
+    let again = block_list::parse(format!("<BlockList>{list}</BlockList>").as_bytes());
+    assert_eq!(again.as_ref(), Ok(&ids), "a list that was read is not read again");
 }
 
 fn selector(text: &str) {

@@ -96,6 +96,9 @@ pub enum Act {
         what: String,
         /// The key of the record.
         target: String,
+        /// Whether it is one that back ends make all day: it is kept as long as a connection is, and not for ever.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        routine: bool,
     },
     /// Records that were lost because too many came at once; `count` says how many.
     Gap,

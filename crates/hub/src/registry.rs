@@ -652,7 +652,8 @@ fn opened(
 
 /// A change of the registry with its record.
 pub fn change(writes: Vec<Write>, what: &str, target: String, by: &By, now: Timestamp) -> Change {
-    let mut decision = Decision::new(now, Act::Change { what: what.to_owned(), target: target.clone() });
+    let mut decision =
+        Decision::new(now, Act::Change { what: what.to_owned(), target: target.clone(), routine: false });
     let concerns_a_device = matches!(
         writes.first().map(|write| write.key.kind()),
         Some(Kind::Device | Kind::Module | Kind::Session | Kind::Twin)

@@ -134,7 +134,7 @@ impl Hub {
         };
         let changes = self.registry.decisions(filter).await?.into_iter().filter_map(|numbered| {
             let decision = numbered.record;
-            let Act::Change { what, target } = decision.act else { return None };
+            let Act::Change { what, target, .. } = decision.act else { return None };
             Some(ChangeFacts {
                 what,
                 target,

@@ -2,7 +2,8 @@
 //!
 //! Records that change nothing are kept up to a bound and [`STEP_RECORDS`] more; then the oldest whole blocks lose theirs, as
 //! many as leave the bound. Each step is a record of the log itself ([`Act::Retention`]), so that a body that is missing
-//! without one was deleted by somebody else. Changes and these records stay for ever.
+//! without one was deleted by somebody else. These records and changes stay for ever, but for those changes that are routine:
+//! what a back end writes into twins.
 
 use jiff::Timestamp;
 
@@ -13,7 +14,7 @@ pub const STEP_RECORDS: u64 = 4_096;
 
 /// Whether the body of a record stays for ever.
 pub fn stays(decision: &Decision) -> bool {
-    matches!(decision.act, Act::Change { .. } | Act::Retention { .. })
+    matches!(decision.act, Act::Change { routine: false, .. } | Act::Retention { .. })
 }
 
 /// How many of the oldest blocks lose their bodies, by how many of each count towards the bound; none before a step is due.

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::{How, Members, Twin, TwinEdit};
 use crate::activity::Activity;
+use crate::decision::{Act, Decision};
 use crate::error::HubError;
 use crate::hub::Hub;
 use crate::hub_events::TwinParts;
@@ -91,6 +92,9 @@ impl Hub {
                 let what = if how == How::Merge { "update twin" } else { "replace twin" };
                 let write = Write { key: key.clone(), replaces: Some(version), record };
                 let mut change = change(vec![write], what, identity.to_string(), by, now);
+                if let Some(Decision { act: Act::Change { routine, .. }, .. }) = &mut change.decision {
+                    *routine = true;
+                }
                 change.announces = edited.told.map(|told| {
                     let body = Bytes::from(Value::Object(told).to_string());
                     let told = DesiredChange { identity: identity.clone(), version: desired_version, body };

@@ -57,8 +57,8 @@ macro_rules! registry_battery {
                 check(super::decisions_are_found_by_what_they_are_about);
             }
             #[test]
-            fn the_oldest_decisions_go_but_never_those_about_changes() {
-                check(super::the_oldest_decisions_go_but_never_those_about_changes);
+            fn the_oldest_decisions_go_but_never_those_about_changes_that_are_no_routine() {
+                check(super::the_oldest_decisions_go_but_never_those_about_changes_that_are_no_routine);
             }
             #[test]
             fn what_changes_announce_is_told_in_the_order_of_their_commits() {
@@ -99,7 +99,7 @@ pub(crate) fn write(key: Key, replaces: Option<u64>, record: Option<Record>) -> 
 }
 
 pub(crate) fn changed(what: &str) -> Decision {
-    let act = Act::Change { what: what.to_owned(), target: "somebody".to_owned() };
+    let act = Act::Change { what: what.to_owned(), target: "somebody".to_owned(), routine: false };
     Decision::new(Timestamp::UNIX_EPOCH, act)
 }
 
@@ -316,7 +316,7 @@ fn decisions_are_found_by_what_they_are_about(registry: &dyn Registry) {
     assert_eq!(of(DecisionFilter { until: Some(late.time), ..all() }).len(), 5);
 }
 
-fn the_oldest_decisions_go_but_never_those_about_changes(registry: &dyn Registry) {
+fn the_oldest_decisions_go_but_never_those_about_changes_that_are_no_routine(registry: &dyn Registry) {
     let mut change = write(group("g"), None, group_record("g"));
     change.decision = Some(changed("make a group"));
     wait(registry.commit(change)).unwrap();
@@ -325,14 +325,21 @@ fn the_oldest_decisions_go_but_never_those_about_changes(registry: &dyn Registry
         decision.identity = Some(format!("d{device}"));
         decision
     };
+    // A change of a twin counts as a connection does.
+    let mut routine = write(group("h"), None, group_record("h"));
+    let mut decision = changed("update twin");
+    decision.act = Act::Change { what: "update twin".to_owned(), target: "d0".to_owned(), routine: true };
+    routine.decision = Some(decision.clone());
+    wait(registry.commit(routine)).unwrap();
     let most = DECISIONS_MAX + STEP_RECORDS;
-    let all: Vec<_> = (0..most).map(connect).collect();
+    let all: Vec<_> = (1..most).map(connect).collect();
     wait(registry.record(all)).unwrap();
     assert_eq!(wait(registry.decisions(all_decisions())).unwrap().len() as u64, most + 1);
     wait(registry.record(vec![connect(most)])).unwrap();
     let left = wait(registry.decisions(all_decisions())).unwrap();
     let bounded = left.iter().filter(|left| left.record.act == Act::Connect).count() as u64;
     assert!((DECISIONS_MAX..DECISIONS_MAX + BLOCK_RECORDS).contains(&bounded), "{bounded}");
+    assert!(left.iter().all(|left| left.record != decision), "the change of the twin is gone");
     let oldest = &left[left.len() - 1];
     assert_eq!((oldest.number, &oldest.record), (1, &changed("make a group")));
     let (newest, statement) = (&left[1], &left[0]);

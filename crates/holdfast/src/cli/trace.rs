@@ -134,7 +134,7 @@ fn print_event(event: &Value) {
     let text = |name: &str| shown(event[name].as_str().unwrap_or_default());
     let sender = identity(&event["identity"]);
     println!("{} of {sender}", if text("source") == "Telemetry" { "Telemetry" } else { "An event" });
-    println!("  received   {}{}", text("received"), authenticated(&text("authMethod")));
+    println!("  received   {}{}", time(&event["received"]), authenticated(&text("authMethod")));
     println!(
         "  durable    partition {}, sequence number {}, offset {}",
         event["partition"], event["sequence"], event["offset"]
@@ -156,7 +156,9 @@ fn print_event(event: &Value) {
 fn authenticated(method: &str) -> String {
     let method: Value = serde_json::from_str(method).unwrap_or_default();
     match (method["type"].as_str(), method["scope"].as_str()) {
-        (Some(kind), Some(scope)) => format!(", by {} of the {}", shown(kind), shown(scope)),
+        (Some("sas"), Some(scope)) => format!(", with a SAS token of the {}", shown(scope)),
+        (Some("x509"), Some(scope)) => format!(", with a certificate of the {}", shown(scope)),
+        (Some(kind), Some(scope)) => format!(", with {} of the {}", shown(kind), shown(scope)),
         _ => String::new(),
     }
 }
@@ -166,11 +168,11 @@ fn print_message(message: &Value) {
     println!("Device-bound message {} for {}", message["sequence"], identity(&message["identity"]));
     let sender = text("sender");
     let sender = if sender.is_empty() { sender } else { format!(", from {sender}") };
-    println!("  received   {}{sender}, durable then", text("received"));
+    println!("  received   {}{sender}, durable then", time(&message["received"]));
     match message["deliveries"].as_u64().unwrap_or_default() {
         0 => println!("  delivered  not yet"),
-        1 => println!("  delivered  {}", text("delivered")),
-        times => println!("  delivered  {times} times, last {}", text("delivered")),
+        1 => println!("  delivered  {}", time(&message["delivered"])),
+        times => println!("  delivered  {times} times, last {}", time(&message["delivered"])),
     }
     let by = match message["by"].as_str() {
         Some("connection") => " by its connection",
@@ -178,12 +180,23 @@ fn print_message(message: &Value) {
         None => "",
     };
     match text("state").as_str() {
-        "waiting" => println!("  waits      until {}", text("at")),
-        "locked" => println!("  locked     until {}{by}", text("at")),
-        "deliveryCountExceeded" => println!("  gone       {}, after too many deliveries", text("at")),
-        state => println!("  {state:<9}  {}{by}", text("at")),
+        "waiting" => println!("  waits      until {}", time(&message["at"])),
+        "locked" => println!("  locked     until {}{by}", time(&message["at"])),
+        "deliveryCountExceeded" => {
+            println!("  gone       {}, after too many deliveries", time(&message["at"]))
+        }
+        state => println!("  {state:<9}  {}{by}", time(&message["at"])),
     }
     println!();
+}
+
+/// A time to the millisecond, which is enough for people; the whole of it is in the JSON.
+fn time(time: &Value) -> String {
+    let text = shown(time.as_str().unwrap_or_default());
+    match text.trim_end_matches('Z').split_once('.') {
+        Some((seconds, fraction)) => format!("{seconds}.{}Z", fraction.get(..3).unwrap_or(fraction)),
+        None => text,
+    }
 }
 
 fn identity(identity: &Value) -> String {

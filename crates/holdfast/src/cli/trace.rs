@@ -25,6 +25,7 @@ const QUIET: Duration = Duration::from_secs(2);
   holdfast trace order-17 -o json")]
 pub(crate) struct TraceArgs {
     /// The message id that its sender gave it.
+    #[arg(value_parser = clap::builder::NonEmptyStringValueParser::new())]
     message_id: String,
     /// Only what this device and its modules sent or are sent.
     #[arg(long, value_name = "ID")]

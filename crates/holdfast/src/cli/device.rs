@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::Common;
 use super::output::{list, one};
+use super::simulate::{self, SimulateArgs};
 use super::target::{Request, Target, encoded, sas_token_until};
 
 /// The commands about devices.
@@ -102,6 +103,7 @@ pub(crate) enum DeviceCommand {
         #[command(flatten)]
         common: Common,
     },
+    Simulate(Box<SimulateArgs>),
 }
 
 /// How an identity proves who it is.
@@ -289,6 +291,7 @@ pub(super) fn run(command: DeviceCommand) -> anyhow::Result<ExitCode> {
             let resource = format!("{}/devices/{id}", target.host);
             println!("{}", token(&device, &resource, seconds)?);
         }
+        DeviceCommand::Simulate(args) => return simulate::run(*args),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,4 +1,4 @@
-"""`holdfast device simulate` against the unmodified service SDKs."""
+"""`holdfast device simulate` and `device watch` against the unmodified service SDKs."""
 
 import json
 
@@ -14,6 +14,7 @@ from harness.simulated import ran, running
 
 TRANSPORTS = ["mqtt", "mqtt-ws", "amqp", "amqp-ws", "https"]
 CONVERSING = ["mqtt", "mqtt-ws", "amqp", "amqp-ws"]
+HUB_EVENTS = "TwinChangeEvents"
 
 
 @pytest.fixture(scope="module")
@@ -204,3 +205,38 @@ def test_a_hub_that_is_not_there_is_named(hub, name):
     stranger = f"HostName=127.255.1.1;DeviceId={name};SharedAccessKey=c2VjcmV0"
     device = ran(hub, "simulate", "--as", stranger)
     assert device.code == 1 and "could not reach 127.255.1.1:8883 over mqtt" in device.errors
+
+
+def test_watch_shows_what_happened_in_order(hub, registry, service, name):
+    registry.create(name)
+    with running(hub, "watch", name) as watch, running(hub, "watch", f"{name}-other") as other:
+        watch.first("watching"), other.first("watching")
+        registry.update(name, statusReason="watched")
+        registry.create(f"{name}-other")
+        created = other.first("change")
+        assert (created["did"], created["who"]) == (f"create device {name}-other", f"{name}-other by policy iothubowner")
+        watch.first("change", lambda line: line["did"] == f"update device {name}")
+        with running(hub, "simulate", name, "--every", "100ms", "--transport", "amqp") as device:
+            device.first("sent")
+            service.send_c2d_message(name, "open", properties={"messageId": "m-1"})
+            device.first("message")
+            service.update_twin(name, Twin(properties=TwinProperties(desired={"rate": 5})))
+            device.first("desired")
+            assert device.interrupt() == 0
+        hub.cli("device", "update", name, "--status", "disabled")
+        assert ran(hub, "simulate", name, "--count", "1").code == 1
+        refused = watch.first("refused")
+        assert refused["cause"] == "disabled" and refused["explanation"] and refused["fix"]
+        steps = [
+            watch.first("connect"),
+            watch.first("telemetry"),
+            watch.first("message", lambda line: line["became"] == "sent"),
+            watch.first("message", lambda line: line["became"] == "completed"),
+            watch.first("twin", lambda line: line["changed"]["properties"]["desired"]["rate"] == 5),
+            watch.first("disconnect"),
+            watch.first("change", lambda line: line["number"] > watch.first("disconnect")["number"]),
+            refused,
+        ]
+        assert [step["time"] for step in steps] == sorted(step["time"] for step in steps), steps
+        assert not [line for line in other.lines if line["what"] == "telemetry"]
+        assert watch.interrupt() == 0

@@ -11,6 +11,7 @@ use super::Common;
 use super::output::{list, one};
 use super::simulate::{self, SimulateArgs};
 use super::target::{Request, Target, encoded, sas_token_until};
+use super::watch::{self, WatchArgs};
 
 /// The commands about devices.
 #[derive(Subcommand)]
@@ -104,6 +105,7 @@ pub(crate) enum DeviceCommand {
         common: Common,
     },
     Simulate(Box<SimulateArgs>),
+    Watch(WatchArgs),
 }
 
 /// How an identity proves who it is.
@@ -292,6 +294,7 @@ pub(super) fn run(command: DeviceCommand) -> anyhow::Result<ExitCode> {
             println!("{}", token(&device, &resource, seconds)?);
         }
         DeviceCommand::Simulate(args) => return simulate::run(*args),
+        DeviceCommand::Watch(args) => return watch::run(args),
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -24,6 +24,7 @@ mod simulate;
 mod target;
 mod trace;
 mod twin;
+mod watch;
 mod why;
 
 use std::process::ExitCode;
@@ -62,7 +63,7 @@ enum Command {
     Serve(hub::ServeArgs),
     /// Check a configuration file and say what is wrong with it.
     CheckConfig(hub::CheckArgs),
-    /// Register, show, change and delete devices; be one.
+    /// Register, show, change and delete devices; be one, or watch one.
     #[command(subcommand)]
     Device(device::DeviceCommand),
     /// Register, show, change and delete modules of a device.

@@ -47,6 +47,8 @@ pub enum Credential {
         /// The life of a token.
         lifetime: Duration,
     },
+    /// A token that somebody else signed.
+    Token(String),
     /// The certificate in its [`Trust`].
     Certificate,
     /// A user name and a password as they stand; also neither, for servers of plain MQTT.
@@ -68,6 +70,7 @@ impl DeviceOptions {
                 let token = key.token(&format!("{}/devices/{}", self.host, self.device), end);
                 (Some(user_name()), Some(token))
             }
+            Credential::Token(token) => (Some(user_name()), Some(token.clone())),
             Credential::Certificate => (Some(user_name()), None),
             Credential::Plain { user_name, password } => (user_name.clone(), password.clone()),
         };
@@ -103,20 +106,28 @@ pub struct Device {
     received: VecDeque<Publish>,
     acknowledged: VecDeque<PacketId>,
     requests: u32,
+    /// Whether the server said anything since that was last asked.
+    heard: bool,
 }
 
 impl Device {
     /// Connects; a refusal is [`SimError::Refused`] with its return code.
     pub async fn connect(options: &DeviceOptions) -> Result<Self, SimError> {
         let pipe = Pipe::open(options.address, &options.server_name, &options.trust).await?;
+        Self::begin(pipe, options.device.clone(), options.connect_packet()).await
+    }
+
+    /// Connects by this packet over a pipe that is open. The topics of the device lie below `devices/{path}`.
+    pub(crate) async fn begin(pipe: Pipe, path: String, connect: Connect) -> Result<Self, SimError> {
         let mut device = Self {
-            id: options.device.clone(),
+            id: path,
             pipe,
-            machine: Client::new(options.connect_packet()),
+            machine: Client::new(connect),
             session_present: false,
             received: VecDeque::new(),
             acknowledged: VecDeque::new(),
             requests: 0,
+            heard: false,
         };
         let answer = timeout(ANSWER_TIMEOUT, device.next()).await;
         match answer.map_err(|_| SimError::TimedOut("CONNACK"))?? {
@@ -155,7 +166,7 @@ impl Device {
 
     /// Sends what is to be sent.
     pub async fn flush(&mut self) -> Result<(), SimError> {
-        Ok(self.pipe.write(self.machine.output()).await?)
+        self.pipe.write(self.machine.output()).await
     }
 
     /// The next message that is acknowledged; sends what is to be sent first.
@@ -225,6 +236,16 @@ impl Device {
         self.flush().await
     }
 
+    /// The version of TLS below.
+    pub(crate) fn tls_version(&self) -> &'static str {
+        self.pipe.tls_version()
+    }
+
+    /// Whether the server said anything since this was last asked.
+    pub(crate) fn was_heard(&mut self) -> bool {
+        std::mem::take(&mut self.heard)
+    }
+
     /// Says good-bye and closes.
     pub async fn disconnect(mut self) {
         self.machine.disconnect();
@@ -257,6 +278,7 @@ impl Device {
         loop {
             self.pipe.write(self.machine.output()).await?;
             if let Some(event) = self.machine.poll_event()? {
+                self.heard = true;
                 return Ok(event);
             }
             let machine = &mut self.machine;

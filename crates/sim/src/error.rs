@@ -38,11 +38,31 @@ pub enum SimError {
         /// `status-description`.
         description: String,
     },
-    /// The server detached a reader.
-    #[error("the reader of partition {partition} was detached: {reason}")]
+    /// The server answered a request over HTTPS with this status.
+    #[error("the server answered {status}: {message}")]
+    Status {
+        /// The status.
+        status: u16,
+        /// What it says of it.
+        message: String,
+    },
+    /// The server sent something that HTTP does not allow.
+    #[error("the server broke HTTP: {0}")]
+    Http(String),
+    /// The server sent something that is no WebSocket.
+    #[error("the server broke the WebSocket: {0}")]
+    WebSocket(String),
+    /// The server did not take a message.
+    #[error("the server did not take the message: {0}")]
+    NotTaken(String),
+    /// A message cannot be settled so over this protocol.
+    #[error("{0}")]
+    CannotSettle(&'static str),
+    /// The server detached a link.
+    #[error("`{link}` was detached: {reason}")]
     Detached {
-        /// The partition.
-        partition: String,
+        /// What the link is for.
+        link: String,
         /// The condition and its description.
         reason: String,
     },
@@ -61,4 +81,43 @@ pub enum SimError {
     /// TLS could not be set up.
     #[error("TLS could not be set up")]
     Tls(#[from] tokio_rustls::rustls::Error),
+}
+
+impl SimError {
+    /// Whether a server that was reached turned the client down, so that trying the same again is no use.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Refused(_) | Self::SubscriptionRefused(_) | Self::TwinRefused(_) | Self::NotTaken(_) => {
+                true
+            }
+            // An end for maintenance or by a newer connection is none.
+            Self::Detached { reason, .. } => {
+                ["unauthorized", "not-found", "not-allowed"].iter().any(|word| reason.contains(word))
+            }
+            Self::RequestRefused { status, .. } => (400..500).contains(status) && *status != 429,
+            Self::Status { status, .. } => (400..500).contains(status) && !matches!(status, 408 | 429),
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_told_from_what_may_pass() {
+        let detached =
+            |reason: &str| SimError::Detached { link: "twin".to_owned(), reason: reason.to_owned() };
+        let status = |status| SimError::Status { status, message: String::new() };
+        let refusals = [
+            SimError::Refused(ConnectAckReason::NotAuthorized),
+            detached("amqp:unauthorized-access: Token Invalid."),
+            status(401),
+            status(413),
+        ];
+        assert!(refusals.iter().all(SimError::is_refusal), "{refusals:?}");
+        let others = [SimError::Closed, detached("amqp:link:stolen"), status(429), status(503)];
+        assert!(!others.iter().any(SimError::is_refusal), "{others:?}");
+    }
 }

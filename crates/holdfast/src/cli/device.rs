@@ -9,7 +9,9 @@ use serde_json::{Value, json};
 
 use super::Common;
 use super::output::{list, one};
+use super::simulate::{self, SimulateArgs};
 use super::target::{Request, Target, encoded, sas_token_until};
+use super::watch::{self, WatchArgs};
 
 /// The commands about devices.
 #[derive(Subcommand)]
@@ -102,6 +104,8 @@ pub(crate) enum DeviceCommand {
         #[command(flatten)]
         common: Common,
     },
+    Simulate(Box<SimulateArgs>),
+    Watch(WatchArgs),
 }
 
 /// How an identity proves who it is.
@@ -289,6 +293,8 @@ pub(super) fn run(command: DeviceCommand) -> anyhow::Result<ExitCode> {
             let resource = format!("{}/devices/{id}", target.host);
             println!("{}", token(&device, &resource, seconds)?);
         }
+        DeviceCommand::Simulate(args) => return simulate::run(*args),
+        DeviceCommand::Watch(args) => return watch::run(args),
     }
     Ok(ExitCode::SUCCESS)
 }

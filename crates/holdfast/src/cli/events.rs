@@ -123,7 +123,11 @@ fn consumer_group(command: ConsumerGroupCommand) -> anyhow::Result<()> {
 }
 
 /// How to read the hub's events with the policy of the target.
-fn options(target: &Target, consumer_group: String, start: Start) -> anyhow::Result<ReaderOptions> {
+pub(super) fn options(
+    target: &Target,
+    consumer_group: String,
+    start: Start,
+) -> anyhow::Result<ReaderOptions> {
     let (policy, key) = target.policy()?;
     let port = target.amqp_port;
     let address: SocketAddr = (target.host.as_str(), port)

@@ -11,6 +11,7 @@ mod explain;
 mod export;
 mod file;
 mod hub;
+mod lines;
 mod method;
 mod module;
 mod output;
@@ -19,9 +20,11 @@ mod posture;
 mod posture_report;
 mod send;
 mod settings;
+mod simulate;
 mod target;
 mod trace;
 mod twin;
+mod watch;
 mod why;
 
 use std::process::ExitCode;
@@ -39,6 +42,7 @@ use self::target::TargetArgs;
   holdfast dev                                 a hub for development, ready in a second
   holdfast demo                                the same with simulated devices
   holdfast device create pump-1                register a device and print its connection string
+  holdfast device simulate pump-1              be that device: send, receive, answer
   holdfast why pump-1                          why was it refused, and what would admit it
   holdfast audit verify                        was the record of all this changed
 
@@ -59,7 +63,7 @@ enum Command {
     Serve(hub::ServeArgs),
     /// Check a configuration file and say what is wrong with it.
     CheckConfig(hub::CheckArgs),
-    /// Register, show, change and delete devices.
+    /// Register, show, change and delete devices; be one, or watch one.
     #[command(subcommand)]
     Device(device::DeviceCommand),
     /// Register, show, change and delete modules of a device.

@@ -18,6 +18,9 @@ use super::connection_string::ConnectionString;
 
 /// The api-version that the commands speak.
 const API_VERSION: &str = "2021-04-12";
+/// Where MQTT and AMQP are served, unless a ready file says otherwise.
+const MQTT_PORT: u16 = 8883;
+const AMQP_PORT: u16 = 5671;
 /// How long a request may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a command's token lives, in seconds.
@@ -51,7 +54,10 @@ pub(super) struct Target {
     agent: ureq::Agent,
     /// The host of its connection strings.
     pub(super) host: String,
-    port: u16,
+    /// The port of HTTPS.
+    pub(super) port: u16,
+    /// The port of MQTT.
+    pub(super) mqtt_port: u16,
     /// The port of AMQP.
     pub(super) amqp_port: u16,
     /// The file of the CA to trust.
@@ -71,14 +77,22 @@ impl TargetArgs {
 
     /// Finds the hub.
     pub(super) fn open(&self) -> anyhow::Result<Target> {
+        self.find(None)
+    }
+
+    /// Finds the hub at the host of a device's connection string; what else is needed comes from where it always does.
+    pub(super) fn open_at(&self, host: &str) -> anyhow::Result<Target> {
+        self.find(Some(host))
+    }
+
+    fn find(&self, host: Option<&str>) -> anyhow::Result<Target> {
         let ready = self.ready_file.as_deref().map(read_ready_file).transpose()?;
         let ready_text =
             |name: &str| ready.as_ref().and_then(|ready| ready[name].as_str()).map(str::to_owned);
         let given = self.connection_string.clone().or_else(|| ready_text("service_connection_string"));
         let service = given.as_deref().map(ConnectionString::parse).transpose()?;
-        let Some(host) =
-            service.as_ref().map(|service| service.host.clone()).or_else(|| ready_text("hostname"))
-        else {
+        let host = host.map(str::to_owned).or_else(|| service.as_ref().map(|service| service.host.clone()));
+        let Some(host) = host.or_else(|| ready_text("hostname")) else {
             bail!(
                 "no hub is named. Name it by --ready-file FILE or --connection-string TEXT, or by the variables \
                  HOLDFAST_READY_FILE or HOLDFAST_CONNECTION_STRING; `holdfast dev` prints them"
@@ -100,17 +114,27 @@ impl TargetArgs {
             "no CA to trust is named. Name it by --ca-file FILE or HOLDFAST_CA_FILE, or give the ready file, which \
              names it; a hub keeps it in its data directory as ca.pem",
         )?;
-        let amqp_port = ready.as_ref().and_then(|ready| ready["ports"]["amqp"].as_u64()).unwrap_or(5671);
+        let port_of = |door: &str, usual: u16| match &ready {
+            Some(ready) => served_at(ready, door, usual),
+            None => Ok(usual),
+        };
+        let (mqtt_port, amqp_port) = (port_of("mqtt", MQTT_PORT)?, port_of("amqp", AMQP_PORT)?);
         Ok(Target {
             agent: agent(&ca_file)?,
             host,
             port,
-            amqp_port: u16::try_from(amqp_port)?,
+            mqtt_port,
+            amqp_port,
             ca_file,
             service,
             credential_file,
         })
     }
+}
+
+/// The port of a door by a ready file.
+fn served_at(ready: &Value, door: &str, usual: u16) -> anyhow::Result<u16> {
+    Ok(u16::try_from(ready["ports"][door].as_u64().unwrap_or(usual.into()))?)
 }
 
 fn read_ready_file(path: &Path) -> anyhow::Result<Value> {
@@ -187,7 +211,8 @@ impl Target {
             agent: agent(&ca_file)?,
             host: dialled.to_owned(),
             port: u16::try_from(port)?,
-            amqp_port: u16::try_from(ready["ports"]["amqp"].as_u64().unwrap_or(5671))?,
+            mqtt_port: served_at(ready, "mqtt", MQTT_PORT)?,
+            amqp_port: served_at(ready, "amqp", AMQP_PORT)?,
             ca_file,
             service: text("service_connection_string").map(ConnectionString::parse).transpose()?,
             credential_file: text("management_credential_file").map(PathBuf::from),

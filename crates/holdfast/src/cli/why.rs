@@ -54,7 +54,8 @@ pub(super) fn run(args: WhyArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn print(entry: &Value) {
+/// Prints a refusal with its explanation, for people.
+pub(super) fn print(entry: &Value) {
     let text = |name: &str| shown(entry[name].as_str().unwrap_or_default());
     let count = entry["count"].as_u64().unwrap_or(1);
     let times = if count > 1 { format!(", {count} times") } else { String::new() };

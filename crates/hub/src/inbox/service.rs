@@ -1,12 +1,14 @@
 //! The queues of a hub: each step loaded, decided and committed.
 
+use std::collections::VecDeque;
+
 use jiff::Timestamp;
 use serde::Serialize;
 use uuid::Uuid;
 
 use super::{
-    Ack, Content, Dead, Entry, Fate, Gone, LockLost, LockToken, MESSAGE_BYTES_MAX, NotEnqueued, Queue,
-    Receiver, Submission,
+    Ack, Content, Dead, Entry, Fate, Gone, LockLost, LockToken, MESSAGE_BYTES_MAX, NotEnqueued, Passed,
+    Queue, Receiver, Submission,
 };
 use crate::error::{HubError, HubErrorCode};
 use crate::hub::Hub;
@@ -37,6 +39,8 @@ pub struct InboxView {
     pub gone: Gone,
     /// What waits, in the order it was sent; what receivers have included.
     pub waiting: Vec<Waiting>,
+    /// The last that are gone and had an id, in the order in which they went.
+    pub passed: VecDeque<Passed>,
 }
 
 /// What became of all device-bound messages: `sent` is always the sum of what is gone and what waits.
@@ -172,6 +176,7 @@ impl Hub {
             sent: queue.last_sequence,
             gone: queue.gone,
             waiting: queue.entries.into_iter().map(|entry| Waiting::of(entry, now)).collect(),
+            passed: queue.passed,
         })
     }
 

@@ -20,6 +20,10 @@ pub struct Event {
     pub enqueued_milliseconds: i64,
     /// The device that sent it.
     pub device: String,
+    /// The module of the device that sent it, if one did.
+    pub module: Option<String>,
+    /// What kind of event it is: `Telemetry`, or one that the hub itself made, such as `twinChangeEvents`.
+    pub source: String,
     /// The message id that the device gave it.
     pub message_id: Option<String>,
     /// The content type that the device gave it.
@@ -52,6 +56,8 @@ impl Event {
                 _ => 0,
             },
             device: text("iothub-connection-device-id"),
+            module: annotation("iothub-connection-module-id").and_then(ValueRef::as_text).map(str::to_owned),
+            source: text("iothub-message-source"),
             message_id: message.properties.message_id.map(|id| id.to_string()),
             content_type: message.properties.content_type.map(str::to_owned),
             properties,

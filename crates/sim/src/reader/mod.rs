@@ -1,6 +1,5 @@
 //! A back end that reads the events of a hub through its Event Hubs-compatible endpoint.
 
-mod amqp;
 mod event;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -8,13 +7,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use wire::amqp::codec::{Described, Symbol, Value, ValueRef};
+use wire::amqp::codec::{Described, Fields, Symbol, Value, ValueRef};
 use wire::amqp::connection::{CreditPolicy, LinkId};
 use wire::amqp::message::{Body, Message};
 use wire::amqp::performative::Source;
 
-use self::amqp::{Amqp, Node};
 pub use self::event::Event;
+use crate::amqp::{Amqp, Login, Node, Settling};
+use crate::pipe::Pipe;
 use crate::{Clock, SasKey, SimError, Trust};
 
 /// How long a token of a reader lives; it is renewed when a tenth of that is left.
@@ -84,8 +84,8 @@ impl EventReader {
     }
 
     async fn open(options: &ReaderOptions) -> Result<Self, SimError> {
-        let mut amqp =
-            Amqp::open(options.address, &options.server_name, &options.host, &options.trust).await?;
+        let pipe = Pipe::open(options.address, &options.server_name, &options.trust).await?;
+        let mut amqp = Amqp::open(pipe, &options.host, Login::Anonymous).await?;
         let cbs = amqp.node("$cbs").await?;
         let mut reader = Self {
             amqp,
@@ -135,35 +135,18 @@ impl EventReader {
         if self.amqp.received.is_empty() {
             self.amqp.step().await?;
         }
-        while let Some((link, message)) = self.amqp.received.pop_front() {
-            if let Some(partition) = self.partitions.get(&link) {
-                self.events.push_back(Event::parse(partition, &message)?);
+        while let Some(arrived) = self.amqp.received.pop_front() {
+            if let Some(partition) = self.partitions.get(&arrived.link) {
+                self.events.push_back(Event::parse(partition, &arrived.message)?);
             }
         }
-        for (link, partition) in &self.partitions {
-            if let Some(reason) = self.amqp.detached(*link) {
-                let (partition, reason) = (partition.to_string(), reason.to_owned());
-                return Err(SimError::Detached { partition, reason });
-            }
-        }
-        Ok(())
+        self.partitions.keys().try_for_each(|link| self.amqp.check(*link))
     }
 
     async fn put_token(&mut self) -> Result<(), SimError> {
         let end = Clock::default().seconds() + TOKEN_LIFETIME.as_secs();
-        let (token, audience) = (self.key.token(&self.audience, end), self.audience.clone());
-        let token = Value::String(token);
-        self.amqp
-            .ask(self.cbs, |w| {
-                w.application_properties(|map| {
-                    map.string("operation", "put-token");
-                    map.string("type", "servicebus.windows.net:sastoken");
-                    map.string("name", &audience);
-                    map.timestamp("expiration", i64::try_from(end * 1_000).unwrap_or(i64::MAX));
-                });
-                w.value(&token);
-            })
-            .await?;
+        let token = self.key.token(&self.audience, end);
+        self.amqp.put_token(self.cbs, &self.audience, &token, end).await?;
         self.renewal = Instant::now() + TOKEN_LIFETIME.mul_f64(0.9);
         Ok(())
     }
@@ -201,7 +184,8 @@ impl EventReader {
         let filter = Described { descriptor: Value::Symbol(SELECTOR), value: Value::String(selector) };
         source.filter.push(SELECTOR, Value::Described(Box::new(filter)));
         let name = format!("receiver-{partition}");
-        let link = self.amqp.receive_from(&name, source, CreditPolicy::TopUp(options.credit)).await?;
+        let credit = CreditPolicy::TopUp(options.credit);
+        let link = self.amqp.receive_from(&name, source, Fields::new(), credit, Settling::AtOnce).await?;
         self.partitions.insert(link, partition.into());
         Ok(())
     }

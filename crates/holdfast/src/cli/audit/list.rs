@@ -131,7 +131,7 @@ pub(super) fn run(args: ListArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// A record as a row for people.
-fn row(record: &Value) -> Value {
+pub(in crate::cli) fn row(record: &Value) -> Value {
     let text = |pointer: &str| record.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
     let act = &record["act"];
     let named = |name: &str| act[name].as_str().unwrap_or_default();

@@ -13,6 +13,7 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use self::evidence::Remote;
+pub(super) use self::list::row;
 use super::Common;
 use super::output::{Format, one};
 use super::target::Request;

@@ -1,0 +1,86 @@
+//! What happens, a line each, for commands that go on until they are ended.
+
+use std::io::Write as _;
+
+use jiff::{Timestamp, Zoned};
+use serde_json::{Map, Value, json};
+
+use super::output::{Format, shown};
+
+/// Where the lines go.
+#[derive(Clone, Copy)]
+pub(super) struct Lines {
+    format: Format,
+}
+
+impl Lines {
+    pub(super) fn new(format: Format) -> Self {
+        Self { format }
+    }
+
+    pub(super) fn are_for_people(&self) -> bool {
+        self.format == Format::Table
+    }
+
+    /// Prints what happened now.
+    pub(super) fn tell(&self, what: &str, details: &[(&str, Value)]) {
+        self.tell_of(Timestamp::now(), what, details);
+    }
+
+    /// Prints what happened then.
+    pub(super) fn tell_of(&self, time: Timestamp, what: &str, details: &[(&str, Value)]) {
+        let line = match self.format {
+            Format::Table => table_line(&time.to_zoned(jiff::tz::TimeZone::system()), what, details),
+            Format::Json | Format::Jsonl => {
+                let mut object =
+                    Map::from_iter([("time".to_owned(), json!(time)), ("what".to_owned(), json!(what))]);
+                object.extend(details.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+                Value::Object(object).to_string()
+            }
+        };
+        if writeln!(std::io::stdout(), "{line}").is_err() {
+            // Who read the lines has gone, as `head` does: there is nobody left to tell.
+            std::process::exit(0);
+        }
+    }
+}
+
+fn table_line(time: &Zoned, what: &str, details: &[(&str, Value)]) -> String {
+    let details: Vec<String> = details
+        .iter()
+        .filter(|(_, value)| !value.is_null())
+        .map(|(name, value)| match value {
+            Value::String(text) => format!("{name}={}", shown(text)),
+            other => format!("{name}={}", shown(&other.to_string())),
+        })
+        .collect();
+    format!("{}  {what:<12}  {}", time.strftime("%H:%M:%S%.3f"), details.join("  "))
+}
+
+/// A body as a line shows it: JSON as it is, text, or how long it is.
+pub(super) fn body(bytes: &[u8]) -> Value {
+    match std::str::from_utf8(bytes) {
+        Err(_) => json!(format!("{} bytes", bytes.len())),
+        Ok(text) => serde_json::from_str(text).unwrap_or_else(|_| json!(text)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_has_a_time_and_what_happened_and_obeys_nobody() {
+        let time: Zoned = "2026-11-22T09:14:03.250+00:00[UTC]".parse().expect("a time");
+        let details = [("body", json!("a\u{1b}[2J")), ("status", json!(200)), ("id", Value::Null)];
+        let line = table_line(&time, "call", &details);
+        assert_eq!(line, "09:14:03.250  call          body=a\\u{1b}[2J  status=200");
+    }
+
+    #[test]
+    fn a_body_is_shown_as_what_it_is() {
+        assert_eq!(body(b"{\"a\":1}"), json!({ "a": 1 }));
+        assert_eq!(body(b"open"), json!("open"));
+        assert_eq!(body(&[0xff, 0]), json!("2 bytes"));
+    }
+}

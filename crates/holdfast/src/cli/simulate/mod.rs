@@ -30,13 +30,13 @@ const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_secs(30);
 /// credential is at hand.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  holdfast device simulate pump-1                                  telemetry every second, with its registered key
-  holdfast device simulate pump-1 --transport amqp-ws --count 1    does it get through there?
-  holdfast device simulate pump-1 --every 250ms --body '{\"n\":{number},\"at\":\"{time}\"}' --property room=7
+  holdfast device simulate pump-1                                 telemetry every second
+  holdfast device simulate pump-1 --transport amqp-ws --count 1   does it get through there?
+  holdfast device simulate pump-1 --every 250ms --body '{\"n\":{number},\"at\":\"{time}\"}'
   holdfast device simulate pump-1 --certificate pump-1.pem --private-key pump-1.key
   holdfast device simulate --as 'HostName=…;DeviceId=pump-1;SharedAccessKey=…' --ca-file ca.pem
-  holdfast device simulate pump-1 --silent --settle reject --transport amqp --answer 500:'{\"error\":\"stuck\"}'
-  holdfast device simulate pump-1 --mirror -o jsonl                the desired properties are reported back")]
+  holdfast device simulate pump-1 --silent --transport amqp --settle reject --answer 500
+  holdfast device simulate pump-1 --mirror -o jsonl               desired properties come back")]
 pub(crate) struct SimulateArgs {
     /// The device id; the connection string of --as names it too.
     #[arg(required_unless_present = "connect_as")]

@@ -60,10 +60,10 @@ KINDS = ["registered key", "connection string", "token", "policy", "thumbprint",
 @pytest.mark.parametrize("transport", TRANSPORTS)
 def test_telemetry_arrives_with_its_properties(transport, kind, hub, registry, root, reader, name, tmp_path):
     arguments = credential(kind, hub, registry, root, name, tmp_path)
-    sends = ("--count", "2", "--every", "10ms", "--body", '{"reading":{n}}', "--property", "Room=7 & 8")
-    device = ran(hub, "simulate", *arguments, "--transport", transport, "--message-id", name + "-{n}", *sends)
+    sends = ("--count", "2", "--every", "10ms", "--body", '{"reading":{number}}', "--property", "Room=7 & 8")
+    device = ran(hub, "simulate", *arguments, "--transport", transport, "--message-id", name + "-{number}", *sends)
     assert device.code == 0, (device.lines, device.errors)
-    assert [line["n"] for line in device.lines if line["what"] == "sent"] == [1, 2]
+    assert [line["number"] for line in device.lines if line["what"] == "sent"] == [1, 2]
     connected = device.first("connected")
     assert (connected["as"], connected["transport"], connected["tls"]) == (name, transport, "1.3")
     events = reader.from_device(name, 2)
@@ -74,14 +74,26 @@ def test_telemetry_arrives_with_its_properties(transport, kind, hub, registry, r
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)
-def test_a_module_is_one_too(transport, hub, registry, reader, name):
+def test_a_module_is_one_too(transport, hub, registry, reader, name, tmp_path):
     registry.create(name)
     module = registry.create_module(name, "m1")
-    for arguments in ([name, "--module", "m1"], ["--as", module.connection_string]):
+    own = self_signed(tmp_path, name)
+    hub.cli("module", "create", name, "m2", "--primary-thumbprint", own.sha256)
+    certificate = ["--certificate", own.chain_file, "--private-key", own.key_file]
+    ways = [
+        [name, "--module", "m1"],
+        ["--as", module.connection_string],
+        [name, "--module", "m1", "--policy", "device"],
+        [name, "--module", "m1", "--token", module.token()],
+        [name, "--module", "m2", *certificate],
+        ["--as", f"HostName={hub.hostname};DeviceId={name};ModuleId=m2;x509=true", *certificate],
+    ]
+    for arguments in ways:
         device = ran(hub, "simulate", *arguments, "--transport", transport, "--count", "1")
         assert device.code == 0, (device.lines, device.errors)
-    events = reader.from_device(name, 2)
-    assert {event.system_properties[b"iothub-connection-module-id"] for event in events} == {b"m1"}
+    events = reader.from_device(name, len(ways))
+    sent_by = [event.system_properties[b"iothub-connection-module-id"] for event in events]
+    assert sorted(sent_by) == [b"m1"] * 4 + [b"m2"] * 2
 
 
 SETTLED = [
@@ -166,7 +178,7 @@ def test_it_goes_on_after_the_hub_was_restarted(transport, registry, tmp_path):
             before = len(device.several("sent", 1))
             device.several("connected", 1 if transport == "https" else 2)
             device.several("sent", before + 3)
-            numbers = [line["n"] for line in device.lines if line["what"] == "sent"]
+            numbers = [line["number"] for line in device.lines if line["what"] == "sent"]
             assert numbers == list(range(1, len(numbers) + 1)), "each number is acknowledged once"
             assert device.interrupt() == 0
     finally:

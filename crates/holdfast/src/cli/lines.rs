@@ -7,6 +7,9 @@ use serde_json::{Map, Value, json};
 
 use super::output::{Format, shown};
 
+/// The longest detail that people are shown.
+const DETAIL_CHARS_MAX: usize = 1_000;
+
 /// Where the lines go.
 #[derive(Clone, Copy)]
 pub(super) struct Lines {
@@ -50,11 +53,19 @@ fn table_line(time: &Zoned, what: &str, details: &[(&str, Value)]) -> String {
         .iter()
         .filter(|(_, value)| !value.is_null())
         .map(|(name, value)| match value {
-            Value::String(text) => format!("{name}={}", shown(text)),
-            other => format!("{name}={}", shown(&other.to_string())),
+            Value::String(text) => format!("{name}={}", cut(text)),
+            other => format!("{name}={}", cut(&other.to_string())),
         })
         .collect();
     format!("{}  {what:<12}  {}", time.strftime("%H:%M:%S%.3f"), details.join("  "))
+}
+
+/// A detail for a terminal; JSON has all of it.
+fn cut(text: &str) -> String {
+    match text.char_indices().nth(DETAIL_CHARS_MAX) {
+        None => shown(text),
+        Some((end, _)) => format!("{}…", shown(&text[..end])),
+    }
 }
 
 /// A body as a line shows it: JSON as it is, text, or how long it is.
@@ -75,6 +86,12 @@ mod tests {
         let details = [("body", json!("a\u{1b}[2J")), ("status", json!(200)), ("id", Value::Null)];
         let line = table_line(&time, "call", &details);
         assert_eq!(line, "09:14:03.250  call          body=a\\u{1b}[2J  status=200");
+    }
+
+    #[test]
+    fn a_long_detail_is_cut_between_characters() {
+        assert_eq!(cut(&"ü".repeat(DETAIL_CHARS_MAX)), "ü".repeat(DETAIL_CHARS_MAX));
+        assert_eq!(cut(&"ü".repeat(DETAIL_CHARS_MAX + 1)), format!("{}…", "ü".repeat(DETAIL_CHARS_MAX)));
     }
 
     #[test]

@@ -172,7 +172,7 @@ impl<'a> Life<'a> {
     async fn send(&mut self, client: &mut Client) -> Result<(), SimError> {
         let number = self.acknowledged + 1;
         let time = format!("{:.3}", Timestamp::now());
-        let filled = |text: &str| text.replace("{n}", &number.to_string()).replace("{time}", &time);
+        let filled = |text: &str| text.replace("{number}", &number.to_string()).replace("{time}", &time);
         let text = filled(&self.behaviour.body);
         let message_id = self.behaviour.message_id.as_deref().map(filled);
         let is_json = serde_json::from_str::<Value>(&text).is_ok();
@@ -191,7 +191,7 @@ impl<'a> Life<'a> {
         self.lines.tell(
             "sent",
             &[
-                ("n", json!(number)),
+                ("number", json!(number)),
                 ("body", body(&message.body)),
                 ("acknowledged_after_ms", json!(begun.elapsed().as_millis() as u64)),
             ],

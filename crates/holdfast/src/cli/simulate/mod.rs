@@ -24,18 +24,19 @@ const WHY_PAUSE: Duration = Duration::from_millis(200);
 /// By how much the hub's clock may be behind.
 const CLOCKS_DIFFER: SignedDuration = SignedDuration::from_secs(30);
 
-/// Be a device: connect, send telemetry, and show and answer what the hub says, until Ctrl-C.
+/// Be a device until Ctrl-C: connect, send telemetry, receive and answer.
 ///
-/// Exit code 1 when the hub refuses the device, with the reason where the management credential is at hand.
+/// What happens is printed, a line each. Exit code 1 when the hub refuses the device, with the reason where the management
+/// credential is at hand.
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
-  holdfast device simulate pump-1                                  telemetry every second, with its registered key
-  holdfast device simulate pump-1 --transport amqp-ws --count 1    does it get through there?
-  holdfast device simulate pump-1 --every 250ms --body '{\"n\":{n},\"at\":\"{time}\"}' --property room=7
+  holdfast device simulate pump-1                                 telemetry every second
+  holdfast device simulate pump-1 --transport amqp-ws --count 1   does it get through there?
+  holdfast device simulate pump-1 --every 250ms --body '{\"n\":{number},\"at\":\"{time}\"}'
   holdfast device simulate pump-1 --certificate pump-1.pem --private-key pump-1.key
   holdfast device simulate --as 'HostName=…;DeviceId=pump-1;SharedAccessKey=…' --ca-file ca.pem
-  holdfast device simulate pump-1 --silent --settle reject --transport amqp --answer 500:'{\"error\":\"stuck\"}'
-  holdfast device simulate pump-1 --mirror -o jsonl                the desired properties are reported back")]
+  holdfast device simulate pump-1 --silent --transport amqp --settle reject --answer 500
+  holdfast device simulate pump-1 --mirror -o jsonl               desired properties come back")]
 pub(crate) struct SimulateArgs {
     /// The device id; the connection string of --as names it too.
     #[arg(required_unless_present = "connect_as")]
@@ -60,18 +61,18 @@ pub(super) struct BehaviourArgs {
     /// Time between two messages: 250ms, 5s, 2m; seconds when there is no unit.
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = span)]
     every: Duration,
-    /// The body of a message. {n} becomes its number, {time} the time.
+    /// The body of a message. {number} becomes its number, {time} the time.
     #[arg(
         long,
         value_name = "TEXT",
-        default_value = "{\"n\":{n},\"time\":\"{time}\"}",
+        default_value = "{\"number\":{number},\"time\":\"{time}\"}",
         conflicts_with = "silent"
     )]
     body: String,
     /// The content type of the body; application/json when none is given and the body is JSON.
     #[arg(long, value_name = "TYPE")]
     content_type: Option<String>,
-    /// The id of a message, in which {n} and {time} are replaced too.
+    /// The id of a message, in which {number} and {time} are replaced too.
     #[arg(long, value_name = "ID")]
     message_id: Option<String>,
     /// An application property of each message; may be given several times.

@@ -25,10 +25,11 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Records that one request asks for.
 const RECORDS: usize = 100;
 
-/// Show live what concerns one device: its telemetry, connections, refusals and their causes, changes of its twin and
-/// registration with who made them, and what becomes of the messages that are sent to it.
+/// Show live what one device does, and what is done to it, until Ctrl-C.
 ///
-/// Changes of twins come out of the event stream, where the hub puts them there (`--hub-events`).
+/// Its telemetry, connections, refusals and their causes, changes of its twin and registration with who made them, and what
+/// becomes of the messages that are sent to it. Changes of twins come out of the event stream, where the hub puts them there
+/// (hub-events).
 #[derive(clap::Args)]
 #[command(after_help = "Examples:
   holdfast device watch pump-1

@@ -3,7 +3,9 @@
 import os
 import uuid
 
+import certifi
 import pytest
+from azure.iot.hub import IoTHubRegistryManager
 
 from harness.events import Reader
 from harness.hub import Hub
@@ -35,6 +37,16 @@ def reader(hub):
     reader = Reader(hub)
     yield reader
     reader.close()
+
+
+@pytest.fixture
+def service(hub, monkeypatch):
+    """The unmodified azure-iot-hub with all rights."""
+    # The one way to hand a CA to uamqp through azure-iot-hub, which offers none.
+    monkeypatch.setattr(certifi, "where", lambda: hub.ca_file)
+    manager = IoTHubRegistryManager.from_connection_string(hub.service_connection_string)
+    yield manager
+    manager.amqp_svc_client.amqp_client.close()
 
 
 @pytest.fixture

@@ -4,10 +4,8 @@ module. README.md has the table of it. What is particular stands in the tests of
 
 import queue
 
-import certifi
 import pytest
 from azure.iot.device import IoTHubDeviceClient, IoTHubModuleClient, Message, MethodResponse, X509
-from azure.iot.hub import IoTHubRegistryManager
 from azure.iot.hub.models import CloudToDeviceMethod, Twin, TwinProperties
 from azure.storage.blob import BlobClient
 
@@ -25,14 +23,6 @@ def authority(hub, tmp_path_factory):
     root = Authority(tmp_path_factory.mktemp("certificates"), "matrix root")
     hub.cli("certificate", "add", str(root.certificate_file), "--verified")
     return root
-
-
-@pytest.fixture
-def service(hub, monkeypatch):
-    monkeypatch.setattr(certifi, "where", lambda: hub.ca_file)
-    manager = IoTHubRegistryManager.from_connection_string(hub.service_connection_string)
-    yield manager
-    manager.amqp_svc_client.amqp_client.close()
 
 
 @pytest.mark.parametrize("transport", TRANSPORTS)

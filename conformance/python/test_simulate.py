@@ -2,9 +2,7 @@
 
 import json
 
-import certifi
 import pytest
-from azure.iot.hub import IoTHubRegistryManager
 from azure.iot.hub.models import CloudToDeviceMethod, Twin, TwinProperties
 
 from harness.certificates import Authority, self_signed
@@ -22,15 +20,6 @@ def root(hub, tmp_path_factory):
     root = Authority(tmp_path_factory.mktemp("authority"), "root of the simulated")
     hub.cli("certificate", "add", str(root.certificate_file), "--verified")
     return root
-
-
-@pytest.fixture
-def service(hub, monkeypatch):
-    # The one way to hand a CA to uamqp through azure-iot-hub, which offers none.
-    monkeypatch.setattr(certifi, "where", lambda: hub.ca_file)
-    manager = IoTHubRegistryManager.from_connection_string(hub.service_connection_string)
-    yield manager
-    manager.amqp_svc_client.amqp_client.close()
 
 
 def credential(kind: str, hub, registry, root, name, folder) -> list:

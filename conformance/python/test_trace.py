@@ -3,11 +3,9 @@
 import threading
 import time
 
-import certifi
 import pytest
 import requests
 from azure.iot.device import Message
-from azure.iot.hub import IoTHubRegistryManager
 
 from harness import devices
 from harness.events import Reader, consumer, device_of
@@ -17,14 +15,6 @@ from harness.rest import Registry, Rest, device_path
 from harness.wait import until
 
 FATES = ("completed", "rejected", "expired", "deliveryCountExceeded", "purged")
-
-
-@pytest.fixture
-def service(hub, monkeypatch):
-    monkeypatch.setattr(certifi, "where", lambda: hub.ca_file)
-    manager = IoTHubRegistryManager.from_connection_string(hub.service_connection_string)
-    yield manager
-    manager.amqp_svc_client.amqp_client.close()
 
 
 def trace(hub, message_id: str, *options: str) -> dict:
@@ -123,10 +113,9 @@ def test_what_is_unknown_is_said_and_ends_with_1(hub):
     assert trace(hub, "no such message") == {"events": [], "messages": []}
 
 
-def test_the_counts_balance_and_outlive_a_restart(tmp_path, monkeypatch):
+def test_the_counts_balance_and_outlive_a_restart(tmp_path):
     hub = Hub(data=tmp_path / "data").start()
     try:
-        monkeypatch.setattr(certifi, "where", lambda: hub.ca_file)
         registry = Registry(hub)
         identity = registry.create("d1")
         with RawDevice(hub, "d1", identity.token()) as device:

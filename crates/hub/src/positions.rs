@@ -54,15 +54,16 @@ impl Handed {
 }
 
 impl Position {
-    /// Counts what a reader was handed. `first_left` is the first event that retention has left.
-    pub fn hand(&mut self, handed: Handed, first_left: u64, now: Timestamp) {
+    /// Counts what a reader was handed. `first_left` says which event is the first that retention has left; it is asked where
+    /// the reader began behind the others.
+    pub fn hand(&mut self, handed: Handed, first_left: impl FnOnce() -> u64, now: Timestamp) {
         self.last = Some(now);
         let Handed { first, last, count } = handed;
         if last < self.next {
             return; // Again, for another reader or a second time.
         }
         if first > self.next {
-            let gone = first_left.clamp(self.next, first) - self.next;
+            let gone = first_left().clamp(self.next, first) - self.next;
             let passed_over = first - self.next - gone;
             self.expired += gone;
             self.passed_over += passed_over;
@@ -159,13 +160,8 @@ pub struct SharedPosition(Arc<Mutex<Position>>);
 
 impl SharedPosition {
     /// See [`Position::hand`].
-    pub fn hand(&self, handed: Handed, first_left: u64, now: Timestamp) {
+    pub fn hand(&self, handed: Handed, first_left: impl FnOnce() -> u64, now: Timestamp) {
         lock(&self.0).hand(handed, first_left, now);
-    }
-
-    /// How far they are.
-    pub fn get(&self) -> Position {
-        lock(&self.0).clone()
     }
 }
 
@@ -175,6 +171,14 @@ impl Positions {
         let mut groups = lock(&self.groups);
         let partitions = groups.entry(group.to_ascii_lowercase()).or_default();
         SharedPosition(partitions.entry(partition).or_default().clone())
+    }
+
+    /// How far the readers of a group are in a partition; at its beginning where there never was one.
+    pub fn get(&self, group: &str, partition: u16) -> Position {
+        let groups = lock(&self.groups);
+        let shared =
+            groups.get(&group.to_ascii_lowercase()).and_then(|partitions| partitions.get(&partition));
+        shared.map(|position| lock(position).clone()).unwrap_or_default()
     }
 
     fn put(&self, group: &str, positions: GroupPositions) {
@@ -242,7 +246,7 @@ impl Hub {
         let mut total = Balance::default();
         for partition in 0..self.partition_count() {
             if let Some(bounds) = self.log.bounds(partition) {
-                total += self.positions.of(group, partition).get().balance(bounds);
+                total += self.positions.get(group, partition).balance(bounds);
             }
         }
         total
@@ -270,8 +274,8 @@ mod tests {
     #[test]
     fn what_is_read_in_order_is_delivered_and_the_rest_waits() {
         let mut position = Position::default();
-        position.hand(run(0, 9), 0, NOW);
-        position.hand(run(10, 14), 0, NOW);
+        position.hand(run(0, 9), || 0, NOW);
+        position.hand(run(10, 14), || 0, NOW);
         let balance = position.balance(bounds(0, 20));
         assert_eq!((balance.delivered, balance.waiting, sum(balance)), (15, 5, 20));
         assert_eq!((position.fate(14), position.fate(15)), (ReadState::Delivered, ReadState::Waiting));
@@ -280,16 +284,16 @@ mod tests {
     #[test]
     fn what_is_read_again_counts_once() {
         let mut position = Position::default();
-        position.hand(run(0, 9), 0, NOW);
-        position.hand(run(0, 4), 0, NOW);
-        position.hand(run(5, 11), 0, NOW);
+        position.hand(run(0, 9), || 0, NOW);
+        position.hand(run(0, 4), || 0, NOW);
+        position.hand(run(5, 11), || 0, NOW);
         assert_eq!(position.balance(bounds(0, 12)).delivered, 12);
     }
 
     #[test]
     fn a_reader_that_begins_at_the_end_passes_over_what_lies_before() {
         let mut position = Position::default();
-        position.hand(run(100, 109), 30, NOW);
+        position.hand(run(100, 109), || 30, NOW);
         let balance = position.balance(bounds(30, 110));
         assert_eq!((balance.expired, balance.passed_over, balance.delivered), (30, 70, 10));
         assert_eq!(sum(balance), 110);
@@ -299,10 +303,10 @@ mod tests {
     #[test]
     fn what_goes_before_it_is_read_has_expired() {
         let mut position = Position::default();
-        position.hand(run(0, 9), 0, NOW);
+        position.hand(run(0, 9), || 0, NOW);
         let unread = position.balance(bounds(50, 60));
         assert_eq!((unread.expired, unread.waiting, sum(unread)), (40, 10, 60));
-        position.hand(run(50, 59), 50, NOW);
+        position.hand(run(50, 59), || 50, NOW);
         assert_eq!(position.balance(bounds(50, 60)), Balance { delivered: 20, waiting: 0, ..unread });
         assert_eq!(position.fate(5), ReadState::Delivered);
     }
@@ -310,7 +314,7 @@ mod tests {
     #[test]
     fn a_hole_is_not_delivered() {
         let mut position = Position::default();
-        position.hand(Handed::one(0).and(1).and(5), 0, NOW);
+        position.hand(Handed::one(0).and(1).and(5), || 0, NOW);
         let balance = position.balance(bounds(0, 6));
         assert_eq!((balance.delivered, balance.expired, sum(balance)), (3, 3, 6));
     }
@@ -327,7 +331,7 @@ mod tests {
                 1 => first_left = (first_left + random % 5).min(end),
                 _ if first_left < end => {
                     let first = first_left + random % (end - first_left);
-                    position.hand(run(first, (first + random % 9).min(end - 1)), first_left, NOW);
+                    position.hand(run(first, (first + random % 9).min(end - 1)), || first_left, NOW);
                 }
                 _ => {}
             }

@@ -143,7 +143,7 @@ impl Hub {
         let sender = &event.message.sender;
         let groups = self.consumer_groups().await?;
         let read = |group: &String| {
-            let position = self.positions.of(group, partition).get();
+            let position = self.positions.get(group, partition);
             let state = position.fate(event.sequence);
             Read { state, ahead: event.sequence.saturating_sub(position.next), last: position.last }
         };

@@ -84,7 +84,7 @@ impl Reader {
     ) -> Progress {
         let progress = self.send(machine, now.as_millisecond(), cx);
         if let Some(handed) = self.handed.take() {
-            let first_left = self.log.bounds(self.partition).map_or(0, |bounds| bounds.first_sequence);
+            let first_left = || self.log.bounds(self.partition).map_or(0, |bounds| bounds.first_sequence);
             self.position.hand(handed, first_left, now);
         }
         progress

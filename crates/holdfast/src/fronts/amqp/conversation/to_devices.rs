@@ -17,8 +17,8 @@ impl<S: Stream> Conversation<S> {
     /// so that they keep their order.
     pub(super) fn send_to_device(&mut self, delivery: &Delivery) {
         let settles = (!delivery.settled).then_some(delivery.id);
-        let policy = self.grants.first().map(|grant| grant.policy.to_string()).unwrap_or_default();
-        match read(&delivery.message, &policy) {
+        let policy = self.grants.first().map_or("", |grant| grant.policy.as_str());
+        match read(&delivery.message, policy) {
             Ok(Addressed { submission, .. }) if submission.metered_bytes() > MESSAGE_BYTES_MAX => {
                 // It does not take the place of others.
                 let bytes = submission.metered_bytes();

@@ -7,7 +7,8 @@ import pytest
 from azure.iot.hub import IoTHubHttpRuntimeManager, IoTHubRegistryManager
 
 from harness.hub import Hub
-from harness.rest import Registry, Rest, device_path
+from harness.inbox import Inbox
+from harness.rest import Registry, Rest
 
 FEEDBACK = "/messages/serviceBound/feedback"
 MEDIA_TYPE = "application/vnd.microsoft.iothub.feedback.json"
@@ -34,18 +35,9 @@ def sender(hub: Hub, monkeypatch):
 
 def settle(hub: Hub, identity, *how: str) -> None:
     """Takes and settles the messages of a device one after the other."""
-    rest = Rest(hub, authorization=identity.token())
-    path = f"{device_path(identity.device)}/messages/deviceBound"
+    inbox = Inbox(hub, identity)
     for step in how:
-        answer = rest.call("GET", path)
-        assert answer.status == 200, answer
-        lock = answer.headers["ETag"].strip('"')
-        done = (
-            rest.call("POST", f"{path}/{lock}/abandon")
-            if step == "abandon"
-            else rest.call("DELETE", f"{path}/{lock}{'?reject' if step == 'reject' else ''}")
-        )
-        assert done.status == 204, done
+        assert inbox.settle(inbox.receive(), step) == 204
 
 
 def batch(rest: Rest):

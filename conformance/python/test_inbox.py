@@ -10,8 +10,9 @@ from azure.iot.hub import IoTHubRegistryManager
 
 from harness import devices
 from harness.hub import Hub
+from harness.inbox import Inbox
 from harness.raw_mqtt import connect_packet, tls_stream
-from harness.rest import Registry, Rest, device_path
+from harness.rest import Registry, device_path
 from harness.wait import until
 
 TRANSPORTS = {"mqtt": False, "mqtt-ws": True}
@@ -33,29 +34,6 @@ def service(hub, monkeypatch):
 @pytest.fixture
 def device(registry, name):
     return registry.create(name)
-
-
-def inbox(hub: Hub, identity) -> "Inbox":
-    return Inbox(hub, identity)
-
-
-class Inbox:
-    """The queue of a device as it sees it over HTTPS."""
-
-    def __init__(self, hub: Hub, identity):
-        self.path = f"{device_path(identity.device)}/messages/deviceBound"
-        self.rest = Rest(hub, authorization=identity.token())
-
-    def receive(self):
-        answer = self.rest.call("GET", self.path)
-        assert answer.status in (200, 204), answer
-        return answer if answer.status == 200 else None
-
-    def settle(self, answer, how: str = "complete") -> int:
-        lock = answer.headers["ETag"].strip('"')
-        if how == "abandon":
-            return self.rest.call("POST", f"{self.path}/{lock}/abandon").status
-        return self.rest.call("DELETE", f"{self.path}/{lock}{'?reject' if how == 'reject' else ''}").status
 
 
 def waiting(registry: Registry, identity) -> int:
@@ -104,7 +82,7 @@ def test_what_was_sent_while_the_device_was_away_is_delivered_once_when_it_retur
     with devices.connected(client):
         assert [messages.get(timeout=10).data for _ in range(20)] == [b"%d" % number for number in range(20)]
     until(lambda: waiting(registry, device) == 0, 10, "the last acknowledgement")
-    assert inbox(hub, device).receive() is None
+    assert Inbox(hub, device).receive() is None
 
 
 def test_a_message_without_puback_comes_again_with_the_next_connection_and_counts_for_nothing(hub, service, device):
@@ -113,12 +91,12 @@ def test_a_message_without_puback_comes_again_with_the_next_connection_and_count
         with by_hand(hub, device) as stream:
             assert b"once" in read_publish(stream)
     # The hub takes it back when it sees that the connection is gone.
-    answer = until(lambda: inbox(hub, device).receive(), 10, "the message")
+    answer = until(lambda: Inbox(hub, device).receive(), 10, "the message")
     assert (answer.body, answer.headers["iothub-deliverycount"]) == (b"once", "0")
 
 
 def test_messages_are_taken_and_settled_over_https(hub, service, device):
-    box = inbox(hub, device)
+    box = Inbox(hub, device)
     assert box.receive() is None
     for body in ("first", "second", "third"):
         service.send_c2d_message(device.device, body, {"messageId": body, "contentType": "text/plain", "x": "y"})
@@ -145,7 +123,7 @@ def test_messages_are_taken_and_settled_over_https(hub, service, device):
 
 
 def test_nobody_settles_with_a_lock_that_there_is_not(hub, device):
-    box = inbox(hub, device)
+    box = Inbox(hub, device)
     for lock in ("6a5b0c3e-0000-4000-8000-000000000000", "no-lock", "%22%22"):
         answer = box.rest.call("DELETE", f"{box.path}/{lock}")
         assert (answer.status, answer.error) == (412, "DeviceMessageLockLost")
@@ -160,7 +138,7 @@ def test_the_fifty_first_message_is_refused_and_a_purge_makes_room(hub, service,
     purged = registry.rest.expect(200, "DELETE", f"{device_path(device.device)}/commands")
     assert purged == {"deviceId": device.device, "moduleId": None, "totalMessagesPurged": 50}
     service.send_c2d_message(device.device, "room again", {})
-    assert inbox(hub, device).receive().body == b"room again"
+    assert Inbox(hub, device).receive().body == b"room again"
 
 
 def test_a_message_for_nobody_one_too_large_and_one_that_would_wait_for_ever_are_refused(hub, service, device):
@@ -173,13 +151,13 @@ def test_a_message_for_nobody_one_too_large_and_one_that_would_wait_for_ever_are
         with pytest.raises(Exception):
             service.send_c2d_message(target, body, properties)
     service.send_c2d_message(device.device, "x" * (64 * 1024), {"messageId": ""})
-    assert len(inbox(hub, device).receive().body) == 64 * 1024
+    assert len(Inbox(hub, device).receive().body) == 64 * 1024
 
 
 def test_a_message_that_expired_is_delivered_to_nobody(hub, service, device):
     service.send_c2d_message(device.device, "late", {"expiryTimeUtc": int((time.time() - 1) * 1000)})
     service.send_c2d_message(device.device, "in time", {})
-    box = inbox(hub, device)
+    box = Inbox(hub, device)
     assert box.receive().body == b"in time"
     assert box.receive() is None
 
@@ -188,9 +166,9 @@ def test_a_device_that_is_made_again_gets_nothing_of_the_old_one(hub, service, r
     service.send_c2d_message(device.device, "for the old one", {})
     registry.delete(device.device)
     again = registry.create(device.device)
-    assert inbox(hub, again).receive() is None
+    assert Inbox(hub, again).receive() is None
     service.send_c2d_message(device.device, "for the new one", {})
-    assert inbox(hub, again).receive().body == b"for the new one"
+    assert Inbox(hub, again).receive().body == b"for the new one"
 
 
 def test_what_was_sent_outlives_a_crash_and_what_was_completed_does_not_come_back(tmp_path, monkeypatch):
@@ -202,7 +180,7 @@ def test_what_was_sent_outlives_a_crash_and_what_was_completed_does_not_come_bac
         for number in range(10):
             service.send_c2d_message("survivor", f"{number}", {})
         service.amqp_svc_client.amqp_client.close()
-        box = inbox(hub, device)
+        box = Inbox(hub, device)
         for _ in range(3):
             assert box.settle(box.receive()) == 204
         with by_hand(hub, device) as stream:

@@ -1,6 +1,7 @@
 """A Node device over AMQP and a Python device over MQTT, traffic both ways, tokens of one minute, five restarts of the hub.
 
-`HOLDFAST_SOAK_SECONDS` says for how long: three minutes in `cargo xtask test`, two hours in `cargo xtask prove`.
+`HOLDFAST_SOAK_SECONDS` says for how long: three minutes in `cargo xtask test`, two hours in `cargo xtask prove`. In less than
+two minutes no token comes to be renewed between two restarts, and the test says so by failing.
 """
 
 import os

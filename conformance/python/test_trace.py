@@ -10,8 +10,9 @@ from azure.iot.device import Message
 from harness import devices
 from harness.events import Reader, consumer, device_of
 from harness.hub import Hub
+from harness.inbox import Inbox
 from harness.raw_mqtt import RawDevice
-from harness.rest import Registry, Rest, device_path
+from harness.rest import Registry
 from harness.wait import until
 
 FATES = ("completed", "rejected", "expired", "deliveryCountExceeded", "purged")
@@ -168,23 +169,3 @@ def scraped(hub) -> dict[str, float]:
             rest = [label for label in labels.rstrip("}").split(",") if label and not label.startswith("hub=")]
             samples[name + ("{" + ",".join(rest) + "}" if rest else "")] = float(value)
     return samples
-
-
-class Inbox:
-    """The queue of a device as it sees it over HTTPS."""
-
-    def __init__(self, hub: Hub, identity):
-        self._path = f"{device_path(identity.device)}/messages/deviceBound"
-        self._rest = Rest(hub, authorization=identity.token())
-
-    def receive(self) -> str:
-        answer = self._rest.call("GET", self._path)
-        assert answer.status == 200, answer
-        return answer.headers["ETag"].strip('"')
-
-    def settle(self, lock: str, how: str) -> None:
-        if how == "abandon":
-            answer = self._rest.call("POST", f"{self._path}/{lock}/abandon")
-        else:
-            answer = self._rest.call("DELETE", f"{self._path}/{lock}{'?reject' if how == 'reject' else ''}")
-        assert answer.status == 204, answer

@@ -5,6 +5,7 @@ What counts is said in `Judge`.
 """
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -37,7 +38,7 @@ class Device:
         self._process = subprocess.Popen(
             command,
             cwd=CONFORMANCE / folder,
-            env={"PATH": "/usr/local/bin:/usr/bin:/bin", "NODE_EXTRA_CA_CERTS": hub.ca_file},
+            env={**os.environ, "NODE_EXTRA_CA_CERTS": hub.ca_file},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._errors,

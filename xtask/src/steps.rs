@@ -59,13 +59,13 @@ impl Steps {
             .stderr(printed)
             .spawn()
             .with_context(|| format!("could not start {command:?}"))?;
-        Ok(Beside { name: name.to_owned(), command, child, log: log.to_owned() })
+        Ok(Beside { name: name.to_owned(), started: Instant::now(), command, child, log: log.to_owned() })
     }
 
     /// Waits for it and shows what it printed, as [`Steps::measured`] does.
     pub(crate) fn join(&mut self, mut beside: Beside) -> Result<Vec<String>> {
         let mut figures = Vec::new();
-        self.timed(&beside.name.clone(), |steps| {
+        self.timed_since(beside.started, &beside.name.clone(), |steps| {
             let status = beside.child.wait()?;
             let log = File::open(&beside.log).context("what the tests printed is gone")?;
             let passed = steps.read(log, &mut figures)?;
@@ -104,8 +104,16 @@ impl Steps {
     }
 
     fn timed(&mut self, name: &str, step: impl FnOnce(&mut Self) -> Result<()>) -> Result<()> {
+        self.timed_since(Instant::now(), name, step)
+    }
+
+    fn timed_since(
+        &mut self,
+        started: Instant,
+        name: &str,
+        step: impl FnOnce(&mut Self) -> Result<()>,
+    ) -> Result<()> {
         println!("\n━━ {name} ━━");
-        let started = Instant::now();
         let outcome = step(self);
         self.done.push((name.to_owned(), started.elapsed(), outcome.is_ok()));
         outcome.with_context(|| format!("the step `{name}` failed"))
@@ -115,6 +123,7 @@ impl Steps {
 /// Tests that run beside the steps; they end with it.
 pub(crate) struct Beside {
     name: String,
+    started: Instant,
     command: Command,
     child: Child,
     log: PathBuf,

@@ -37,7 +37,7 @@ const QUICK: Extent = Extent {
     cycles: 4_000,
     flood_seconds: 5,
     fuzz_seconds: 10,
-    soak_seconds: 60,
+    soak_seconds: 180,
     waits: false,
     bench: &["--runs", "1"],
 };

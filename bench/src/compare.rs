@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, Result};
 use serde::Serialize;
 
+use crate::apart;
 use crate::load::{
     self, AMQP_PARTITIONS, AmqpIdle, AmqpIdleOptions, Churn, ChurnOptions, Conversation, ConversationOptions,
     Idle, IdleOptions, PublishOptions, Published, PythonReader, Read, ReadOptions, Reports, ReportsOptions,
@@ -16,6 +17,8 @@ use crate::servers::{Kind, Server};
 const PACED: u32 = 2_000;
 /// Devices with the whole conversation, beside as many silent ones of the peers.
 pub(crate) const CONVERSING: usize = 5_000;
+/// How often window 1 is measured on each server in a round.
+const TURNS: usize = 3;
 /// NATS keeps five files for each subscriber; with more of them, deleting its store takes longer than all that is measured.
 const NATS_IDLE_MAX: usize = 5_000;
 
@@ -51,8 +54,11 @@ pub(crate) struct CompareOptions {
     /// Silent AMQP connections.
     #[arg(long, default_value_t = 600)]
     pub(crate) amqp_connections: usize,
+    /// Only window 1, which all servers carry in turns.
+    #[arg(long)]
+    pub(crate) window_1: bool,
     /// Write benchmarks.md and its plots into this directory too.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", conflicts_with = "window_1")]
     pub(crate) write: Option<PathBuf>,
 }
 
@@ -71,12 +77,16 @@ impl CompareOptions {
 #[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct Round {
     pub(crate) number: usize,
+    /// The turn of window 1 that this is, from 1; 0 where the other loads are.
+    pub(crate) turn: usize,
     pub(crate) server: &'static str,
     pub(crate) storm: Option<Storm>,
     pub(crate) churn: Option<Churn>,
     /// With ever more devices, each time on a fresh server.
     pub(crate) idle: Vec<Idle>,
     pub(crate) window_1: Option<Published>,
+    /// How far apart the processors were meanwhile: nanoseconds there and back.
+    pub(crate) apart_ns: Option<f64>,
     pub(crate) window_10: Option<Published>,
     /// 2,000 messages a second from 100 devices.
     pub(crate) paced: Option<Published>,
@@ -98,13 +108,32 @@ pub(crate) struct Round {
 pub(crate) async fn compare(options: &CompareOptions, below: &Path) -> Result<Vec<Round>> {
     let mut rounds = Vec::new();
     for number in 1..=options.runs {
-        for kind in options.kinds() {
+        for kind in options.kinds().iter().filter(|_| !options.window_1) {
             eprintln!("round {number} of {}: {}", options.runs, kind.name());
-            let bench = Bench { kind: &kind, options, below };
+            let bench = Bench { kind, options, below };
             rounds.push(bench.round(number).await.with_context(|| kind.name())?);
         }
+        rounds.extend(window_1(options, number, below).await?);
     }
     Ok(rounds)
+}
+
+/// Window 1 in turns of seconds: its rate follows what the machine is like at the moment, more than that of other loads.
+async fn window_1(options: &CompareOptions, number: usize, below: &Path) -> Result<Vec<Round>> {
+    let kinds = options.kinds();
+    let benches: Vec<_> = kinds.iter().map(|kind| Bench { kind, options, below }).collect();
+    let mut servers = Vec::new();
+    for bench in &benches {
+        servers.push(bench.publishing().await.with_context(|| bench.kind.name())?);
+    }
+    let mut turns = Vec::new();
+    for turn in 1..=TURNS {
+        for (bench, server) in benches.iter().zip(&servers) {
+            eprintln!("round {number} of {}: window 1, turn {turn}: {}", options.runs, bench.kind.name());
+            turns.push(bench.window_1(server, number, turn).await.with_context(|| bench.kind.name())?);
+        }
+    }
+    Ok(turns)
 }
 
 /// One server in one round.
@@ -134,7 +163,6 @@ impl Bench<'_> {
         let publish = self.published();
         let paced = PublishOptions { rate: Some(PACED), ..publish };
         round.paced = self.carried("2,000 msg/s", load::publish(server.subject(), paced).await)?;
-        round.window_1 = self.carried("window 1", load::publish(server.subject(), publish).await)?;
         if unwatched {
             return Ok(round);
         }
@@ -145,6 +173,13 @@ impl Bench<'_> {
         let window_10 = PublishOptions { window: 10, ..publish };
         round.window_10 = self.carried("window 10", load::publish(server.subject(), window_10).await)?;
         Ok(round)
+    }
+
+    async fn window_1(&self, server: &Server, number: usize, turn: usize) -> Result<Round> {
+        let before = apart::nanoseconds();
+        let window_1 = self.carried("window 1", load::publish(server.subject(), self.published()).await)?;
+        let apart_ns = before.zip(apart::nanoseconds()).map(|(before, after)| f64::midpoint(before, after));
+        Ok(Round { number, turn, server: self.kind.name(), window_1, apart_ns, ..Round::default() })
     }
 
     /// A peer that cannot carry a load has no figure, and it is said why; Holdfast has to carry it.

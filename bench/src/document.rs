@@ -143,7 +143,7 @@ fn figures(report: &Report) -> String {
 }
 
 fn last<'a>(report: &'a Report, server: &str) -> Option<&'a Round> {
-    report.rounds.iter().rfind(|round| round.server == server)
+    report.rounds.iter().rfind(|round| round.server == server && round.turn == 0)
 }
 
 fn latency(report: &Report) -> String {

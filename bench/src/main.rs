@@ -1,7 +1,9 @@
 //! The load generator of Holdfast, and its comparison with other servers. See README.md.
 
+mod apart;
 mod compare;
 mod document;
+mod lanes;
 mod load;
 mod machine;
 mod plot;

@@ -89,6 +89,7 @@ const FIGURES: &[(&str, &str, Figure)] = &[
         Some(r.reports.as_ref()?.server_cpu_us_per_update)
     }),
     ("QoS 1, window 1", "msg/s", |r| Some(r.window_1.as_ref()?.messages_per_second)),
+    ("QoS 1, window 1: a line of memory to the other processor and back", "ns", |r| r.apart_ns),
     ("QoS 1, window 1: server CPU per message", "µs", window_1_cpu),
     ("QoS 1, window 1: acknowledged, p50", "ms", |r| Some(r.window_1.as_ref()?.acknowledged.p50_ms)),
     ("QoS 1, window 1: acknowledged, p99", "ms", |r| Some(r.window_1.as_ref()?.acknowledged.p99_ms)),
@@ -302,7 +303,9 @@ fn each(rounds: &[Round], server: &str, figure: Figure) -> Vec<f64> {
 fn paired(rounds: &[Round], other: &str, figure: Figure, made: fn(f64, f64) -> f64) -> Vec<f64> {
     let ours = rounds.iter().filter(|round| round.server == HOLDFAST);
     let pair = |ours: &Round| {
-        let other = rounds.iter().find(|round| round.server == other && round.number == ours.number)?;
+        let other = rounds
+            .iter()
+            .find(|round| round.server == other && (round.number, round.turn) == (ours.number, ours.turn))?;
         Some(made(figure(ours)?, figure(other)?)).filter(|made| made.is_finite())
     };
     ours.filter_map(pair).collect()

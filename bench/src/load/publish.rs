@@ -13,6 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior, interval_at};
 
 use super::latency::{Latency, monotonic_nanoseconds};
+use crate::lanes;
 use crate::process::cpu;
 use crate::subject::Subject;
 
@@ -73,7 +74,7 @@ pub(crate) async fn publish_once(
     let phase = Arc::new(AtomicU8::new(WARMING_UP));
     let mut senders = JoinSet::new();
     for place in 0..options.devices {
-        senders.spawn(send(subject.device(place)?, options, place, phase.clone()));
+        senders.spawn_on(send(subject.device(place)?, options, place, phase.clone()), &lanes::of(place));
     }
     ready.await?;
     let (begun, cpu_before) = (Instant::now(), cpu(subject.pid)?);

@@ -11,6 +11,7 @@ use sim::{CONVERSATION, Device, DeviceOptions};
 use tokio::task::JoinSet;
 
 use super::latency::Latency;
+use crate::lanes;
 use crate::process::cpu;
 use crate::subject::Subject;
 
@@ -44,7 +45,7 @@ pub(crate) async fn reports(subject: &Subject, options: ReportsOptions) -> Resul
     let phase = Arc::new(AtomicU8::new(WARMING_UP));
     let mut reporting = JoinSet::new();
     for place in 0..options.devices {
-        reporting.spawn(report(subject.device(place)?, phase.clone()));
+        reporting.spawn_on(report(subject.device(place)?, phase.clone()), &lanes::of(place));
     }
     tokio::time::sleep(WARM_UP).await;
     let (begun, cpu_before) = (Instant::now(), cpu(subject.pid)?);

@@ -21,7 +21,6 @@ use hub::record::Key;
 use hub::registry::By;
 use jiff::Timestamp;
 use store::{Journal, JournalConfig, MemoryBus, ObjectBlobs, OnCommit, SqliteConfig, SqliteRegistry};
-use tokio::net::TcpListener;
 use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
@@ -31,7 +30,8 @@ use crate::fronts::amqp::{self, AmqpFront};
 use crate::fronts::https::HttpsFront;
 use crate::fronts::mqtt::MqttFront;
 use crate::guard::{Guard, Place};
-use crate::listen::{Seen, accept};
+use crate::lanes::{Entry, Lanes};
+use crate::listen::{self, Seen};
 use crate::management::Management;
 use crate::metrics::Metrics;
 use crate::notary::Notary;
@@ -94,8 +94,12 @@ impl Clock for SystemClock {
 }
 
 impl App {
-    /// Opens everything and starts to listen.
-    pub(crate) async fn start(config: &Config, temporary: Option<tempfile::TempDir>) -> anyhow::Result<Self> {
+    /// Opens everything and starts to listen; MQTT is served on these lanes.
+    pub(crate) async fn start(
+        config: &Config,
+        temporary: Option<tempfile::TempDir>,
+        lanes: Lanes,
+    ) -> anyhow::Result<Self> {
         config.check()?;
         create_private_directory(&config.data)?;
         let management = Arc::new(Management::open(&config.data)?);
@@ -190,7 +194,7 @@ impl App {
             drain_deadline: Duration::from_secs(config.drain_seconds),
             _temporary: temporary,
         };
-        app.listen(config, &certificate, management, (policy_changes, outgoing)).await?;
+        app.listen(config, &certificate, management, (policy_changes, outgoing), lanes).await?;
         if !config.unwatched {
             app.guard.watch();
         }
@@ -203,8 +207,9 @@ impl App {
         certificate: &Arc<ServerCertificate>,
         management: Arc<Management>,
         (policy_changes, outgoing): (watch::Receiver<u64>, Arc<Outgoing>),
+        lanes: Lanes,
     ) -> anyhow::Result<()> {
-        let (hub, drain) = (self.hub.clone(), self.drain.clone());
+        let (hub, drain, shared) = (self.hub.clone(), self.drain.clone(), Lanes::default());
         let seen = Seen { hub: hub.clone(), metrics: self.metrics.clone() };
         let amqp = Arc::new(AmqpFront {
             hub: hub.clone(),
@@ -214,7 +219,7 @@ impl App {
             outgoing,
             drain: drain.clone(),
         });
-        if let Some((listener, port)) = self.bind(Door::Https, config, config.https_port).await {
+        if let Some((entries, port)) = self.bind(Door::Https, config, config.https_port, &shared).await {
             let front = HttpsFront {
                 hub: hub.clone(),
                 management,
@@ -226,18 +231,18 @@ impl App {
                 drain: drain.clone(),
             };
             let tls = server_config(certificate, &[b"http/1.1"])?;
-            tokio::spawn(accept(listener, Door::Https, tls, seen.clone(), Arc::new(front), drain.clone()));
+            listen::open(entries, Door::Https, &tls, &seen, &Arc::new(front), &drain);
             self.ports.https = Some(port);
         }
-        if let Some((listener, port)) = self.bind(Door::Mqtt, config, config.mqtt_port).await {
+        if let Some((entries, port)) = self.bind(Door::Mqtt, config, config.mqtt_port, &lanes).await {
             let front = MqttFront { hub: hub.clone(), metrics: self.metrics.clone(), drain: drain.clone() };
             let tls = server_config(certificate, &[b"mqtt"])?;
-            tokio::spawn(accept(listener, Door::Mqtt, tls, seen.clone(), Arc::new(front), drain.clone()));
+            listen::open(entries, Door::Mqtt, &tls, &seen, &Arc::new(front), &drain);
             self.ports.mqtt = Some(port);
         }
-        if let Some((listener, port)) = self.bind(Door::Amqp, config, config.amqp_port).await {
+        if let Some((entries, port)) = self.bind(Door::Amqp, config, config.amqp_port, &shared).await {
             let tls = server_config(certificate, &[b"amqp"])?;
-            tokio::spawn(accept(listener, Door::Amqp, tls, seen, amqp, drain.clone()));
+            listen::open(entries, Door::Amqp, &tls, &seen, &amqp, &drain);
             self.ports.amqp = Some(port);
         }
         if self.ports.https.is_none() && self.ports.mqtt.is_none() && self.ports.amqp.is_none() {
@@ -247,12 +252,18 @@ impl App {
         Ok(())
     }
 
-    async fn bind(&mut self, door: Door, config: &Config, port: u16) -> Option<(TcpListener, u16)> {
+    async fn bind(
+        &mut self,
+        door: Door,
+        config: &Config,
+        port: u16,
+        lanes: &Lanes,
+    ) -> Option<(Vec<Entry>, u16)> {
         let address = SocketAddr::new(config.listen, port);
-        match TcpListener::bind(address).await {
-            Ok(listener) => {
-                let port = listener.local_addr().map_or(port, |address| address.port());
-                Some((listener, port))
+        match lanes.listen(address).await {
+            Ok(entries) => {
+                let bound = entries.first().and_then(|entry| entry.listener.local_addr().ok());
+                Some((entries, bound.map_or(port, |address| address.port())))
             }
             Err(error) => {
                 self.not_served.push((door, address, error));

@@ -48,6 +48,9 @@ pub(crate) struct Config {
     pub(crate) refusals_per_minute: u32,
     /// How many records of connections and refusals are kept. Default: 1,000,000.
     pub(crate) decisions_kept: u64,
+    /// Whether MQTT is served by one thread on each processor, which stays there. Without, it is served by threads that go where there
+    /// is room, which is better where other programs keep single processors busy. Default: true.
+    pub(crate) mqtt_lanes: bool,
     /// How long stopping may take, in seconds. Default: 5.
     pub(crate) drain_seconds: u64,
     /// Where the master key is: `env:NAME` or `file:PATH`. Default: the variable HOLDFAST_MASTER_KEY, else the file
@@ -79,6 +82,7 @@ impl Default for Config {
             upload_megabytes_max: 1_024,
             refusals_per_minute: hub::backoff::AT_ONCE,
             decisions_kept: 1_000_000,
+            mqtt_lanes: true,
             drain_seconds: 5,
             master_key: None,
             unwatched: false,

@@ -12,12 +12,13 @@ use hub::hub::Hub;
 use hub::refusal::Refusal;
 use rustls::server::Acceptor;
 use rustls::{AlertDescription, CipherSuite, Error, PeerIncompatible, ServerConfig};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::LazyConfigAcceptor;
 
 use crate::drain::Drain;
 use crate::io::TlsConnection;
+use crate::lanes::Entry;
 use crate::metrics::Metrics;
 
 /// How long a client may take over its handshake.
@@ -55,23 +56,39 @@ pub(crate) struct Seen {
     pub(crate) metrics: Arc<Metrics>,
 }
 
-/// Accepts connections until the drain begins, each served by its own task.
-pub(crate) async fn accept<F: Front>(
-    listener: TcpListener,
+/// Accepts connections at these entries until the drain begins, each served by its own task.
+pub(crate) fn open<F: Front>(
+    entries: Vec<Entry>,
+    door: Door,
+    tls: &Arc<ServerConfig>,
+    seen: &Seen,
+    front: &Arc<F>,
+    drain: &Drain,
+) {
+    for entry in entries {
+        let (tls, seen, front, drain) = (tls.clone(), seen.clone(), front.clone(), drain.clone());
+        entry.handle().spawn(accept(entry, door, tls, seen, front, drain));
+    }
+}
+
+async fn accept<F: Front>(
+    entry: Entry,
     door: Door,
     tls: Arc<ServerConfig>,
     seen: Seen,
     front: Arc<F>,
     drain: Drain,
 ) {
-    let local = listener.local_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip());
+    let address = entry.listener.local_addr();
+    let local = address.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip());
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
+            accepted = entry.listener.accept() => accepted,
             () = drain.begun() => return,
         };
-        let (stream, peer) = match accepted {
-            Ok(accepted) => accepted,
+        let seated = accepted.and_then(|(stream, peer)| Ok((entry.seat(stream)?, peer)));
+        let ((stream, seat), peer) = match seated {
+            Ok(seated) => seated,
             Err(error) => {
                 tracing::warn!(%error, door = door.as_str(), "could not accept a connection");
                 tokio::time::sleep(ACCEPT_RETRY).await;
@@ -80,7 +97,8 @@ pub(crate) async fn accept<F: Front>(
         };
         let (tls, seen, front, guard) = (tls.clone(), seen.clone(), front.clone(), drain.guard());
         let handshake_drain = drain.clone();
-        tokio::spawn(async move {
+        let lane = seat.handle();
+        lane.spawn(async move {
             let origin = Origin { address: Some(peer.ip()), port: Some(peer.port()), door: Some(door) };
             // Boxed: the handshake's state is large, and the connection outlives it.
             let shaken = tokio::select! {
@@ -105,7 +123,7 @@ pub(crate) async fn accept<F: Front>(
                 }
                 Err(None) => {}
             }
-            drop(guard);
+            drop((guard, seat));
         });
     }
 }

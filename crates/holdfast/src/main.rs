@@ -8,6 +8,7 @@ mod files;
 mod fronts;
 mod guard;
 mod io;
+mod lanes;
 mod listen;
 mod management;
 mod methods;

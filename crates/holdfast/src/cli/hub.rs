@@ -17,6 +17,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::app::App;
 use crate::config::Config;
 use crate::files::create_private;
+use crate::lanes::LaneThreads;
 
 /// `holdfast dev`.
 #[derive(clap::Args)]
@@ -199,11 +200,12 @@ pub(super) fn run_hub(
     start_logs(logs);
     no_core_dumps();
     as_many_files_as_allowed();
+    let lanes = if config.mqtt_lanes { LaneThreads::start()? } else { LaneThreads::none() };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let stop =
             Stop { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
-        let app = App::start(config, temporary).await?;
+        let app = App::start(config, temporary, lanes.lanes()).await?;
         for (door, address, error) in &app.not_served {
             warn_not_served(door.as_str(), *address, error);
         }

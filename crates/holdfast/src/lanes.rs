@@ -13,6 +13,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use rustix::net::sockopt::set_socket_incoming_cpu;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -55,12 +56,18 @@ pub(crate) struct Seat {
 }
 
 impl LaneThreads {
-    /// Starts a lane on each processor that this process may use, where there are several.
+    /// Starts a lane on each processor that this process may use, where there are several. None, where a quota leaves it less
+    /// than all of each: threads that stay would wait while others have room.
     pub(crate) fn start() -> io::Result<Self> {
         let allowed = sched_getaffinity(None)?;
         let processors: Vec<_> =
             (0..CpuSet::MAX_CPU).filter(|processor| allowed.is_set(*processor)).collect();
-        if processors.len() < 2 { Ok(Self::none()) } else { Self::on(&processors) }
+        let usable = thread::available_parallelism().map_or(1, usize::from);
+        if processors.len() < 2 || usable < processors.len() {
+            Ok(Self::none())
+        } else {
+            Self::on(&processors)
+        }
     }
 
     fn on(processors: &[usize]) -> io::Result<Self> {
@@ -208,7 +215,7 @@ mod tests {
     }
 
     /// Accepts at each entry, and tells of the thread that each connection is served by.
-    fn serve(entries: Vec<Entry>) -> mpsc::UnboundedReceiver<(std::thread::ThreadId, Seat)> {
+    fn serve(entries: Vec<Entry>) -> mpsc::UnboundedReceiver<(thread::ThreadId, Seat)> {
         let (served, told) = mpsc::unbounded_channel();
         for entry in entries {
             let served = served.clone();
@@ -219,7 +226,7 @@ mod tests {
                     seat.handle().spawn(async move {
                         let byte = stream.read_u8().await.expect("a byte");
                         stream.write_u8(byte).await.expect("an answer");
-                        let _ = served.send((std::thread::current().id(), seat));
+                        let _ = served.send((thread::current().id(), seat));
                     });
                 }
             });

@@ -2,12 +2,14 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::task::{Poll, ready};
 
 use bytes::{Buf as _, BytesMut};
 use futures_util::{Sink as _, SinkExt as _, StreamExt as _};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::ProtocolVersion;
@@ -116,14 +118,15 @@ impl Pipe {
     pub(crate) async fn read(&mut self, mut hand_on: impl FnMut(&[u8])) -> Result<(), SimError> {
         match &mut self.stream {
             Stream::Tls(stream) => {
-                let mut bytes = [0_u8; READ_BYTES];
-                match stream.read(&mut bytes).await? {
-                    0 => Err(SimError::Closed),
-                    length => {
-                        hand_on(&bytes[..length]);
-                        Ok(())
-                    }
-                }
+                // Neither cleared for each read, nor a part of what waits for it.
+                let read = poll_fn(|cx| {
+                    let mut bytes = [MaybeUninit::uninit(); READ_BYTES];
+                    let mut buffer = ReadBuf::uninit(&mut bytes);
+                    ready!(Pin::new(&mut **stream).poll_read(cx, &mut buffer))?;
+                    hand_on(buffer.filled());
+                    Poll::Ready(io::Result::Ok(buffer.filled().len()))
+                });
+                if read.await? == 0 { Err(SimError::Closed) } else { Ok(()) }
             }
             Stream::WebSocket(socket) => match socket.next().await {
                 Some(Ok(Message::Binary(bytes))) => {

@@ -59,7 +59,13 @@ impl LaneThreads {
     /// Starts a lane on each processor that this process may use, where there are several. None, where a quota leaves it less
     /// than all of each: threads that stay would wait while others have room.
     pub(crate) fn start() -> io::Result<Self> {
-        let allowed = sched_getaffinity(None)?;
+        let allowed = match sched_getaffinity(None) {
+            Ok(allowed) => allowed,
+            Err(error) => {
+                tracing::warn!(%error, "MQTT has no lanes: the processors of this process are not told");
+                return Ok(Self::none());
+            }
+        };
         let processors: Vec<_> =
             (0..CpuSet::MAX_CPU).filter(|processor| allowed.is_set(*processor)).collect();
         let usable = thread::available_parallelism().map_or(1, usize::from);

@@ -3,9 +3,9 @@
 //! Two hundred losses of power, 20,000 connections, whatever hostile clients send, keys in files, and SDKs that hear
 //! nothing for minutes, all against the release build; half an hour of fuzzing for each decoder; beside all that, two
 //! hours of devices that talk while the hub is restarted; then, with the machine for itself, the comparison with other
-//! servers. It ends with a table of figures. `--quick` is a rehearsal of a few minutes: smaller numbers, no waiting.
+//! servers. A step that fails lets the others go on, which take hours. It ends with a table of figures. `--quick` is a rehearsal of a few minutes: smaller numbers, no waiting.
 
-use anyhow::{Result, bail};
+use anyhow::{Error, Result, bail};
 
 use crate::steps::Steps;
 use crate::workspace::Workspace;
@@ -53,7 +53,7 @@ pub(crate) fn run(workspace: &Workspace, steps: &mut Steps, arguments: &[String]
     }
     conformance::provision(workspace, steps)?;
     let soak = conformance::soak(workspace, steps, extent.soak_seconds)?;
-    let mut figures = Vec::new();
+    let (mut figures, mut failures) = (Vec::new(), Vec::new());
     let parts = [
         (
             format!("{} losses of power, and a failing, full and lying disk", extent.power_rounds),
@@ -79,21 +79,30 @@ pub(crate) fn run(workspace: &Workspace, steps: &mut Steps, arguments: &[String]
             .env("HOLDFAST_CYCLES", extent.cycles.to_string())
             .env("HOLDFAST_FLOOD_SECONDS", extent.flood_seconds.to_string())
             .env("HOLDFAST_FLOOD_RATE", "1000");
-        figures.extend(steps.measured(&name, tests)?);
+        figures.extend(kept(&mut failures, steps.measured(&name, tests)));
     }
     if extent.waits {
-        conformance::slow(workspace, steps)?;
+        kept(&mut failures, conformance::slow(workspace, steps));
     }
-    for outcome in fuzz::run(workspace, steps, extent.fuzz_seconds, &[])? {
+    for outcome in kept(&mut failures, fuzz::run(workspace, steps, extent.fuzz_seconds, &[])) {
         let fuzz::Outcome { target, seeds, runs, covered } = outcome;
         figures.push(format!(
             "fuzz {target}: {runs} runs from {seeds} seeds, {covered} edges covered, no crash"
         ));
     }
-    figures.extend(steps.join(soak)?);
+    figures.extend(kept(&mut failures, steps.join(soak)));
     let arguments: Vec<String> = extent.bench.iter().map(|&argument| argument.to_owned()).collect();
-    bench::run(workspace, steps, &arguments)?;
+    kept(&mut failures, bench::run(workspace, steps, &arguments));
     println!("\n━━ figures ━━");
     figures.iter().for_each(|figure| println!("{figure}"));
-    Ok(())
+    failures.iter().for_each(|failure| eprintln!("\n{failure:#}"));
+    if failures.is_empty() { Ok(()) } else { bail!("{} of the steps failed", failures.len()) }
+}
+
+/// What a step gave, or nothing: then its failure is kept for the end.
+fn kept<T: Default>(failures: &mut Vec<Error>, step: Result<T>) -> T {
+    step.unwrap_or_else(|failure| {
+        failures.push(failure);
+        T::default()
+    })
 }

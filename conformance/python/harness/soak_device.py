@@ -70,8 +70,13 @@ def main(resource: str, key: str, ca_file: str) -> None:
     say("over")
 
 
+SAYING = threading.Lock()
+
+
 def say(what: str, **facts) -> None:
-    print(json.dumps({"is": what, "at": time.time(), **facts}), flush=True)
+    # The SDK calls from threads of its own, and `print` writes a line and its end one after the other.
+    with SAYING:
+        print(json.dumps({"is": what, "at": time.time(), **facts}), flush=True)
 
 
 if __name__ == "__main__":

@@ -167,6 +167,8 @@ impl Bench<'_> {
             return Ok(round);
         }
         if let Kind::Holdfast(_) = self.kind {
+            // Something to read; what it costs is measured in turns.
+            load::publish(server.subject(), publish).await.context("a stream to read")?;
             self.read(&server, &mut round).await?;
             self.through(&server, &mut round).await?;
         }

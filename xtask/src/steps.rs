@@ -1,4 +1,4 @@
-//! Steps with a heading and a time; the first one that fails ends the run.
+//! Steps with a heading and a time; one that fails ends the run, unless its caller goes on.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use crate::lanes::{processors, stay_on};
 
 /// So many times over; the median counts, so that who is interrupted once does not look far away.
 const ROUNDS: u32 = 21;
@@ -21,19 +21,17 @@ struct Line(AtomicU32);
 
 /// Nanoseconds there and back between the first two processors of this process; `None` where it has but one.
 pub(crate) fn nanoseconds() -> Option<f64> {
-    let allowed = sched_getaffinity(None).ok()?;
-    let mut allowed = (0..CpuSet::MAX_CPU).filter(|processor| allowed.is_set(*processor));
-    let (here, there) = (allowed.next()?, allowed.next()?);
+    let [here, there, ..] = processors()[..] else { return None };
     let line = Line(AtomicU32::new(0));
     // Threads of their own, which end with their affinity.
     thread::scope(|scope| {
         scope.spawn(|| {
-            go_to(there);
+            stay_on(there);
             (0..ROUNDS * TRIPS).for_each(|trip| line.hand_over(2 * trip + 1));
         });
         scope
             .spawn(|| {
-                go_to(here);
+                stay_on(here);
                 let mut rounds: Vec<f64> = (0..ROUNDS).map(|round| line.round(round)).collect();
                 rounds.sort_by(f64::total_cmp);
                 rounds.get(rounds.len() / 2).copied()
@@ -65,11 +63,4 @@ impl Line {
         }
         begun.elapsed().as_secs_f64() * 1e9 / f64::from(TRIPS)
     }
-}
-
-fn go_to(processor: usize) {
-    let mut set = CpuSet::new();
-    set.set(processor);
-    // It is one of those that are allowed. Left where it is, the thread measures less well, and ends as well.
-    let _ = sched_setaffinity(None, &set);
 }

@@ -3,7 +3,8 @@
 //! Two hundred losses of power, 20,000 connections, whatever hostile clients send, keys in files, and SDKs that hear
 //! nothing for minutes, all against the release build; half an hour of fuzzing for each decoder; beside all that, two
 //! hours of devices that talk while the hub is restarted; then, with the machine for itself, the comparison with other
-//! servers. A step that fails lets the others go on, which take hours. It ends with a table of figures. `--quick` is a rehearsal of a few minutes: smaller numbers, no waiting.
+//! servers. A step that fails lets the others go on, which take hours. It ends with a table of figures. `--quick` is a
+//! rehearsal of a few minutes: smaller numbers, no waiting.
 
 use anyhow::{Error, Result, bail};
 

@@ -5,12 +5,14 @@
 //! told, after the commit. Reads go to a few connections of their own and see the last committed state.
 
 mod audit;
+mod cache;
 mod ledger;
+mod readers;
 mod rows;
 mod schema;
 mod writer;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 use std::thread::JoinHandle;
 
@@ -23,10 +25,11 @@ use hub::ports::BoxFuture;
 use hub::ports::audit::AuditLog;
 use hub::ports::registry::{Change, Registry, StoreError, Versioned, Watcher};
 use hub::record::{Key, Kind, Record};
-use rusqlite::Connection;
 use tokio::sync::{Semaphore, oneshot};
 
 pub use audit::SqliteAudit;
+use cache::Cache;
+use readers::Readers;
 pub(crate) use rows::device_of;
 pub use schema::OpenError;
 use writer::{Job, Queued, Writer};
@@ -57,6 +60,7 @@ pub struct SqliteRegistry {
     /// The places in front of the writer; closed when the registry is.
     places: Arc<Semaphore>,
     readers: Arc<Readers>,
+    cache: Arc<Cache>,
     watchers: Watchers,
     edge: Edge,
     writer: Mutex<Option<JoinHandle<()>>>,
@@ -67,23 +71,26 @@ type Watchers = Arc<Mutex<Vec<Watcher>>>;
 /// The right edge of the audit log's tree, as it was committed last.
 type Edge = Arc<Mutex<Frontier>>;
 
+/// What the thread that writes shares with those who ask.
+struct Shared {
+    watchers: Watchers,
+    edge: Edge,
+    cache: Arc<Cache>,
+}
+
 impl SqliteRegistry {
     /// Opens the file, or makes it with mode 0600. After an unclean end its structure is checked first. Blocks.
     pub fn open(path: &Path, config: &SqliteConfig) -> Result<Self, OpenError> {
         let connection = schema::open_writer(path, config)?;
         let (jobs, waiting) = mpsc::channel();
         let watchers = writer::no_watchers();
-        let edge = Edge::default();
-        let (told, shared) = (Arc::clone(&watchers), Arc::clone(&edge));
-        let writer = Writer::new(connection, waiting, told, shared, config.decisions_max)?;
+        let (edge, cache) = (Edge::default(), Arc::new(Cache::default()));
+        let shared = Shared { watchers: watchers.clone(), edge: edge.clone(), cache: cache.clone() };
+        let writer = Writer::new(connection, waiting, shared, config.decisions_max)?;
         let thread = std::thread::Builder::new().name("registry".to_owned()).spawn(|| writer.run())?;
-        let readers = Arc::new(Readers {
-            path: path.to_owned(),
-            idle: Mutex::default(),
-            permits: Arc::new(Semaphore::new(config.readers.max(1))),
-        });
+        let readers = Arc::new(Readers::new(path, config.readers));
         let places = Arc::new(Semaphore::new(config.queue_max.max(1)));
-        Ok(Self { jobs, places, readers, watchers, edge, writer: Mutex::new(Some(thread)) })
+        Ok(Self { jobs, places, readers, cache, watchers, edge, writer: Mutex::new(Some(thread)) })
     }
 
     /// Finishes what waits and closes the file. Blocks until that is done; later calls fail.
@@ -91,7 +98,7 @@ impl SqliteRegistry {
         self.places.close();
         // The thread is gone when it takes no message: nothing is left to close.
         let _ = self.jobs.send((Job::Close, None));
-        lock(&self.readers.idle).clear();
+        self.readers.close();
         let thread = lock(&self.writer).take();
         if let Some(thread) = thread
             && thread.join().is_err()
@@ -122,7 +129,9 @@ impl Registry for SqliteRegistry {
     fn load(&self, key: Key) -> BoxFuture<'_, Result<Option<Versioned>, StoreError>> {
         // One row by its key is read where the caller runs: from pages in memory it takes 2 to 3 µs, and handing it to
         // another thread and back takes four times that.
-        Box::pin(async move { self.readers.read(|connection| rows::load(connection, &key)) })
+        Box::pin(async move {
+            self.cache.load(&key, || self.readers.read(|connection| rows::load(connection, &key)))
+        })
     }
 
     fn list(
@@ -214,45 +223,6 @@ impl AuditLog for SqliteRegistry {
 
     fn consistency(&self, old: u64, new: u64) -> BoxFuture<'_, Result<Option<Vec<Hash>>, StoreError>> {
         Box::pin(self.readers.run(move |connection| audit::consistency(connection, old, new)))
-    }
-}
-
-/// The connections that read, opened when first needed.
-struct Readers {
-    path: PathBuf,
-    idle: Mutex<Vec<Connection>>,
-    permits: Arc<Semaphore>,
-}
-
-impl Readers {
-    async fn run<T: Send + 'static>(
-        self: &Arc<Self>,
-        read: impl FnOnce(&Connection) -> Result<T, StoreError> + Send + 'static,
-    ) -> Result<T, StoreError> {
-        let failed = |error: &dyn std::fmt::Display| StoreError::Failed(error.to_string());
-        let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|error| failed(&error))?;
-        let readers = Arc::clone(self);
-        let work = move || {
-            let result = readers.read(read);
-            drop(permit);
-            result
-        };
-        match tokio::runtime::Handle::try_current() {
-            Ok(runtime) => runtime.spawn_blocking(work).await.map_err(|error| failed(&error))?,
-            // A tool without a runtime waits right here.
-            Err(_) => work(),
-        }
-    }
-
-    fn read<T>(&self, read: impl FnOnce(&Connection) -> Result<T, StoreError>) -> Result<T, StoreError> {
-        let idle = lock(&self.idle).pop();
-        let connection = match idle {
-            Some(connection) => connection,
-            None => schema::open_reader(&self.path).map_err(rows::store_error)?,
-        };
-        let result = read(&connection);
-        lock(&self.idle).push(connection);
-        result
     }
 }
 

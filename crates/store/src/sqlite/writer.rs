@@ -13,7 +13,7 @@ use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::ledger::{self, Ledger};
-use super::{Edge, Watchers, rows};
+use super::{Shared, Watchers, rows};
 
 /// What the thread is asked to do. An answer that nobody waits for any longer is dropped.
 pub(super) enum Job {
@@ -34,10 +34,8 @@ const JOBS_MAX: usize = 1024;
 pub(super) struct Writer {
     connection: Connection,
     jobs: mpsc::Receiver<Queued>,
-    watchers: Watchers,
+    shared: Shared,
     ledger: Ledger,
-    /// The right edge of the log as it was committed last.
-    edge: Edge,
     decisions_max: u64,
 }
 
@@ -58,13 +56,12 @@ impl Writer {
     pub(super) fn new(
         connection: Connection,
         jobs: mpsc::Receiver<Queued>,
-        watchers: Watchers,
-        edge: Edge,
+        shared: Shared,
         decisions_max: u64,
     ) -> Result<Self, StoreError> {
         let ledger = Ledger::open(&connection)?;
-        ledger.frontier.clone_into(&mut super::lock(&edge));
-        Ok(Self { connection, jobs, watchers, ledger, edge, decisions_max })
+        ledger.frontier.clone_into(&mut super::lock(&shared.edge));
+        Ok(Self { connection, jobs, shared, ledger, decisions_max })
     }
 
     /// Works until it is told to close, or every sender of jobs is gone.
@@ -93,9 +90,10 @@ impl Writer {
         let mut outcomes = Vec::with_capacity(group.len());
         match self.try_group(group.drain(..), &mut outcomes) {
             Ok(ledger) => {
-                ledger.frontier.clone_into(&mut super::lock(&self.edge));
+                ledger.frontier.clone_into(&mut super::lock(&self.shared.edge));
                 self.ledger = ledger;
-                outcomes.into_iter().for_each(|outcome| outcome.tell(&self.watchers));
+                self.shared.cache.committed(outcomes.iter().flat_map(Outcome::changed));
+                outcomes.into_iter().for_each(|outcome| outcome.tell(&self.shared.watchers));
             }
             Err(error) => {
                 if !self.connection.is_autocommit()
@@ -185,6 +183,14 @@ impl Writer {
 }
 
 impl Outcome {
+    /// The keys of what was changed.
+    fn changed(&self) -> &[Key] {
+        match self {
+            Self::Committed(told, Ok(_), _) => &told.keys,
+            _ => &[],
+        }
+    }
+
     fn tell(self, watchers: &Watchers) {
         match self {
             Self::Committed(told, result, reply) => {

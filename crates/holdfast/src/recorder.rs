@@ -2,6 +2,7 @@
 //! of a wrong signature make a detour by a search for the mistake, which is bounded too: see [`Searches`].
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher as _, RandomState};
 use std::mem::{Discriminant, discriminant};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,20 +14,21 @@ use hub::key_search::{Clue, KeySearch};
 use hub::ports::clock::{Clock, Recorder};
 use hub::ports::registry::Registry;
 use hub::ports::secrets::Secrets;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
 /// Decisions that may wait for the writer.
 const QUEUE_MAX: usize = 8_192;
 /// Decisions written in one transaction.
-const BATCH_MAX: usize = 512;
+const BATCH_MAX: usize = 1_024;
 /// Records of one source and cause in a window; the rest become one record with their count.
 const RECORDS_PER_WINDOW: u64 = 20;
 /// The window of folding.
 const WINDOW: Duration = Duration::from_secs(60);
 /// Sources and causes that are told apart in one window; beyond it all fold into one.
 const SOURCES_MAX: usize = 10_000;
-/// How long the writer lets decisions gather, so that one transaction holds many.
-const GATHER: Duration = Duration::from_millis(20);
+/// How long the writer lets decisions gather, so that one transaction holds many: each takes a sync, writes the edges of the
+/// tables again, and has all who read the registry read them again. Whoever asks for what was decided has not to wait for it.
+const GATHER: Duration = Duration::from_millis(100);
 
 /// Is shown every decision, before folding, by the writer: after the one who asked has gone on.
 pub(crate) type Observer = Arc<dyn Fn(&Decision) + Send + Sync>;
@@ -47,6 +49,8 @@ pub(crate) struct QueueRecorder {
     searches: mpsc::Sender<Search>,
     lost: Arc<AtomicU64>,
     observer: Arc<OnceLock<Observer>>,
+    /// Ends the gathering, for somebody waits.
+    hurry: Arc<Notify>,
 }
 
 /// Refusals that may wait to be looked into; beyond it they are recorded as they are.
@@ -68,10 +72,17 @@ impl QueueRecorder {
         let (queue, items) = mpsc::channel(QUEUE_MAX);
         let (searches, clues) = mpsc::channel(SEARCHES_MAX);
         let lost = Arc::new(AtomicU64::new(0));
-        let observer = Arc::new(OnceLock::new());
-        tokio::spawn(write(items, registry.clone(), clock, lost.clone(), observer.clone()));
+        let (observer, hurry) = (Arc::new(OnceLock::new()), Arc::new(Notify::new()));
+        let writer = Writer {
+            registry: registry.clone(),
+            clock,
+            lost: lost.clone(),
+            observer: observer.clone(),
+            hurry: hurry.clone(),
+        };
+        tokio::spawn(writer.run(items));
         tokio::spawn(search(clues, KeySearch { registry, secrets }, queue.clone()));
-        Arc::new(Self { queue, searches, lost, observer })
+        Arc::new(Self { queue, searches, lost, observer, hurry })
     }
 
     /// Shows every decision from now on to an observer, which must return at once. There is one.
@@ -96,6 +107,7 @@ impl QueueRecorder {
         }
         let (done, settled) = oneshot::channel();
         if self.queue.send(ask(done)).await.is_ok() {
+            self.hurry.notify_one();
             let _ = settled.await;
         }
     }
@@ -194,61 +206,75 @@ impl Recorder for NoRecorder {
     fn observe(&self, _: Decision) {}
 }
 
-async fn write(
-    mut items: mpsc::Receiver<Item>,
+/// The writer: takes what is in the queue, shows it to the observer, and writes down what does not fold.
+struct Writer {
     registry: Arc<dyn Registry>,
     clock: Arc<dyn Clock>,
     lost: Arc<AtomicU64>,
     observer: Arc<OnceLock<Observer>>,
-) {
-    let mut folder = Folder::new(Instant::now());
-    let mut batch = Vec::with_capacity(BATCH_MAX);
-    loop {
-        let window_left = folder.window_left(Instant::now());
-        let received = match tokio::time::timeout(window_left, items.recv_many(&mut batch, BATCH_MAX)).await {
-            Ok(0) => return,
-            Ok(_) => true,
-            Err(_) => false,
-        };
-        let is_awaited = |item: &Item| matches!(item, Item::Settle(_) | Item::Finish(_));
-        if received && !batch.iter().any(is_awaited) && batch.len() < BATCH_MAX {
-            tokio::time::sleep(GATHER).await;
-            while let Ok(item) = items.try_recv() {
-                batch.push(item);
-                if batch.len() >= BATCH_MAX {
-                    break;
-                }
+    hurry: Arc<Notify>,
+}
+
+impl Writer {
+    async fn run(self, mut items: mpsc::Receiver<Item>) {
+        let mut folder = Folder::new(Instant::now());
+        let mut batch = Vec::with_capacity(BATCH_MAX);
+        loop {
+            let window_left = folder.window_left(Instant::now());
+            match tokio::time::timeout(window_left, items.recv_many(&mut batch, BATCH_MAX)).await {
+                Ok(0) => return,
+                Ok(_) => self.gather(&mut items, &mut batch).await,
+                Err(_) => {}
             }
+            self.write(&mut folder, &mut batch).await;
         }
+    }
+
+    /// Waits for more, unless there is enough or somebody waits. Nobody who records wakes this up meanwhile.
+    async fn gather(&self, items: &mut mpsc::Receiver<Item>, batch: &mut Vec<Item>) {
+        let is_awaited = |item: &Item| matches!(item, Item::Settle(_) | Item::Finish(_));
+        if batch.len() >= BATCH_MAX || batch.iter().any(is_awaited) {
+            return;
+        }
+        let _hurried = tokio::time::timeout(GATHER, self.hurry.notified()).await;
+        while batch.len() < BATCH_MAX
+            && let Ok(item) = items.try_recv()
+        {
+            batch.push(item);
+        }
+    }
+
+    async fn write(&self, folder: &mut Folder, batch: &mut Vec<Item>) {
         let mut settled = Vec::new();
-        let mut records = folder.roll(Instant::now());
+        let mut records = Vec::with_capacity(batch.len());
+        folder.roll(Instant::now(), &mut records);
         for item in batch.drain(..) {
             if let (Item::Decision(decision) | Item::Observation(decision), Some(observer)) =
-                (&item, observer.get())
+                (&item, self.observer.get())
             {
                 observer(decision);
             }
             match item {
-                Item::Decision(decision) => records.extend(folder.fold(*decision)),
+                Item::Decision(decision) => records.extend(folder.fold(decision).map(|decision| *decision)),
                 Item::Observation(_) => {}
                 Item::Settle(done) => settled.push(done),
                 Item::Finish(done) => {
-                    records.extend(folder.close(Instant::now()));
+                    folder.close(Instant::now(), &mut records);
                     settled.push(done);
                 }
             }
         }
-        let gap = lost.swap(0, Ordering::Relaxed);
+        let gap = self.lost.swap(0, Ordering::Relaxed);
         if gap > 0 {
-            let mut decision = Decision::new(clock.now(), Act::Gap);
+            let mut decision = Decision::new(self.clock.now(), Act::Gap);
             decision.count = gap;
             records.push(decision);
         }
         if !records.is_empty() {
             let count = records.len() as u64;
-            if let Err(error) = registry.record(records).await {
+            if let Err(error) = self.registry.record(records).await {
                 tracing::error!(%error, count, "decisions could not be recorded");
-                lost.fetch_add(count, Ordering::Relaxed);
+                self.lost.fetch_add(count, Ordering::Relaxed);
             }
         }
         for done in settled {
@@ -260,39 +286,41 @@ async fn write(
 /// Folds the decisions of one source and cause beyond a number in a window into one counted record.
 struct Folder {
     begun: Instant,
-    seen: HashMap<Source, Seen>,
+    /// By the hash of the source, whose text then needs not be kept: two of 10,000 have the same one once in 10^11 windows.
+    seen: HashMap<u64, Seen>,
+    hasher: RandomState,
 }
 
 /// What decisions fold by.
-#[derive(PartialEq, Eq, Hash)]
-enum Source {
+#[derive(Hash)]
+enum Source<'a> {
     /// Refusals by address and cause, for a flood may name a new device each time.
     Refused(Option<IpAddr>, &'static str),
     /// What is allowed by who it was allowed to.
-    Allowed(Option<IpAddr>, Option<String>, Discriminant<Act>),
+    Allowed(Option<IpAddr>, Option<&'a str>, Discriminant<Act>),
     /// All beyond [`SOURCES_MAX`].
     Others,
 }
 
-impl Source {
-    fn of(decision: &Decision) -> Self {
+impl<'a> Source<'a> {
+    fn of(decision: &'a Decision) -> Self {
         let address = decision.origin.address;
         match &decision.refusal {
             Some(refusal) => Self::Refused(address, refusal.cause()),
-            None => Self::Allowed(address, decision.identity.clone(), discriminant(&decision.act)),
+            None => Self::Allowed(address, decision.identity.as_deref(), discriminant(&decision.act)),
         }
     }
 }
 
 struct Seen {
     count: u64,
-    /// Boxed: most sources have none.
+    /// Most sources have none.
     last: Option<Box<Decision>>,
 }
 
 impl Folder {
     fn new(now: Instant) -> Self {
-        Self { begun: now, seen: HashMap::new() }
+        Self { begun: now, seen: HashMap::new(), hasher: RandomState::new() }
     }
 
     fn window_left(&self, now: Instant) -> Duration {
@@ -300,37 +328,35 @@ impl Folder {
     }
 
     /// The decision itself while its source and cause have not filled their share; nothing after that.
-    fn fold(&mut self, decision: Decision) -> Option<Decision> {
-        let mut source = Source::of(&decision);
+    fn fold(&mut self, decision: Box<Decision>) -> Option<Box<Decision>> {
+        let mut source = self.hasher.hash_one(Source::of(&decision));
         if self.seen.len() >= SOURCES_MAX && !self.seen.contains_key(&source) {
-            source = Source::Others;
+            source = self.hasher.hash_one(Source::Others);
         }
         let seen = self.seen.entry(source).or_insert(Seen { count: 0, last: None });
         seen.count += 1;
         if seen.count <= RECORDS_PER_WINDOW {
             return Some(decision);
         }
-        seen.last = Some(Box::new(decision));
+        seen.last = Some(decision);
         None
     }
 
     /// At the end of a window: what was folded, each with its count.
-    fn roll(&mut self, now: Instant) -> Vec<Decision> {
-        match now.duration_since(self.begun) < WINDOW {
-            true => Vec::new(),
-            false => self.close(now),
+    fn roll(&mut self, now: Instant, records: &mut Vec<Decision>) {
+        if now.duration_since(self.begun) >= WINDOW {
+            self.close(now, records);
         }
     }
 
     /// Ends the window.
-    fn close(&mut self, now: Instant) -> Vec<Decision> {
+    fn close(&mut self, now: Instant, records: &mut Vec<Decision>) {
         self.begun = now;
-        let folded = self.seen.drain().filter_map(|(_, seen)| {
+        records.extend(self.seen.drain().filter_map(|(_, seen)| {
             let mut last = seen.last?;
             last.count = seen.count - RECORDS_PER_WINDOW;
             Some(*last)
-        });
-        folded.collect()
+        }));
     }
 }
 
@@ -340,11 +366,17 @@ mod tests {
 
     use super::*;
 
-    fn refused(n: u64) -> Decision {
-        let mut decision = Decision::new(jiff::Timestamp::UNIX_EPOCH, Act::Connect);
+    fn refused(n: u64) -> Box<Decision> {
+        let mut decision = Box::new(Decision::new(jiff::Timestamp::UNIX_EPOCH, Act::Connect));
         decision.identity = Some(format!("device-{n}"));
         decision.refusal = Some(Refusal::NoCredential);
         decision
+    }
+
+    fn rolled(folder: &mut Folder, now: Instant) -> Vec<u64> {
+        let mut records = Vec::new();
+        folder.roll(now, &mut records);
+        records.iter().map(|decision| decision.count).collect()
     }
 
     #[test]
@@ -364,9 +396,8 @@ mod tests {
         let mut folder = Folder::new(start);
         let kept = (0..1_000).filter_map(|n| folder.fold(refused(n))).count();
         assert_eq!(kept, 20);
-        assert!(folder.roll(start + WINDOW / 2).is_empty());
-        let folded = folder.roll(start + WINDOW);
-        assert_eq!(folded.iter().map(|decision| decision.count).collect::<Vec<_>>(), [980]);
+        assert!(rolled(&mut folder, start + WINDOW / 2).is_empty());
+        assert_eq!(rolled(&mut folder, start + WINDOW), [980]);
         assert!(folder.fold(refused(1)).is_some(), "a new window begins anew");
     }
 }

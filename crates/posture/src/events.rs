@@ -2,7 +2,7 @@
 //! They do not outlive the process; a finding that they opened does.
 
 use std::collections::{HashMap, VecDeque};
-use std::hash::Hash;
+use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::net::IpAddr;
 
 use hub::decision::{Act, Decision, Door};
@@ -34,8 +34,9 @@ pub struct Events {
     pub leaks: HashMap<String, Leak>,
     /// Clients that speak no TLS which the hub speaks.
     pub legacy: HashMap<IpAddr, Legacy>,
-    /// Where each identity was admitted last, as far as that was lately.
-    admitted: HashMap<String, (Timestamp, Option<IpAddr>)>,
+    /// Where each identity was admitted last, as far as that was lately; by the hash of its name, which then needs not be kept.
+    admitted: HashMap<u64, (Timestamp, Option<IpAddr>)>,
+    hasher: RandomState,
 }
 
 /// A connection that a newer one of the same identity ended.
@@ -95,11 +96,12 @@ impl Events {
         match (&decision.act, &decision.refusal) {
             (Act::Disconnect { reason }, _) if reason.starts_with(Ending::TakenOver.as_str()) => {
                 let Some(identity) = &decision.identity else { return };
-                let new = self.admitted.get(identity).and_then(|(_, address)| *address);
+                let new =
+                    self.admitted.get(&self.hasher.hash_one(identity)).and_then(|(_, address)| *address);
                 push(&mut self.takeovers, identity.clone(), Takeover { time, old: address, new });
             }
             (Act::Connect, None) => {
-                let Some(identity) = decision.identity.clone() else { return };
+                let Some(identity) = &decision.identity else { return };
                 self.admit(identity, time, address);
             }
             (Act::Handshake, Some(Refusal::TlsVersion { offered })) => {
@@ -124,14 +126,15 @@ impl Events {
         }
     }
 
-    fn admit(&mut self, identity: String, time: Timestamp, address: Option<IpAddr>) {
-        let failures = self.failures_of.get(&identity).map_or(0, |times| within(times.iter(), time, WINDOW));
+    fn admit(&mut self, identity: &str, time: Timestamp, address: Option<IpAddr>) {
+        let failures = self.failures_of.get(identity).map_or(0, |times| within(times.iter(), time, WINDOW));
         if failures >= GUESSES_MIN && self.guessed.len() < WATCHED_MAX {
-            self.guessed.insert(identity.clone(), Guessed { time, address, failures });
+            self.guessed.insert(identity.to_owned(), Guessed { time, address, failures });
         }
         // Only who is watched already, or could be taken over soon.
-        if self.admitted.len() < WATCHED_MAX || self.admitted.contains_key(&identity) {
-            self.admitted.insert(identity, (time, address));
+        let place = self.hasher.hash_one(identity);
+        if self.admitted.len() < WATCHED_MAX || self.admitted.contains_key(&place) {
+            self.admitted.insert(place, (time, address));
         }
     }
 

@@ -24,7 +24,7 @@ pub struct Usage {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Used {
     /// Its last use.
-    pub admitted: Option<Activity>,
+    pub admitted: Option<Box<Activity>>,
     /// When its last connection ended.
     pub ended: Option<Timestamp>,
 }
@@ -38,7 +38,8 @@ impl Usage {
         match (&decision.act, decision.identity.as_deref().and_then(|text| Identity::parse(text).ok())) {
             (Act::Connect | Act::Operation { .. }, Some(identity)) => {
                 if let Some(activity) = activity(decision) {
-                    self.identities.insert(identity, Used { admitted: Some(activity), ended: None });
+                    self.identities
+                        .insert(identity, Used { admitted: Some(Box::new(activity)), ended: None });
                 }
                 self.policy(decision, Rights::of(&[Right::DeviceConnect]));
             }

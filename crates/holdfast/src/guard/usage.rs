@@ -54,7 +54,7 @@ async fn write_identities(hub: &Hub, identities: &[(Identity, Used)]) -> Result<
         let key = Key::Activity(identity.clone());
         // One that was admitted just now needs nothing of what was known before.
         let activity: Option<Activity> = match &used.admitted {
-            Some(admitted) => Some(admitted.clone()),
+            Some(admitted) => Some((**admitted).clone()),
             None => match hub.registry.load(key.clone()).await?.map(|stored| stored.record) {
                 Some(Record::Activity(activity)) => Some(activity),
                 _ => None,

@@ -44,25 +44,33 @@ pub enum Kind {
 pub struct Context {
     /// The time of the look.
     pub now: Timestamp,
-    open: BTreeMap<(String, Resource), Finding>,
+    /// By check.
+    open: BTreeMap<String, BTreeMap<Resource, Finding>>,
 }
 
 impl Context {
     /// For a look at this time, with the findings that are open.
     pub fn new(now: Timestamp, open: impl IntoIterator<Item = Finding>) -> Self {
-        let open =
-            open.into_iter().map(|finding| ((finding.check.clone(), finding.resource.clone()), finding));
-        Self { now, open: open.collect() }
+        let mut of: BTreeMap<String, BTreeMap<Resource, Finding>> = BTreeMap::new();
+        for finding in open {
+            of.entry(finding.check.clone()).or_default().insert(finding.resource.clone(), finding);
+        }
+        Self { now, open: of }
     }
 
     /// The open finding of a check about a resource.
     pub fn open(&self, check: &str, resource: &Resource) -> Option<&Finding> {
-        self.open.get(&(check.to_owned(), resource.clone()))
+        self.open.get(check)?.get(resource)
+    }
+
+    /// The open finding of a check about an identity: most often the check has none, and nothing is made to find that out.
+    pub fn open_about(&self, check: &str, subject: &Subject<'_>) -> Option<&Finding> {
+        self.open.get(check)?.get(&subject.resource())
     }
 
     /// The open findings of a check.
-    pub fn open_of(&self, check: &'static str) -> impl Iterator<Item = &Finding> {
-        self.open.values().filter(move |finding| finding.check == check)
+    pub fn open_of(&self, check: &str) -> impl Iterator<Item = &Finding> {
+        self.open.get(check).into_iter().flat_map(BTreeMap::values)
     }
 
     /// The open findings of a detection whose last event is no longer ago than its quiet time.

@@ -1,5 +1,6 @@
 //! What the checks look at. The binary gathers it; no key is in it, only what was found out about each.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use hub::access::Policy;
@@ -48,7 +49,7 @@ impl Subject<'_> {
 #[derive(Debug, Clone)]
 pub enum Credential<'a> {
     /// Two symmetric keys.
-    Keys([KeyFacts; 2]),
+    Keys([KeyFacts<'a>; 2]),
     /// Thumbprints of certificates.
     Thumbprints([Option<&'a Thumbprint>; 2]),
     /// A certificate under an authority.
@@ -59,11 +60,11 @@ pub enum Credential<'a> {
 
 /// What is known of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyFacts {
+pub struct KeyFacts<'a> {
     /// By which it is compared.
-    pub fingerprint: Fingerprint,
+    pub fingerprint: &'a Fingerprint,
     /// What was found out of it; nothing of one that does not open.
-    pub quality: KeyQuality,
+    pub quality: Cow<'a, KeyQuality>,
     /// When it was set.
     pub set: Timestamp,
 }
@@ -94,8 +95,6 @@ pub struct HubFacts<'a> {
 pub struct PolicyFacts {
     /// The record.
     pub policy: Policy,
-    /// What its keys are.
-    pub keys: [KeyFacts; 2],
     /// What it was used for.
     pub used: PolicyUse,
 }

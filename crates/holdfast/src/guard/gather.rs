@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 
 use hub::activity::{Activity, PolicyUse};
-use hub::authenticate::{key_place, policy_place};
+use hub::authenticate::key_place;
 use hub::hub::Hub;
 use hub::identity::Identity;
 use hub::ports::registry::{StoreError, Versioned, Write};
@@ -117,9 +117,7 @@ pub(super) async fn policies(hub: &Hub) -> Result<Vec<PolicyFacts>, StoreError> 
             Some(Record::PolicyUse(used)) => used,
             _ => PolicyUse::default(),
         };
-        let place = || policy_place(&policy.name);
-        let keys = keys::facts(hub, place, policy.name.as_str(), [&policy.primary, &policy.secondary]);
-        facts.push(PolicyFacts { policy, keys, used });
+        facts.push(PolicyFacts { policy, used });
     }
     Ok(facts)
 }

@@ -35,7 +35,7 @@ impl Check for Bruteforce {
     }
 
     fn identity(&mut self, subject: &Subject<'_>, context: &Context, verdicts: &mut Verdicts) {
-        let Some(open) = context.open(ABOUT.id, &subject.resource()).filter(|open| is_success(open)) else {
+        let Some(open) = context.open_about(ABOUT.id, subject).filter(|open| is_success(open)) else {
             return;
         };
         let since = last_event(open).unwrap_or(Timestamp::MIN);

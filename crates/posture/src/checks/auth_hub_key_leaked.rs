@@ -69,6 +69,6 @@ impl Check for HubKeyLeaked {
 fn still_there(facts: &HubFacts<'_>, fix: &Option<Fix>, leaked: jiff::Timestamp) -> bool {
     let Some(Fix::RotatePolicyKey { policy, slot }) = fix else { return false };
     let Some(policy) = facts.policies.iter().find(|have| have.policy.name == *policy) else { return false };
-    let mut slots = policy.keys.iter().zip(SLOTS);
+    let mut slots = [&policy.policy.primary, &policy.policy.secondary].into_iter().zip(SLOTS);
     slots.any(|(key, of)| of == *slot && key.set <= leaked)
 }

@@ -62,20 +62,21 @@ struct Held {
 }
 
 impl SharedCredential {
-    /// The identity that was added last holds this, too.
-    fn hold(&mut self, credential: &str, slot: Option<Slot>) {
+    /// The identity that was added last holds this, too: a kind of credential, and the fingerprint of it.
+    fn hold(&mut self, kind: &str, fingerprint: &str, slot: Option<Slot>) {
         let holder = u32::try_from(self.holders.len()).unwrap_or(u32::MAX).saturating_sub(1);
         let held = Held { holder, slot };
         // Fingerprints are digests themselves: their first 64 bits tell millions apart.
         let mut hasher = DefaultHasher::new();
-        credential.hash(&mut hasher);
+        (kind, fingerprint).hash(&mut hasher);
         match self.first.entry(hasher.finish()) {
             Entry::Vacant(place) => drop(place.insert(held)),
             // The same key in both slots of one identity is another matter.
             Entry::Occupied(first) if first.get().holder == holder => {}
             Entry::Occupied(first) => {
                 let first = *first.get();
-                self.shared.entry(credential.to_owned()).or_insert_with(|| vec![first]).push(held);
+                let credential = format!("{kind} {fingerprint}");
+                self.shared.entry(credential).or_insert_with(|| vec![first]).push(held);
             }
         }
     }
@@ -100,13 +101,13 @@ impl Check for SharedCredential {
         match &subject.credential {
             Credential::Keys(keys) => {
                 for (key, slot) in keys.iter().zip(SLOTS) {
-                    self.hold(&format!("key {}", key.fingerprint.0), Some(slot));
+                    self.hold("key", &key.fingerprint.0, Some(slot));
                 }
             }
             Credential::Thumbprints(thumbprints) => {
                 for (thumbprint, slot) in thumbprints.iter().zip(SLOTS) {
                     let Some(thumbprint) = thumbprint else { continue };
-                    self.hold(&format!("certificate {}", thumbprint.as_str()), Some(slot));
+                    self.hold("certificate", thumbprint.as_str(), Some(slot));
                 }
             }
             Credential::Authority | Credential::None => {}
@@ -115,7 +116,7 @@ impl Check for SharedCredential {
             && let CredentialUse::Certificate { public_key, .. } = &used.credential
             && context.now.duration_since(used.admitted) <= USE_COUNTS
         {
-            self.hold(&format!("certificate key {public_key}"), None);
+            self.hold("certificate key", public_key, None);
         }
     }
 

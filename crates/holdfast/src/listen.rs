@@ -173,13 +173,13 @@ async fn handshake(
     let (_, connection) = stream.get_ref();
     let facts = Facts {
         tls_version: connection.protocol_version().map(|version| match version {
-            rustls::ProtocolVersion::TLSv1_3 => "1.3".to_owned(),
-            _ => "1.2".to_owned(),
+            rustls::ProtocolVersion::TLSv1_3 => "1.3".into(),
+            _ => "1.2".into(),
         }),
         cipher: connection
             .negotiated_cipher_suite()
             .and_then(|suite| suite.suite().as_str())
-            .map(|name| name.trim_start_matches("TLS13_").trim_start_matches("TLS_").to_owned()),
+            .map(|name| name.trim_start_matches("TLS13_").trim_start_matches("TLS_").into()),
         server_name,
         ..Facts::default()
     };

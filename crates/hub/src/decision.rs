@@ -1,6 +1,7 @@
 //! The event of every decision: who wanted what, from where, with which credential, and whether it was allowed.
 //! The audit log, `holdfast why` and later the metrics and the posture engine read this one stream.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
@@ -192,10 +193,10 @@ pub struct Facts {
     pub api_version: Option<String>,
     /// `1.2` or `1.3`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tls_version: Option<String>,
+    pub tls_version: Option<Cow<'static, str>>,
     /// The cipher suite.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cipher: Option<String>,
+    pub cipher: Option<Cow<'static, str>>,
     /// The server name that the client asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub server_name: Option<String>,
@@ -227,7 +228,10 @@ pub const TEXT_CHARS_MAX: usize = 256;
 
 /// A peer's text cut to what a record keeps.
 pub fn cut(text: &str) -> String {
-    text.chars().take(TEXT_CHARS_MAX).collect()
+    match text.char_indices().nth(TEXT_CHARS_MAX) {
+        Some((end, _)) => text[..end].to_owned(),
+        None => text.to_owned(),
+    }
 }
 
 /// The fields of a SAS token that are no secret.

@@ -24,12 +24,31 @@ pub enum IdError {
     Character(char),
 }
 
+/// The characters of an id beside letters and digits.
+const MARKS: &[u8] = b"-._:+%#*?!(),=@$';";
+
+/// Which bytes an id may hold. Ids are checked wherever one is read, so that this is asked often.
+const ALLOWED: [bool; 256] = {
+    let mut allowed = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        allowed[byte] = (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    let mut at = 0;
+    while at < MARKS.len() {
+        allowed[MARKS[at] as usize] = true;
+        at += 1;
+    }
+    allowed
+};
+
 fn check(text: &str) -> Result<(), IdError> {
     if text.is_empty() {
         return Err(IdError::Empty);
     }
-    if let Some(bad) =
-        text.chars().find(|c| !(c.is_ascii_alphanumeric() || "-._:+%#*?!(),=@$';".contains(*c)))
+    if let Some(at) = text.bytes().position(|byte| !ALLOWED[usize::from(byte)])
+        && let Some(bad) = text[at..].chars().next()
     {
         return Err(IdError::Character(bad));
     }

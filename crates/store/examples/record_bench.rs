@@ -41,8 +41,8 @@ fn connect(n: u64) -> Decision {
     decision.facts = Facts {
         sdk: Some("azure-iot-device/2.14.0 (python)".to_owned()),
         api_version: Some("2019-10-01".to_owned()),
-        tls_version: Some("1.3".to_owned()),
-        cipher: Some("TLS13_AES_256_GCM_SHA384".to_owned()),
+        tls_version: Some("1.3".into()),
+        cipher: Some("TLS13_AES_256_GCM_SHA384".into()),
         token: Some(TokenFacts { sr: "hub/devices/device".to_owned(), se: 1_800_000_000, skn: None }),
         ..Facts::default()
     };

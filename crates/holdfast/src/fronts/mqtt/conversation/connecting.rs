@@ -1,10 +1,11 @@
 //! CONNECT: who the client is, and what it finds of an earlier connection.
 
+use std::mem::take;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hub::authenticate::Grant;
-use hub::decision::{Act, Facts, cut};
+use hub::decision::{Act, cut};
 use hub::hub::{Credential, NotAdmitted};
 use hub::identity::Identity;
 use hub::ports::bus::{Ending, Holder as _};
@@ -80,7 +81,7 @@ impl<S: Stream> Conversation<S> {
             refusal.as_ref().map(|_| self.hub.backoff.refused(address, Some(&claimed), Instant::now()));
         let pace = pace.unwrap_or_default();
         if !matches!(admitted, Err(NotAdmitted::Unavailable(_))) {
-            let (origin, mut facts) = (self.visitor.origin.clone(), self.visitor.facts.clone());
+            let (origin, mut facts) = (self.visitor.origin.clone(), take(&mut self.visitor.facts));
             facts.slowed.clone_from(&pace.slowed);
             self.hub.record(Act::Connect, Some(claimed), origin, facts, refusal.clone());
         }
@@ -119,8 +120,7 @@ impl<S: Stream> Conversation<S> {
         self.machine.accept(session_present, now);
         online.will = asked.will;
         online.follow_subscriptions(&self.hub);
-        // Nobody reads the facts of the handshake from here on.
-        self.visitor.facts = Facts::default();
+        // Nobody reads the certificates of the handshake from here on.
         self.visitor.chain = None;
         Ok(())
     }

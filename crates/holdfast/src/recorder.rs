@@ -255,7 +255,7 @@ impl Writer {
                 observer(decision);
             }
             match item {
-                Item::Decision(decision) => records.extend(folder.fold(decision).map(|decision| *decision)),
+                Item::Decision(decision) => records.extend(folder.fold(decision)),
                 Item::Observation(_) => {}
                 Item::Settle(done) => settled.push(done),
                 Item::Finish(done) => {
@@ -266,7 +266,7 @@ impl Writer {
         }
         let gap = self.lost.swap(0, Ordering::Relaxed);
         if gap > 0 {
-            let mut decision = Decision::new(self.clock.now(), Act::Gap);
+            let mut decision = Box::new(Decision::new(self.clock.now(), Act::Gap));
             decision.count = gap;
             records.push(decision);
         }
@@ -343,19 +343,19 @@ impl Folder {
     }
 
     /// At the end of a window: what was folded, each with its count.
-    fn roll(&mut self, now: Instant, records: &mut Vec<Decision>) {
+    fn roll(&mut self, now: Instant, records: &mut impl Extend<Box<Decision>>) {
         if now.duration_since(self.begun) >= WINDOW {
             self.close(now, records);
         }
     }
 
     /// Ends the window.
-    fn close(&mut self, now: Instant, records: &mut Vec<Decision>) {
+    fn close(&mut self, now: Instant, records: &mut impl Extend<Box<Decision>>) {
         self.begun = now;
         records.extend(self.seen.drain().filter_map(|(_, seen)| {
             let mut last = seen.last?;
             last.count = seen.count - RECORDS_PER_WINDOW;
-            Some(*last)
+            Some(last)
         }));
     }
 }

@@ -445,7 +445,7 @@ impl Hub {
         let identity = Identity::device(device.id.clone());
         Ok(DeviceView {
             keys: opened(&device.authentication, &identity, &*self.secrets),
-            connected: self.bus.holder(&identity).is_some(),
+            connected: self.bus.is_connected(&identity),
             messages_waiting: self.messages_waiting(&identity, &device.generation).await?,
             activity: self.activity(identity, device.created).await?,
             device,
@@ -456,7 +456,7 @@ impl Hub {
         let identity = Identity::module(module.device.clone(), module.id.clone());
         Ok(ModuleView {
             keys: opened(&module.authentication, &identity, &*self.secrets),
-            connected: self.bus.holder(&identity).is_some(),
+            connected: self.bus.is_connected(&identity),
             messages_waiting: self.messages_waiting(&identity, &module.generation).await?,
             activity: self.activity(identity, module.created).await?,
             module,

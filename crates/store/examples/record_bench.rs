@@ -20,7 +20,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let runtime = tokio::runtime::Builder::new_current_thread().build()?;
     let (mut times, begun) = (Vec::new(), cpu());
     for batch in 0..batches {
-        let decisions = (0..BATCH).map(|n| connect(batch * BATCH + n)).collect();
+        let decisions = (0..BATCH).map(|n| Box::new(connect(batch * BATCH + n))).collect();
         let start = Instant::now();
         runtime.block_on(registry.record(decisions))?;
         times.push(start.elapsed());

@@ -108,6 +108,10 @@ impl Bus for MemoryBus {
         self.shard(identity).get(identity).map(|(_, holder)| holder.clone())
     }
 
+    fn is_connected(&self, identity: &Identity) -> bool {
+        self.shard(identity).contains_key(identity)
+    }
+
     fn holders(&self) -> Vec<Arc<dyn Holder>> {
         let shard = |shard: &Mutex<Shard>| {
             let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);

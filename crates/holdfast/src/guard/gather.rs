@@ -103,7 +103,7 @@ fn show(
         created,
         credential,
         activity,
-        connected: hub.bus.holder(identity).is_some(),
+        connected: hub.bus.is_connected(identity),
         settings,
     });
 }

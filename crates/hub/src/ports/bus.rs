@@ -23,6 +23,9 @@ pub trait Bus: Send + Sync {
     /// The connection of an identity.
     fn holder(&self, identity: &Identity) -> Option<Arc<dyn Holder>>;
 
+    /// Whether an identity is connected.
+    fn is_connected(&self, identity: &Identity) -> bool;
+
     /// All connections, in no order.
     fn holders(&self) -> Vec<Arc<dyn Holder>>;
 

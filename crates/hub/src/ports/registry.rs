@@ -55,7 +55,7 @@ pub trait Registry: AuditLog {
 
     /// Appends decisions that change no record, durably and in order. Beyond the number that the adapter was set up to keep
     /// the bodies of the oldest are dropped ([`crate::audit::retention`]).
-    fn record(&self, decisions: Vec<Decision>) -> BoxFuture<'_, Result<(), StoreError>>;
+    fn record(&self, decisions: Vec<Box<Decision>>) -> BoxFuture<'_, Result<(), StoreError>>;
 
     /// The decisions that a filter names, newest first.
     fn decisions(&self, filter: DecisionFilter)

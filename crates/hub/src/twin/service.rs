@@ -238,7 +238,7 @@ impl Hub {
             }
         };
         Ok(TwinView {
-            connected: self.bus.holder(identity).is_some(),
+            connected: self.bus.is_connected(identity),
             activity: self.activity(identity.clone(), created).await?,
             messages_waiting: self.messages_waiting(identity, &twin.generation).await?,
             identity: identity.clone(),

@@ -198,8 +198,8 @@ impl Registry for MemoryRegistry {
         ready(Ok(()))
     }
 
-    fn record(&self, decisions: Vec<Decision>) -> BoxFuture<'_, Result<(), StoreError>> {
-        ready(lock(&self.state).record(decisions, self.decisions_max))
+    fn record(&self, decisions: Vec<Box<Decision>>) -> BoxFuture<'_, Result<(), StoreError>> {
+        ready(lock(&self.state).record(decisions.into_iter().map(|decision| *decision), self.decisions_max))
     }
 
     fn decisions(

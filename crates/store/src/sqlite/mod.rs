@@ -178,7 +178,7 @@ impl Registry for SqliteRegistry {
         Box::pin(self.ask(|reply| Job::Note(records, reply)))
     }
 
-    fn record(&self, decisions: Vec<Decision>) -> BoxFuture<'_, Result<(), StoreError>> {
+    fn record(&self, decisions: Vec<Box<Decision>>) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(self.ask(|reply| Job::Record(decisions, reply)))
     }
 

@@ -19,7 +19,8 @@ use super::{Shared, Watchers, rows};
 pub(super) enum Job {
     Commit(Box<Change>, oneshot::Sender<Result<Vec<u64>, StoreError>>),
     Note(Vec<(Key, Record)>, oneshot::Sender<Result<(), StoreError>>),
-    Record(Vec<Decision>, oneshot::Sender<Result<(), StoreError>>),
+    #[expect(clippy::vec_box, reason = "they are large, and are handed on without being moved")]
+    Record(Vec<Box<Decision>>, oneshot::Sender<Result<(), StoreError>>),
     Keep(Box<Kept>, oneshot::Sender<Result<(), StoreError>>),
     /// Nothing comes after this.
     Close,
@@ -155,7 +156,7 @@ impl Writer {
         let done = match job {
             Job::Commit(change, _) => return self.change(change, ledger),
             Job::Note(records, _) => rows::note(connection, records),
-            Job::Record(decisions, _) => ledger.append(connection, decisions),
+            Job::Record(decisions, _) => ledger.append(connection, decisions.iter().map(Box::as_ref)),
             Job::Keep(kept, _) => ledger::keep_checkpoint(connection, kept),
             Job::Close => Ok(()),
         };

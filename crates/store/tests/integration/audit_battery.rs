@@ -69,7 +69,7 @@ pub(crate) fn connect(device: u64) -> Decision {
 
 /// Records so many connections.
 pub(crate) fn grow(registry: &dyn Registry, count: u64) {
-    wait(registry.record((0..count).map(connect).collect())).unwrap();
+    wait(registry.record((0..count).map(connect).map(Box::new).collect())).unwrap();
 }
 
 /// Signs a checkpoint of the log as it is, and keeps it.

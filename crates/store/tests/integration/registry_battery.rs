@@ -278,14 +278,14 @@ fn decisions_are_found_by_what_they_are_about(registry: &dyn Registry) {
         decision.refusal = refused.then_some(Refusal::NoCredential);
         decision
     };
-    let sent = vec![
+    let sent = [
         decision("d1", "10.0.0.1", false),
         decision("d1/m", "10.0.0.2", true),
         decision("d10", "10.0.0.1", true),
         decision("d1", "::1", true),
         decision("d2", "10.0.0.1", false),
     ];
-    wait(registry.record(sent.clone())).unwrap();
+    wait(registry.record(sent.iter().cloned().map(Box::new).collect())).unwrap();
     wait(registry.record(vec![])).unwrap();
     let found = |filter: DecisionFilter| -> Vec<usize> {
         let found = wait(registry.decisions(filter)).unwrap();
@@ -307,7 +307,7 @@ fn decisions_are_found_by_what_they_are_about(registry: &dyn Registry) {
     assert_eq!(found(DecisionFilter { before: Some(third), ..all() }), [1, 0]);
     let mut late = Decision::new(Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_hours(1), Act::Token);
     late.identity = Some("d1".to_owned());
-    wait(registry.record(vec![late.clone()])).unwrap();
+    wait(registry.record(vec![Box::new(late.clone())])).unwrap();
     let of = |filter| wait(registry.decisions(filter)).unwrap();
     let kind = |kind: &str| DecisionFilter { kind: Some(kind.to_owned()), ..device("d1") };
     assert_eq!(of(kind("token")).iter().map(|found| &found.record).collect::<Vec<_>>(), [&late]);
@@ -332,10 +332,10 @@ fn the_oldest_decisions_go_but_never_those_about_changes_that_are_no_routine(reg
     routine.decision = Some(decision.clone());
     wait(registry.commit(routine)).unwrap();
     let most = DECISIONS_MAX + STEP_RECORDS;
-    let all: Vec<_> = (1..most).map(connect).collect();
+    let all: Vec<_> = (1..most).map(connect).map(Box::new).collect();
     wait(registry.record(all)).unwrap();
     assert_eq!(wait(registry.decisions(all_decisions())).unwrap().len() as u64, most + 1);
-    wait(registry.record(vec![connect(most)])).unwrap();
+    wait(registry.record(vec![Box::new(connect(most))])).unwrap();
     let left = wait(registry.decisions(all_decisions())).unwrap();
     let bounded = left.iter().filter(|left| left.record.act == Act::Connect).count() as u64;
     assert!((DECISIONS_MAX..DECISIONS_MAX + BLOCK_RECORDS).contains(&bounded), "{bounded}");
@@ -384,7 +384,7 @@ fn watchers_are_told_committed_keys_only(registry: &dyn Registry) {
     registry.watch(Arc::new(move |committed| sink.lock().unwrap().extend_from_slice(committed.keys)));
     wait(registry.commit(write(group("a"), None, group_record("a")))).unwrap();
     wait(registry.commit(write(group("b"), Some(9), group_record("b")))).unwrap_err();
-    wait(registry.record(vec![changed("nothing")])).unwrap();
+    wait(registry.record(vec![Box::new(changed("nothing"))])).unwrap();
     wait(registry.commit(write(group("a"), Some(1), None))).unwrap();
     assert_eq!(*told.lock().unwrap(), [group("a"), group("a")]);
 }

@@ -120,7 +120,7 @@ fn a_full_disk_keeps_nothing_of_a_change_and_is_forgiven() {
 fn a_closed_registry_says_so() {
     let directory = tempfile::tempdir().unwrap();
     let registry = open(&directory.path().join("registry.db")).unwrap();
-    let waiting = registry.record(vec![Decision::new(Timestamp::UNIX_EPOCH, Act::Connect)]);
+    let waiting = registry.record(vec![Box::new(Decision::new(Timestamp::UNIX_EPOCH, Act::Connect))]);
     registry.close();
     assert!(matches!(wait(waiting), Err(StoreError::Failed(_))));
     assert!(!directory.path().join("registry.db-wal").exists());

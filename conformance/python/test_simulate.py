@@ -9,6 +9,7 @@ from harness.certificates import Authority, self_signed
 from harness.events import body_of, device_of, properties_of
 from harness.hub import Hub
 from harness.simulated import ran, running
+from harness.wait import until
 
 TRANSPORTS = ["mqtt", "mqtt-ws", "amqp", "amqp-ws", "https"]
 CONVERSING = ["mqtt", "mqtt-ws", "amqp", "amqp-ws"]
@@ -103,8 +104,9 @@ def test_a_message_is_received_and_settled_as_asked(transport, how, said, counte
         assert (message["id"], message["body"], message["settled"]) == ("m-1", "open the valve", said)
         assert message["properties"] == {"color": "red"}
         assert device.interrupt() == 0
-    queue = hub.cli("c2d", "list", name)
-    assert (queue[counted], queue["waiting"]) == (1, [])
+    # Over AMQP nobody answers a disposition: the device may be gone before it is on the disk.
+    until(lambda: hub.cli("c2d", "list", name)["waiting"] == [], what="the end of the message")
+    assert hub.cli("c2d", "list", name)[counted] == 1
 
 
 @pytest.mark.parametrize("kind", ["device", "module"])
@@ -162,8 +164,10 @@ def test_it_goes_on_after_the_hub_was_restarted(transport, registry, tmp_path):
         hub.cli("device", "create", "d1")
         with running(hub, "simulate", "d1", "--transport", transport, "--every", "20ms") as device:
             device.first("sent")
-            hub.restart()
+            hub.stop()
+            # A device of HTTPS notices nothing of a hub that is back before the next message.
             device.first("lost")
+            hub.start()
             before = len(device.several("sent", 1))
             device.several("connected", 1 if transport == "https" else 2)
             device.several("sent", before + 3)

@@ -35,7 +35,7 @@ class Running:
                 if len(found) >= count:
                     return found
                 left = deadline - time.monotonic()
-                assert left > 0, f"{len(found)} of {count} `{what}` came: {self.lines} {self.errors}"
+                assert left > 0, f"{len(found)} of {count} `{what}` came, at last: {self.lines[-20:]} {self.errors}"
                 self._came.wait(left)
 
     def ended(self, seconds: float = 20) -> int:

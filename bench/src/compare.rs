@@ -17,7 +17,7 @@ use crate::servers::{Kind, Server};
 const PACED: u32 = 2_000;
 /// Devices with the whole conversation, beside as many silent ones of the peers.
 pub(crate) const CONVERSING: usize = 5_000;
-/// How often window 1 is measured on each server in a round.
+/// How often the storm and window 1 are measured on each server in a round.
 const TURNS: usize = 3;
 /// NATS keeps five files for each subscriber; with more of them, deleting its store takes longer than all that is measured.
 const NATS_IDLE_MAX: usize = 5_000;
@@ -57,8 +57,11 @@ pub(crate) struct CompareOptions {
     /// Only window 1, which all servers carry in turns.
     #[arg(long)]
     pub(crate) window_1: bool,
+    /// Only the storm, which all servers carry in turns.
+    #[arg(long, conflicts_with = "window_1")]
+    pub(crate) storms: bool,
     /// Write benchmarks.md and its plots into this directory too.
-    #[arg(long, value_name = "DIR", conflicts_with = "window_1")]
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["window_1", "storms"])]
     pub(crate) write: Option<PathBuf>,
 }
 
@@ -77,7 +80,7 @@ impl CompareOptions {
 #[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct Round {
     pub(crate) number: usize,
-    /// The turn of window 1 that this is, from 1; 0 where the other loads are.
+    /// The turn of the storm or of window 1 that this is, from 1; 0 where the other loads are.
     pub(crate) turn: usize,
     pub(crate) server: &'static str,
     pub(crate) storm: Option<Storm>,
@@ -85,7 +88,7 @@ pub(crate) struct Round {
     /// With ever more devices, each time on a fresh server.
     pub(crate) idle: Vec<Idle>,
     pub(crate) window_1: Option<Published>,
-    /// How far apart the processors were meanwhile: nanoseconds there and back.
+    /// How far apart the processors were: nanoseconds there and back.
     pub(crate) apart_ns: Option<f64>,
     pub(crate) window_10: Option<Published>,
     /// 2,000 messages a second from 100 devices.
@@ -108,14 +111,33 @@ pub(crate) struct Round {
 pub(crate) async fn compare(options: &CompareOptions, below: &Path) -> Result<Vec<Round>> {
     let mut rounds = Vec::new();
     for number in 1..=options.runs {
-        for kind in options.kinds().iter().filter(|_| !options.window_1) {
+        for kind in options.kinds().iter().filter(|_| !options.window_1 && !options.storms) {
             eprintln!("round {number} of {}: {}", options.runs, kind.name());
             let bench = Bench { kind, options, below };
             rounds.push(bench.round(number).await.with_context(|| kind.name())?);
         }
-        rounds.extend(window_1(options, number, below).await?);
+        if !options.window_1 {
+            rounds.extend(storms(options, number, below).await?);
+        }
+        if !options.storms {
+            rounds.extend(window_1(options, number, below).await?);
+        }
     }
     Ok(rounds)
+}
+
+/// The storm in turns: what a connect costs follows what the machine is like at the moment, and the guard's share is a small
+/// difference.
+async fn storms(options: &CompareOptions, number: usize, below: &Path) -> Result<Vec<Round>> {
+    let mut turns = Vec::new();
+    for turn in 1..=TURNS {
+        for kind in &options.kinds() {
+            eprintln!("round {number} of {}: storm, turn {turn}: {}", options.runs, kind.name());
+            let bench = Bench { kind, options, below };
+            turns.push(bench.storm(number, turn).await.with_context(|| kind.name())?);
+        }
+    }
+    Ok(turns)
 }
 
 /// Window 1 in turns of seconds: its rate follows what the machine is like at the moment, more than that of other loads.
@@ -146,7 +168,6 @@ struct Bench<'a> {
 impl Bench<'_> {
     async fn round(&self, number: usize) -> Result<Round> {
         let mut round = Round { number, server: self.kind.name(), ..Round::default() };
-        round.storm = self.carried("storm", self.storm().await)?;
         let unwatched = matches!(self.kind, Kind::HoldfastUnwatched(_));
         if !unwatched {
             round.churn = self.carried("connects and disconnects", self.churn().await)?;
@@ -181,7 +202,21 @@ impl Bench<'_> {
         let before = apart::nanoseconds();
         let window_1 = self.carried("window 1", load::publish(server.subject(), self.published()).await)?;
         let apart_ns = before.zip(apart::nanoseconds()).map(|(before, after)| f64::midpoint(before, after));
-        Ok(Round { number, turn, server: self.kind.name(), window_1, apart_ns, ..Round::default() })
+        Ok(Round { window_1, apart_ns, ..self.turn(number, turn) })
+    }
+
+    async fn storm(&self, number: usize, turn: usize) -> Result<Round> {
+        let server = Server::start(self.kind, self.below)?;
+        let CompareOptions { storm: devices, storm_concurrency: concurrency, .. } = *self.options;
+        server.subject().register(devices)?;
+        let apart_ns = apart::nanoseconds();
+        let options = StormOptions { devices, concurrency, look: self.kind.is_holdfast() };
+        let storm = self.carried("storm", load::storm(server.subject(), options).await)?;
+        Ok(Round { storm, apart_ns, ..self.turn(number, turn) })
+    }
+
+    fn turn(&self, number: usize, turn: usize) -> Round {
+        Round { number, turn, server: self.kind.name(), ..Round::default() }
     }
 
     /// A peer that cannot carry a load has no figure, and it is said why; Holdfast has to carry it.
@@ -198,13 +233,6 @@ impl Bench<'_> {
     fn idle_devices(&self) -> impl Iterator<Item = usize> {
         let most = if let Kind::NatsSynced(_) = self.kind { NATS_IDLE_MAX } else { usize::MAX };
         self.options.devices.iter().copied().filter(move |devices| *devices <= most)
-    }
-
-    async fn storm(&self) -> Result<Storm> {
-        let server = Server::start(self.kind, self.below)?;
-        let storm = StormOptions { devices: self.options.storm, concurrency: self.options.storm_concurrency };
-        server.subject().register(storm.devices)?;
-        load::storm(server.subject(), storm).await
     }
 
     async fn churn(&self) -> Result<Churn> {

@@ -52,6 +52,7 @@ type Figure = fn(&Round) -> Option<f64>;
 
 const FIGURES: &[(&str, &str, Figure)] = &[
     ("connects per second, storm", "1/s", storm_rate),
+    ("storm: a line of memory to the other processor and back", "ns", |r| r.storm.as_ref().and(r.apart_ns)),
     ("server CPU per connect, storm", "ms", storm_cpu),
     ("server CPU per connect, storm, and a look at the fleet", "ms", storm_cpu_with_look),
     ("connects and disconnects per second, 32 at a time", "1/s", |r| {
@@ -89,7 +90,9 @@ const FIGURES: &[(&str, &str, Figure)] = &[
         Some(r.reports.as_ref()?.server_cpu_us_per_update)
     }),
     ("QoS 1, window 1", "msg/s", |r| Some(r.window_1.as_ref()?.messages_per_second)),
-    ("QoS 1, window 1: a line of memory to the other processor and back", "ns", |r| r.apart_ns),
+    ("QoS 1, window 1: a line of memory to the other processor and back", "ns", |r| {
+        r.window_1.as_ref().and(r.apart_ns)
+    }),
     ("QoS 1, window 1: server CPU per message", "µs", window_1_cpu),
     ("QoS 1, window 1: acknowledged, p50", "ms", |r| Some(r.window_1.as_ref()?.acknowledged.p50_ms)),
     ("QoS 1, window 1: acknowledged, p99", "ms", |r| Some(r.window_1.as_ref()?.acknowledged.p99_ms)),
@@ -135,7 +138,7 @@ fn storm_cpu(round: &Round) -> Option<f64> {
 }
 
 fn storm_cpu_with_look(round: &Round) -> Option<f64> {
-    Some(round.storm.as_ref()?.server_cpu_ms_per_connect_with_look)
+    round.storm.as_ref()?.server_cpu_ms_per_connect_with_look
 }
 
 fn window_1_cpu(round: &Round) -> Option<f64> {
@@ -303,10 +306,11 @@ fn each(rounds: &[Round], server: &str, figure: Figure) -> Vec<f64> {
 fn paired(rounds: &[Round], other: &str, figure: Figure, made: fn(f64, f64) -> f64) -> Vec<f64> {
     let ours = rounds.iter().filter(|round| round.server == HOLDFAST);
     let pair = |ours: &Round| {
-        let other = rounds
+        let theirs = rounds
             .iter()
-            .find(|round| round.server == other && (round.number, round.turn) == (ours.number, ours.turn))?;
-        Some(made(figure(ours)?, figure(other)?)).filter(|made| made.is_finite())
+            .filter(|round| round.server == other && (round.number, round.turn) == (ours.number, ours.turn))
+            .find_map(figure)?;
+        Some(made(figure(ours)?, theirs)).filter(|made| made.is_finite())
     };
     ours.filter_map(pair).collect()
 }
@@ -356,7 +360,7 @@ mod tests {
             seconds: 1.0,
             connects_per_second: rate,
             server_cpu_ms_per_connect: cpu,
-            server_cpu_ms_per_connect_with_look: cpu,
+            server_cpu_ms_per_connect_with_look: Some(cpu),
         };
         Round { number, server, storm: Some(storm), ..Round::default() }
     }

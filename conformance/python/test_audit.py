@@ -15,9 +15,9 @@ from harness.wait import until
 
 # So many that the log has a whole block of 256 records before the checkpoint and another behind it.
 DEVICES = 280
-# A record of a change, in the whole block that the checkpoint covers.
-NUMBER = 117
-EDIT = f"UPDATE decisions SET body = replace(body, 'create device', 'delete device') WHERE number = {NUMBER}"
+# About where the record is that the tests change: in the whole block that the checkpoint covers.
+MIDDLE = 117
+CREATION = "body LIKE '%create device%'"
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +37,14 @@ def log(tmp_path_factory) -> Log:
     hub.restart()
     size = hub.cli("audit", "verify", "--checkpoint", str(checkpoint), "--key", str(key))["size"]
     hub.stop()
-    assert NUMBER < 256 < signed < 512 < size
-    return Log(folder / "data", key, checkpoint, signed, size)
+    [[change]] = audit.sql(hub.data, f"SELECT min(number) FROM decisions WHERE {CREATION} AND number >= {MIDDLE}")
+    assert change < 256 < signed < 512 < size
+    return Log(folder / "data", key, checkpoint, signed, size, change)
+
+
+def edit(log: Log) -> str:
+    """What another's hand makes of the record that says that a device was created."""
+    return f"UPDATE decisions SET body = replace(body, 'create device', 'delete device') WHERE number = {log.change}"
 
 
 def traffic(hub: Hub, registry: Registry, prefix: str) -> None:
@@ -85,28 +91,28 @@ def named(verdict: dict) -> tuple[str, int]:
 
 
 def test_one_edited_byte_of_a_record_is_named(log, tmp_path):
-    verdict = changed(log, tmp_path, EDIT)
-    assert named(verdict) == ("edited", NUMBER) and len(verdict["findings"]) == 1
+    verdict = changed(log, tmp_path, edit(log))
+    assert named(verdict) == ("edited", log.change) and len(verdict["findings"]) == 1
 
 
 def test_a_record_that_is_edited_together_with_its_hash_is_named(log, tmp_path):
-    rehash = f"UPDATE decisions SET leaf = leaf_hash(body) WHERE number = {NUMBER}"
-    assert named(changed(log, tmp_path, EDIT, rehash)) == ("rewritten", NUMBER)
+    rehash = f"UPDATE decisions SET leaf = leaf_hash(body) WHERE number = {log.change}"
+    assert named(changed(log, tmp_path, edit(log), rehash)) == ("rewritten", log.change)
     # What the hub itself keeps says of a range that it was changed.
     code, verdict = audit.verify("--data", tmp_path / "data")
     assert (code, verdict["kind"]) == (CHANGED, "rewritten")
-    assert verdict["firstBad"] <= NUMBER <= verdict["lastBad"] <= 512
+    assert verdict["firstBad"] <= log.change <= verdict["lastBad"] <= 512
 
 
 def test_a_deleted_record_is_named(log, tmp_path):
-    verdict = changed(log, tmp_path, f"DELETE FROM decisions WHERE number = {NUMBER}")
-    assert named(verdict) == ("deleted", NUMBER)
+    verdict = changed(log, tmp_path, f"DELETE FROM decisions WHERE number = {log.change}")
+    assert named(verdict) == ("deleted", log.change)
 
 
 def test_a_deleted_record_is_named_when_those_behind_it_moved_up(log, tmp_path):
-    gone = f"DELETE FROM decisions WHERE number = {NUMBER}"
-    up = f"UPDATE decisions SET number = number - 1 WHERE number > {NUMBER}"
-    assert changed(log, tmp_path, gone, up)["firstBad"] == NUMBER
+    gone = f"DELETE FROM decisions WHERE number = {log.change}"
+    up = f"UPDATE decisions SET number = number - 1 WHERE number > {log.change}"
+    assert changed(log, tmp_path, gone, up)["firstBad"] == log.change
 
 
 def test_a_cut_end_is_named(log, tmp_path):
@@ -123,7 +129,7 @@ def test_a_cut_end_is_named(log, tmp_path):
 
 def test_a_log_rewritten_and_signed_again_by_the_hub_itself_is_named(log, tmp_path):
     data = log.copy(tmp_path)
-    audit.sql(data, EDIT)
+    audit.sql(data, edit(log))
     audit.forget_the_tree(data)
     hub = Hub(data=data).start()
     hub.cli("audit", "checkpoint")
@@ -131,16 +137,16 @@ def test_a_log_rewritten_and_signed_again_by_the_hub_itself_is_named(log, tmp_pa
     code, verdict = audit.verify("--data", data)
     assert code == SOUND and verdict["checkpoints"] >= 1, "whoever has the machine can make a log that is sound by itself"
     code, verdict = audit.verify("--data", data, "--checkpoint", log.checkpoint, "--key", log.key)
-    assert (code, *named(verdict), verdict["lastBad"]) == (CHANGED, "rewritten", NUMBER, NUMBER), verdict
+    assert (code, *named(verdict), verdict["lastBad"]) == (CHANGED, "rewritten", log.change, log.change), verdict
     bare = log.bare_checkpoint(tmp_path)
     code, verdict = audit.verify("--data", data, "--checkpoint", bare, "--key", log.key)
     assert (code, *named(verdict), verdict["lastBad"]) == (CHANGED, "rewritten", 1, log.signed), verdict
 
 
 def test_a_change_under_a_running_hub_is_named_through_its_api(log, running):
-    audit.sql(running.data, EDIT)
+    audit.sql(running.data, edit(log))
     code, verdict = audit.verify("--ready-file", running.ready_file, "--checkpoint", log.checkpoint)
-    assert (code, *named(verdict)) == (CHANGED, "edited", NUMBER), verdict
+    assert (code, *named(verdict)) == (CHANGED, "edited", log.change), verdict
 
 
 def test_what_cannot_be_verified_is_not_called_changed(log, tmp_path):
@@ -167,7 +173,7 @@ def test_what_cannot_be_verified_is_not_called_changed(log, tmp_path):
 
 def test_a_proof_holds_for_the_program_that_knows_nothing_of_the_hub(log, running, tmp_path):
     proof = tmp_path / "proof.json"
-    for number in (1, NUMBER, 256, 257, log.size):
+    for number in (1, log.change, 256, 257, log.size):
         running.cli("audit", "prove", str(number), "--out", str(proof))
         code, said = audit.check(proof, log.key)
         [[body]] = audit.sql(running.data, f"SELECT body FROM decisions WHERE number = {number}")
@@ -196,7 +202,7 @@ def bent_note(note: str) -> list[str]:
 
 def test_a_proof_with_one_bent_part_does_not_hold(log, running, tmp_path):
     proof = tmp_path / "proof.json"
-    running.cli("audit", "prove", str(NUMBER), "--out", str(proof))
+    running.cli("audit", "prove", str(log.change), "--out", str(proof))
     sound = json.loads(proof.read_text())
     entry = sound["entry"]
     bent = [

@@ -24,6 +24,8 @@ class Log:
     # How many records the checkpoint and the log have.
     signed: int
     size: int
+    # The number of a record that the checkpoint covers: a device was created.
+    change: int
 
     def bare_checkpoint(self, folder: Path) -> Path:
         """The checkpoint without the hashes of the records beside it."""

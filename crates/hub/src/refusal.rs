@@ -21,6 +21,9 @@ pub enum Refusal {
         /// The last change that may have replaced the keys; filled in when the refusal is explained.
         #[serde(default)]
         change: Option<Box<ChangeFacts>>,
+        /// Nobody looked for the key that did sign: too many wrong signatures came, or the registry could not be read.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        unsearched: bool,
     },
     /// The token ended before now, skew included.
     TokenExpired {
@@ -774,7 +777,7 @@ impl Refusal {
 
 /// The signature verifies under none of these keys.
 pub fn wrong_key(holder: impl Into<String>) -> Refusal {
-    Refusal::WrongKey { holder: holder.into(), change: None }
+    Refusal::WrongKey { holder: holder.into(), change: None, unsearched: false }
 }
 
 /// There is no such policy.

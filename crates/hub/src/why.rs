@@ -63,10 +63,14 @@ impl Hub {
                 let near = near_misses(policy, names.iter().map(String::as_str));
                 Some(Refusal::UnknownPolicy { policy: policy.clone(), near })
             }
-            Some(Refusal::WrongKey { holder, .. }) => {
+            Some(Refusal::WrongKey { holder, unsearched, .. }) => {
                 let replaced = |what: &str| what == "regenerate keys" || what == "update device";
                 let change = self.change_of(device, number, replaced).await?;
-                Some(Refusal::WrongKey { holder: holder.clone(), change: change.map(Box::new) })
+                Some(Refusal::WrongKey {
+                    holder: holder.clone(),
+                    change: change.map(Box::new),
+                    unsearched: *unsearched,
+                })
             }
             Some(Refusal::UnknownConsumerGroup { group, .. }) => {
                 let groups = self.registry.list(Kind::ConsumerGroup, None, 20).await?;

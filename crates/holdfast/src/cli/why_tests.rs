@@ -21,8 +21,8 @@ fn one_of_each() -> Vec<Refusal> {
     });
     let newcomer = Box::new(Newcomer { address: None, port: Some(1), sdk: Some("paho".into()), time: now });
     vec![
-        Refusal::WrongKey { holder: "device d1".into(), change: Some(change.clone()) },
-        Refusal::WrongKey { holder: "policy service".into(), change: None },
+        Refusal::WrongKey { holder: "device d1".into(), change: Some(change.clone()), unsearched: false },
+        Refusal::WrongKey { holder: "policy service".into(), change: None, unsearched: true },
         Refusal::KeyOfAnother { holder: "device d1".into(), owner: "device d2".into() },
         Refusal::KeyNotDecoded { holder: "device d1".into() },
         Refusal::HubKeyWithoutSkn { policy: "service".into(), slot: Slot::Primary },

@@ -57,7 +57,9 @@ pub fn explain(decision: &Decision) -> Option<Explanation> {
 /// The words of each cause; what they are about stands in the files of this module.
 fn words(refusal: &Refusal, about: &About<'_>) -> Words {
     match refusal {
-        Refusal::WrongKey { holder, change } => token::wrong_key(about, holder, change.as_deref()),
+        Refusal::WrongKey { holder, change, unsearched } => {
+            token::wrong_key(about, holder, change.as_deref(), *unsearched)
+        }
         Refusal::KeyOfAnother { holder, owner } => token::key_of_another(about, holder, owner),
         Refusal::KeyNotDecoded { holder } => token::key_not_decoded(about, holder),
         Refusal::HubKeyWithoutSkn { policy, .. } => token::hub_key_without_skn(about, policy),

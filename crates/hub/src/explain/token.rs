@@ -8,7 +8,18 @@ use crate::refusal::ChangeFacts;
 
 const FORM: &str = "SharedAccessSignature sr={host}/devices/{id}&sig={signature}&se={seconds since 1970}";
 
-pub(super) fn wrong_key(about: &About<'_>, holder: &str, change: Option<&ChangeFacts>) -> Words {
+pub(super) fn wrong_key(
+    about: &About<'_>,
+    holder: &str,
+    change: Option<&ChangeFacts>,
+    unsearched: bool,
+) -> Words {
+    let others = if unsearched {
+        ". Whose key made it was not looked for: too many wrong signatures came in that minute, or the registry could \
+         not be read."
+    } else {
+        ", nor with one of the keys that it may have been mistaken for."
+    };
     let changed = change.map(|change| {
         let what = match change.what.as_str() {
             "regenerate keys" => "got new keys",
@@ -22,8 +33,7 @@ pub(super) fn wrong_key(about: &About<'_>, holder: &str, change: Option<&ChangeF
     });
     Words::new(
         format!(
-            "The token's signature was not made with a key of {holder}, nor with one of the keys that it may have \
-             been mistaken for.{}",
+            "The token's signature was not made with a key of {holder}{others}{}",
             changed.unwrap_or_default()
         ),
         about.token_text(),

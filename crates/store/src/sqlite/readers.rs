@@ -1,5 +1,5 @@
-//! The connections that read, each preferred by the thread that used it last: what SQLite keeps for one then lies in the caches of
-//! that thread's processor.
+//! The connections that read. A thread that reads single rows has one of its own: what SQLite keeps for it then lies in
+//! the caches of that thread's processor. Longer reads run on threads that come and go, and share theirs.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 
 use super::{lock, rows, schema};
 
-/// Connections beyond which a thread takes another one's, where one is idle.
+/// Connections beyond which another owner's is taken, where one is idle.
 const CONNECTIONS_MAX: usize = 16;
 
 /// The connections that read, opened when first needed.
@@ -21,18 +21,21 @@ pub(super) struct Readers {
     permits: Arc<Semaphore>,
 }
 
-/// The connections that nobody uses at the moment, and who used them last.
+/// The thread that has a connection for itself; none shares it with whoever reads for longer.
+type Owner = Option<ThreadId>;
+
+/// The connections that nobody uses at the moment, and whose they are.
 #[derive(Default)]
 struct Idle {
-    connections: Vec<(ThreadId, Connection)>,
+    connections: Vec<(Owner, Connection)>,
     /// All that are open, those in use included.
     open: usize,
 }
 
 impl Idle {
-    /// That of this thread, or any where there are enough; none where one is to be opened.
-    fn take(&mut self, thread: ThreadId) -> Option<Connection> {
-        let own = self.connections.iter().position(|(last, _)| *last == thread);
+    /// One of this owner, or any where there are enough; none where one is to be opened.
+    fn take(&mut self, owner: Owner) -> Option<Connection> {
+        let own = self.connections.iter().position(|(of, _)| *of == owner);
         let any = || self.connections.len().checked_sub(1).filter(|_| self.open >= CONNECTIONS_MAX);
         let at = own.or_else(any);
         if at.is_none() {
@@ -54,7 +57,9 @@ impl Readers {
 
     /// Closes what is open.
     pub(super) fn close(&self) {
-        lock(&self.idle).connections.clear();
+        let mut idle = lock(&self.idle);
+        idle.open -= idle.connections.len();
+        idle.connections.clear();
     }
 
     /// Reads on a thread where that may take its time.
@@ -66,7 +71,7 @@ impl Readers {
         let permit = Arc::clone(&self.permits).acquire_owned().await.map_err(|error| failed(&error))?;
         let readers = Arc::clone(self);
         let work = move || {
-            let result = readers.read(read);
+            let result = readers.with(None, read);
             drop(permit);
             result
         };
@@ -77,13 +82,20 @@ impl Readers {
         }
     }
 
-    /// Reads on this thread.
+    /// Reads on this thread, which is to last: a connection stays with it.
     pub(super) fn read<T>(
         &self,
         read: impl FnOnce(&Connection) -> Result<T, StoreError>,
     ) -> Result<T, StoreError> {
-        let thread = thread::current().id();
-        let idle = lock(&self.idle).take(thread);
+        self.with(Some(thread::current().id()), read)
+    }
+
+    fn with<T>(
+        &self,
+        owner: Owner,
+        read: impl FnOnce(&Connection) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let idle = lock(&self.idle).take(owner);
         let connection = match idle {
             Some(connection) => connection,
             None => schema::open_reader(&self.path).map_err(|error| {
@@ -92,7 +104,7 @@ impl Readers {
             })?,
         };
         let result = read(&connection);
-        lock(&self.idle).connections.push((thread, connection));
+        lock(&self.idle).connections.push((owner, connection));
         result
     }
 }

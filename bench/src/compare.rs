@@ -4,21 +4,26 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
+use tokio::sync::Mutex;
 
 use crate::apart;
 use crate::load::{
-    self, AMQP_PARTITIONS, AmqpIdle, AmqpIdleOptions, Churn, ChurnOptions, Conversation, ConversationOptions,
-    Idle, IdleOptions, PublishOptions, Published, PythonReader, Read, ReadOptions, Reports, ReportsOptions,
-    Storm, StormOptions, Through, ThroughOptions,
+    self, AMQP_PARTITIONS, AmqpIdle, AmqpIdleOptions, AttackOptions, Churn, ChurnOptions, Conversation,
+    ConversationOptions, Flood, FloodOptions, Idle, IdleOptions, PublishOptions, Published, PythonReader,
+    Read, ReadOptions, Reports, ReportsOptions, Storm, StormOptions, Through, ThroughOptions,
 };
 use crate::servers::{Kind, Server};
 
 /// The rate at which latencies are measured.
 const PACED: u32 = 2_000;
+/// Bad tokens a second in a flood.
+const BAD_TOKENS: u32 = 1_000;
 /// Devices with the whole conversation, beside as many silent ones of the peers.
 pub(crate) const CONVERSING: usize = 5_000;
-/// How often the storm and window 1 are measured on each server in a round.
+/// How often what is measured in turns is measured on each server in a round.
 const TURNS: usize = 3;
+/// Connects of a slice, where two storms take turns: less than a tenth of a second.
+const SLICE: usize = 500;
 /// NATS keeps five files for each subscriber; with more of them, deleting its store takes longer than all that is measured.
 const NATS_IDLE_MAX: usize = 5_000;
 
@@ -54,21 +59,32 @@ pub(crate) struct CompareOptions {
     /// Silent AMQP connections.
     #[arg(long, default_value_t = 600)]
     pub(crate) amqp_connections: usize,
-    /// Only window 1, which all servers carry in turns.
-    #[arg(long)]
-    pub(crate) window_1: bool,
-    /// Only the storm, which all servers carry in turns.
-    #[arg(long, conflicts_with = "window_1")]
-    pub(crate) storms: bool,
+    /// Only this load, of those that are measured in turns.
+    #[arg(long, value_enum, value_name = "LOAD")]
+    pub(crate) only: Option<InTurns>,
     /// Write benchmarks.md and its plots into this directory too.
-    #[arg(long, value_name = "DIR", conflicts_with_all = ["window_1", "storms"])]
+    #[arg(long, value_name = "DIR", conflicts_with = "only")]
     pub(crate) write: Option<PathBuf>,
+}
+
+/// A load that is measured several times in each round, in turns of seconds: what it takes follows what the machine is like at
+/// the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum InTurns {
+    /// The storm, which all servers carry in turns.
+    Storm,
+    /// Window 1, which all servers carry in turns.
+    #[value(name = "window-1")]
+    Window1,
+    /// 2,000 messages a second, alone and beside a flood of bad tokens, in turns.
+    Flood,
+    /// The storm, in slices by turns, and window 1, at the same moment, on Holdfast with its guard and without.
+    Guard,
 }
 
 impl CompareOptions {
     pub(crate) fn kinds(&self) -> Vec<Kind> {
         let mut kinds = vec![Kind::Holdfast(self.holdfast.clone())];
-        // Directly after it, so that other work on the machine bends both alike.
         kinds.push(Kind::HoldfastUnwatched(self.holdfast.clone()));
         kinds.extend(self.mosquitto.clone().map(Kind::Mosquitto));
         kinds.extend(self.nats.clone().map(Kind::NatsSynced));
@@ -80,7 +96,7 @@ impl CompareOptions {
 #[derive(Debug, Clone, Default, Serialize)]
 pub(crate) struct Round {
     pub(crate) number: usize,
-    /// The turn of the storm or of window 1 that this is, from 1; 0 where the other loads are.
+    /// The turn that this is, from 1, of a load that is measured in turns; 0 where the other loads are.
     pub(crate) turn: usize,
     pub(crate) server: &'static str,
     pub(crate) storm: Option<Storm>,
@@ -90,6 +106,12 @@ pub(crate) struct Round {
     pub(crate) window_1: Option<Published>,
     /// How far apart the processors were: nanoseconds there and back.
     pub(crate) apart_ns: Option<f64>,
+    /// The storm on Holdfast with its guard and without, in slices by turns.
+    pub(crate) storm_on_both: Option<Storm>,
+    /// Window 1 on both at the same time.
+    pub(crate) window_1_on_both: Option<Published>,
+    /// 2,000 messages a second, alone and beside bad tokens.
+    pub(crate) flood: Option<Flood>,
     pub(crate) window_10: Option<Published>,
     /// 2,000 messages a second from 100 devices.
     pub(crate) paced: Option<Published>,
@@ -111,30 +133,36 @@ pub(crate) struct Round {
 pub(crate) async fn compare(options: &CompareOptions, below: &Path) -> Result<Vec<Round>> {
     let mut rounds = Vec::new();
     for number in 1..=options.runs {
-        for kind in options.kinds().iter().filter(|_| !options.window_1 && !options.storms) {
+        for kind in options.kinds().iter().filter(|_| options.only.is_none()) {
             eprintln!("round {number} of {}: {}", options.runs, kind.name());
             let bench = Bench { kind, options, below };
             rounds.push(bench.round(number).await.with_context(|| kind.name())?);
         }
-        if !options.window_1 {
+        let wanted = |load| options.only.is_none_or(|only| only == load);
+        if wanted(InTurns::Storm) {
             rounds.extend(storms(options, number, below).await?);
         }
-        if !options.storms {
+        if wanted(InTurns::Window1) {
             rounds.extend(window_1(options, number, below).await?);
+        }
+        if wanted(InTurns::Guard) {
+            rounds.extend(guard(options, number, below).await?);
+        }
+        if wanted(InTurns::Flood) {
+            rounds.extend(floods(options, number, below).await?);
         }
     }
     Ok(rounds)
 }
 
-/// The storm in turns: what a connect costs follows what the machine is like at the moment, and the guard's share is a small
-/// difference.
+/// The storm in turns: what a connect costs follows what the machine is like at the moment.
 async fn storms(options: &CompareOptions, number: usize, below: &Path) -> Result<Vec<Round>> {
     let mut turns = Vec::new();
     for turn in 1..=TURNS {
         for kind in &options.kinds() {
             eprintln!("round {number} of {}: storm, turn {turn}: {}", options.runs, kind.name());
             let bench = Bench { kind, options, below };
-            turns.push(bench.storm(number, turn).await.with_context(|| kind.name())?);
+            turns.push(bench.storm_alone(number, turn).await.with_context(|| kind.name())?);
         }
     }
     Ok(turns)
@@ -154,6 +182,55 @@ async fn window_1(options: &CompareOptions, number: usize, below: &Path) -> Resu
             eprintln!("round {number} of {}: window 1, turn {turn}: {}", options.runs, bench.kind.name());
             turns.push(bench.window_1(server, number, turn).await.with_context(|| bench.kind.name())?);
         }
+    }
+    Ok(turns)
+}
+
+/// What the guard takes: a small difference of two large numbers, each of which follows what the machine is like at the moment. So
+/// both hubs carry messages at the same moment, and take half of the storm's devices each, in slices by turns.
+async fn guard(options: &CompareOptions, number: usize, below: &Path) -> Result<Vec<Round>> {
+    let with = Kind::Holdfast(options.holdfast.clone());
+    let without = Kind::HoldfastUnwatched(options.holdfast.clone());
+    let bench = |kind| Bench { kind, options, below };
+    let (with, without) = (bench(&with), bench(&without));
+    let mut turns = Vec::new();
+    for turn in 1..=TURNS {
+        eprintln!("round {number} of {}: the guard, turn {turn}: a storm on both", options.runs);
+        let devices = options.storm / 2;
+        let servers = (with.stormed(devices)?, without.stormed(devices)?);
+        let options = StormOptions { devices, concurrency: options.storm_concurrency, look: true };
+        let lock = Mutex::new(());
+        let storms = tokio::try_join!(
+            load::storm_by_turns(servers.0.subject(), options, SLICE, &lock),
+            load::storm_by_turns(servers.1.subject(), options, SLICE, &lock),
+        );
+        let (watched, unwatched) = storms.context("a storm on both")?;
+        let of = |bench: &Bench<'_>, storm| Round { storm_on_both: Some(storm), ..bench.turn(number, turn) };
+        turns.extend([of(&with, watched), of(&without, unwatched)]);
+    }
+    let servers = (with.publishing().await?, without.publishing().await?);
+    for turn in 1..=TURNS {
+        eprintln!("round {number} of {}: the guard, turn {turn}: window 1 on both", options.runs);
+        let published = tokio::try_join!(
+            load::publish(servers.0.subject(), with.published()),
+            load::publish(servers.1.subject(), without.published()),
+        );
+        let (watched, unwatched) = published.context("window 1 on both")?;
+        let of = |bench: &Bench<'_>, one| Round { window_1_on_both: Some(one), ..bench.turn(number, turn) };
+        turns.extend([of(&with, watched), of(&without, unwatched)]);
+    }
+    Ok(turns)
+}
+
+/// The flood in turns with the same traffic alone: only Holdfast asks devices who they are.
+async fn floods(options: &CompareOptions, number: usize, below: &Path) -> Result<Vec<Round>> {
+    let kind = Kind::Holdfast(options.holdfast.clone());
+    let bench = Bench { kind: &kind, options, below };
+    let server = bench.publishing().await?;
+    let mut turns = Vec::new();
+    for turn in 1..=TURNS {
+        eprintln!("round {number} of {}: flood, turn {turn}: {}", options.runs, kind.name());
+        turns.push(bench.flood(&server, number, turn).await.context("a flood")?);
     }
     Ok(turns)
 }
@@ -205,14 +282,27 @@ impl Bench<'_> {
         Ok(Round { window_1, apart_ns, ..self.turn(number, turn) })
     }
 
-    async fn storm(&self, number: usize, turn: usize) -> Result<Round> {
-        let server = Server::start(self.kind, self.below)?;
+    async fn storm_alone(&self, number: usize, turn: usize) -> Result<Round> {
         let CompareOptions { storm: devices, storm_concurrency: concurrency, .. } = *self.options;
-        server.subject().register(devices)?;
+        let server = self.stormed(devices)?;
         let apart_ns = apart::nanoseconds();
-        let options = StormOptions { devices, concurrency, look: self.kind.is_holdfast() };
+        let options = StormOptions { devices, concurrency, look: false };
         let storm = self.carried("storm", load::storm(server.subject(), options).await)?;
         Ok(Round { storm, apart_ns, ..self.turn(number, turn) })
+    }
+
+    /// A server that knows the devices of a storm, none of which has been there yet.
+    fn stormed(&self, devices: usize) -> Result<Server> {
+        let server = Server::start(self.kind, self.below)?;
+        server.subject().register(devices)?;
+        Ok(server)
+    }
+
+    async fn flood(&self, server: &Server, number: usize, turn: usize) -> Result<Round> {
+        let attack = AttackOptions { attempts: BAD_TOKENS, addresses: 50, devices: self.published().devices };
+        let options = FloodOptions { attack, rate: PACED, seconds: self.options.seconds };
+        let flood = load::flood(server.subject(), &server.ready_file(), options).await?;
+        Ok(Round { flood: Some(flood), ..self.turn(number, turn) })
     }
 
     fn turn(&self, number: usize, turn: usize) -> Round {

@@ -21,6 +21,7 @@ pub(crate) fn write(report: &Report, directory: &Path) -> Result<()> {
         ("benchmarks/targets.svg".to_owned(), targets(report)),
         ("benchmarks/figures.svg".to_owned(), figures(report)),
         ("benchmarks/latency.svg".to_owned(), latency(report)),
+        ("benchmarks/flood.svg".to_owned(), flood(report)),
         ("benchmarks/conversation.svg".to_owned(), conversation(report)),
         ("benchmarks/memory.svg".to_owned(), memory(report)),
     ];
@@ -87,6 +88,8 @@ fn document(report: &Report) -> String {
     text.push_str(
         "\n## Latency\n\nAt 2,000 messages a second from 100 devices. *Acknowledged* is from the send to the PUBACK, *read* from the\n\
          send of the device to the reader of the event stream. The last round.\n\n![Latency](benchmarks/latency.svg)\n\n\
+         The same, alone and while 50 addresses bring 1,000 bad tokens a second. The last turn.\n\n\
+         ![The flood](benchmarks/flood.svg)\n\n\
          While 5,000 devices are connected, each with its twin read and subscribed to all that a hub may tell it, a back end calls 200\n\
          methods and changes 500 desired properties a second over REST. The last round.\n\n\
          ![The conversation](benchmarks/conversation.svg)\n\n\
@@ -158,6 +161,17 @@ fn latency(report: &Report) -> String {
         lines.push(series(format!("read by {}", through.client), &through.latency));
     }
     distributions("Latency at 2,000 messages a second", "of the messages are done within", &lines)
+}
+
+/// What those feel who behave.
+fn flood(report: &Report) -> String {
+    let flood = report.rounds.iter().rev().find_map(|round| round.flood.as_ref());
+    let lines = flood.map(|flood| {
+        let beside = format!("beside {} bad tokens a second", number(Some(flood.attempts_per_second)));
+        [series("alone", &flood.before.acknowledged), series(beside, &flood.during.acknowledged)]
+    });
+    let lines: Vec<Series> = lines.into_iter().flatten().collect();
+    distributions("Latency at 2,000 messages a second", "of the messages are acknowledged within", &lines)
 }
 
 /// How long what a back end and devices say to each other is under way.

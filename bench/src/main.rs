@@ -25,14 +25,17 @@ use serde::Serialize;
 
 use crate::compare::CompareOptions;
 use crate::load::{
-    AmqpIdleOptions, ChurnOptions, ConversationOptions, IdleOptions, PublishOptions, ReadOptions,
-    ReportsOptions, StormOptions, ThroughOptions,
+    AmqpIdleOptions, AttackOptions, ChurnOptions, ConversationOptions, FloodOptions, IdleOptions,
+    PublishOptions, ReadOptions, ReportsOptions, StormOptions, ThroughOptions,
 };
 use crate::machine::Machine;
 use crate::report::Report;
 use crate::servers::Kind;
 use crate::soak::SoakOptions;
 use crate::subject::Subject;
+
+/// By how much attackers lower their priority: they stand for clients elsewhere, which take no time of this machine.
+const PRIORITY_LOWER: i32 = 19;
 
 /// Loads on MQTT servers over TLS 1.3, and what they cost the server.
 #[derive(Parser)]
@@ -82,6 +85,20 @@ enum Command {
     Publish {
         #[command(flatten)]
         options: PublishOptions,
+        #[command(flatten)]
+        on: On,
+    },
+    /// Publish at an even rate to Holdfast, first alone and then beside a flood of bad tokens.
+    Flood {
+        #[command(flatten)]
+        options: FloodOptions,
+        #[command(flatten)]
+        on: On,
+    },
+    /// Come to Holdfast with bad tokens, at a low priority, until standard input ends.
+    Attack {
+        #[command(flatten)]
+        options: AttackOptions,
         #[command(flatten)]
         on: On,
     },
@@ -172,6 +189,10 @@ fn main() -> Result<ExitCode> {
     process::raise_open_files().context("the limit of open files could not be raised")?;
     let below =
         args.stores.clone().unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("target/stores"));
+    if let Command::Attack { .. } = args.command {
+        // Before there are other threads, which then have it too.
+        rustix::process::nice(PRIORITY_LOWER).context("the priority could not be lowered")?;
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(run(args.command, args.output, &below))
 }
@@ -189,6 +210,16 @@ async fn run(command: Command, output: Format, below: &Path) -> Result<ExitCode>
         }
         Command::Publish { options, on } => {
             print(&load::publish(&on.subject(options.devices)?, options).await?, output)
+        }
+        Command::Flood { options, on } => {
+            let subject = on.subject(options.attack.devices)?;
+            let ready_file =
+                on.ready_file.as_deref().context("a flood needs a Holdfast: --ready-file FILE")?;
+            print(&load::flood(&subject, ready_file, options).await?, output)
+        }
+        Command::Attack { options, on } => {
+            // They are registered already, by those whose names they are.
+            print(&load::attack(&on.subject(0)?, options).await?, output)
         }
         Command::Read { options, on } => print(&load::read(&on.subject(0)?, options).await?, output),
         Command::Through { options, on } => {

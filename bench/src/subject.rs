@@ -167,6 +167,14 @@ impl Subject {
         })
     }
 
+    /// How somebody connects who says that they are this device and has another key.
+    pub(crate) fn impostor(&self, place: usize) -> Result<DeviceOptions> {
+        let Dialect::Azure(azure) = &self.dialect else { bail!("only Holdfast asks who somebody is") };
+        let key = SasKey::of_device(&azure.device_key(place, "/wrong"))?;
+        let lifetime = Duration::from_secs(3_600);
+        Ok(DeviceOptions { credential: Credential::Sas { key, lifetime }, ..self.device(place)? })
+    }
+
     /// How a back end speaks to it.
     pub(crate) fn service(&self) -> Result<Service> {
         let Dialect::Azure(azure) = &self.dialect else { bail!("only Holdfast has an API for back ends") };

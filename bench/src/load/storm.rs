@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use serde::Serialize;
-use sim::Device;
-use tokio::sync::Semaphore;
+use sim::{Device, DeviceOptions};
+use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
 
 use crate::process::cpu;
@@ -45,24 +45,28 @@ pub(crate) struct Storm {
 
 /// Connects every device once, as fast as the server takes them.
 pub(crate) async fn storm(subject: &Subject, options: StormOptions) -> Result<Storm> {
+    storm_by_turns(subject, options, options.devices, &Mutex::new(())).await
+}
+
+/// The same in slices of so many devices, in turns with the other storms that share this lock: each slice has the machine for
+/// itself, and all servers see the same machine.
+pub(crate) async fn storm_by_turns(
+    subject: &Subject,
+    options: StormOptions,
+    slice: usize,
+    lock: &Mutex<()>,
+) -> Result<Storm> {
     let identities: Vec<_> =
         (0..options.devices).map(|place| subject.device(place)).collect::<Result<_>>()?;
-    let places = Arc::new(Semaphore::new(options.concurrency));
-    let (begun, cpu_before) = (Instant::now(), cpu(subject.pid)?);
-    let mut connecting = JoinSet::new();
-    for identity in identities {
-        let places = places.clone();
-        connecting.spawn(async move {
-            let _place = places.acquire().await?;
-            let device = Device::connect(&identity).await;
-            device.with_context(|| format!("{} did not connect", identity.device))
-        });
+    let cpu_before = cpu(subject.pid)?;
+    let (mut devices, mut seconds) = (Vec::with_capacity(options.devices), 0.0);
+    for slice in identities.chunks(slice.max(1)) {
+        // Who waits longest is next.
+        let _turn = lock.lock().await;
+        let begun = Instant::now();
+        connect_all(slice, options.concurrency, &mut devices).await?;
+        seconds += begun.elapsed().as_secs_f64();
     }
-    let mut devices = Vec::with_capacity(options.devices);
-    while let Some(connected) = connecting.join_next().await {
-        devices.push(connected??);
-    }
-    let seconds = begun.elapsed().as_secs_f64();
     tokio::time::sleep(AFTERMATH).await;
     let count = options.devices.max(1) as f64;
     let per_connect = || anyhow::Ok((cpu(subject.pid)? - cpu_before).as_secs_f64() * 1e3 / count);
@@ -79,4 +83,25 @@ pub(crate) async fn storm(subject: &Subject, options: StormOptions) -> Result<St
         server_cpu_ms_per_connect,
         server_cpu_ms_per_connect_with_look,
     })
+}
+
+async fn connect_all(
+    identities: &[DeviceOptions],
+    concurrency: usize,
+    devices: &mut Vec<Device>,
+) -> Result<()> {
+    let places = Arc::new(Semaphore::new(concurrency));
+    let mut connecting = JoinSet::new();
+    for identity in identities.iter().cloned() {
+        let places = places.clone();
+        connecting.spawn(async move {
+            let _place = places.acquire().await?;
+            let device = Device::connect(&identity).await;
+            device.with_context(|| format!("{} did not connect", identity.device))
+        });
+    }
+    while let Some(connected) = connecting.join_next().await {
+        devices.push(connected??);
+    }
+    Ok(())
 }

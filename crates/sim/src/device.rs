@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::net::TcpStream;
 use tokio::time::timeout;
 use wire::mqtt::{Client, ClientEvent, Connect, PacketId, Publish, QoS, SubscribeReturnCode};
 
@@ -114,6 +115,12 @@ impl Device {
     /// Connects; a refusal is [`SimError::Refused`] with its return code.
     pub async fn connect(options: &DeviceOptions) -> Result<Self, SimError> {
         let pipe = Pipe::open(options.address, &options.server_name, &options.trust).await?;
+        Self::begin(pipe, options.device.clone(), options.connect_packet()).await
+    }
+
+    /// The same over a connection that the caller has made, from an address of its choice.
+    pub async fn connect_over(stream: TcpStream, options: &DeviceOptions) -> Result<Self, SimError> {
+        let pipe = Pipe::over(stream, &options.server_name, &options.trust).await?;
         Self::begin(pipe, options.device.clone(), options.connect_packet()).await
     }
 

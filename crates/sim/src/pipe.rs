@@ -40,8 +40,12 @@ pub(crate) async fn dial(
     host: &str,
     trust: &Trust,
 ) -> Result<TlsStream<TcpStream>, SimError> {
+    secure(TcpStream::connect(address).await?, host, trust).await
+}
+
+/// Does the handshake.
+async fn secure(stream: TcpStream, host: &str, trust: &Trust) -> Result<TlsStream<TcpStream>, SimError> {
     let name = server_name(host)?;
-    let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
     Ok(Box::pin(trust.connector().connect(name, stream)).await?)
 }
@@ -57,7 +61,12 @@ pub(crate) fn tls_version(stream: &TlsStream<TcpStream>) -> &'static str {
 impl Pipe {
     /// Connects and does the handshake.
     pub(crate) async fn open(address: SocketAddr, host: &str, trust: &Trust) -> Result<Self, SimError> {
-        let stream = Stream::Tls(Box::new(dial(address, host, trust).await?));
+        Self::over(TcpStream::connect(address).await?, host, trust).await
+    }
+
+    /// Does the handshake over this connection.
+    pub(crate) async fn over(stream: TcpStream, host: &str, trust: &Trust) -> Result<Self, SimError> {
+        let stream = Stream::Tls(Box::new(secure(stream, host, trust).await?));
         Ok(Self { stream, unflushed: false })
     }
 

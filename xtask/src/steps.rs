@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -120,6 +121,9 @@ impl Steps {
     }
 }
 
+/// How long tests beside the steps may take to end.
+const GIVING_UP: Duration = Duration::from_secs(30);
+
 /// Tests that run beside the steps; they end with it.
 pub(crate) struct Beside {
     name: String,
@@ -131,7 +135,16 @@ pub(crate) struct Beside {
 
 impl Drop for Beside {
     fn drop(&mut self) {
-        // Gone already, unless a step before failed.
+        // Gone already, unless a step before failed. Interrupted, they end what they started, as killed they would not.
+        let is_over = |child: &mut Child| !matches!(child.try_wait(), Ok(None));
+        if is_over(&mut self.child) {
+            return;
+        }
+        let _ = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status();
+        let asked = Instant::now();
+        while !is_over(&mut self.child) && asked.elapsed() < GIVING_UP {
+            sleep(Duration::from_millis(100));
+        }
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

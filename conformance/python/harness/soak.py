@@ -96,7 +96,7 @@ class BackEnd:
         self._over = threading.Event()
         self.done: list[dict] = []
         self._threads = [
-            threading.Thread(target=self._repeat, args=[what, how])
+            threading.Thread(target=self._repeat, args=[what, how], daemon=True)
             for what, how in (("message", self._message), ("call", self._call), ("desired", self._desire))
         ]
         for thread in self._threads:

@@ -239,7 +239,7 @@ def test_watch_shows_what_happened_in_order(hub, registry, service, name):
             watch.first("message", lambda line: line["became"] == "completed"),
             watch.first("twin", lambda line: line["changed"]["properties"]["desired"]["rate"] == 5),
             watch.first("disconnect"),
-            watch.first("change", lambda line: line["number"] > watch.first("disconnect")["number"]),
+            watch.first("change", lambda line: line["time"] > watch.first("disconnect")["time"]),
             refused,
         ]
         assert [step["time"] for step in steps] == sorted(step["time"] for step in steps), steps

@@ -75,7 +75,9 @@ impl Secrets for KeyRing {
 
     fn fingerprint(&self, plain: &[u8]) -> Fingerprint {
         let tag = hmac::sign(&self.fingerprint, plain);
-        Fingerprint(tag.as_ref()[..16].iter().map(|byte| format!("{byte:02x}")).collect())
+        let mut fingerprint = [0; Fingerprint::BYTES];
+        fingerprint.copy_from_slice(&tag.as_ref()[..Fingerprint::BYTES]);
+        Fingerprint(fingerprint)
     }
 
     fn sign(&self, purpose: &str, message: &[u8]) -> [u8; 32] {

@@ -74,7 +74,7 @@ impl Grant {
     /// The same after the token of the policy that it stands on was renewed; `None` where it stands on something else.
     pub fn renewed_by(&self, policy: &ServiceGrant) -> Option<Self> {
         let Basis::Policy(name, ..) = &self.basis else { return None };
-        let basis = || Basis::Policy(name.clone(), policy.slot, policy.fingerprint.clone());
+        let basis = || Basis::Policy(name.clone(), policy.slot, policy.fingerprint);
         (*name == policy.policy).then(|| Self { ends: Some(policy.ends), basis: basis(), ..self.clone() })
     }
 
@@ -88,7 +88,7 @@ impl Grant {
                 renewed.basis.clone()
             }
             (Basis::Gateway(behind), Basis::Key(slot, fingerprint)) if behind.is_of(renewed.identity()) => {
-                let (slot, fingerprint) = (*slot, fingerprint.clone());
+                let (slot, fingerprint) = (*slot, *fingerprint);
                 Basis::Gateway(Box::new(Behind { slot, fingerprint, ..(**behind).clone() }))
             }
             _ => return None,
@@ -170,7 +170,7 @@ pub fn admit_under(
     proved.still_holds(known.policy)?;
     device_right(known.policy.ok_or_else(|| unknown_policy(proved.policy.to_string()))?)?;
     authentication(identity, known)?;
-    let basis = Basis::Policy(proved.policy.clone(), proved.slot, proved.fingerprint.clone());
+    let basis = Basis::Policy(proved.policy.clone(), proved.slot, proved.fingerprint);
     grant_of(identity, basis, Some(proved.ends), known, now)
 }
 
@@ -407,7 +407,7 @@ pub(crate) fn signing_slot(
         let text = open_key(key, place, slot, secrets)?;
         let by_bytes = key_bytes(&text).is_some_and(|bytes| token.signed_with(&bytes));
         let by_text = || by_text_too && token.signed_with(text.as_bytes());
-        (by_bytes || by_text()).then(|| (slot, key.fingerprint.clone()))
+        (by_bytes || by_text()).then_some((slot, key.fingerprint))
     })
 }
 
@@ -576,8 +576,8 @@ pub fn admit_service_by_key(
         .find(|(sealed, _)| Some(&sealed.fingerprint) == fingerprint.as_ref())
         .ok_or_else(|| wrong_key(format!("policy {}", policy.name)))?;
     let fingerprint = match slot {
-        Slot::Primary => policy.primary.fingerprint.clone(),
-        Slot::Secondary => policy.secondary.fingerprint.clone(),
+        Slot::Primary => policy.primary.fingerprint,
+        Slot::Secondary => policy.secondary.fingerprint,
     };
     Ok(ServiceGrant { policy: policy.name.clone(), rights: policy.rights, slot, fingerprint, ends: i64::MAX })
 }

@@ -375,7 +375,7 @@ const APPLIED_LISTED_MAX: usize = 1_000;
 
 fn new_key_text(slot: Slot, old: &Fingerprint) -> String {
     let slot = if slot == Slot::Primary { "primaryKey" } else { "secondaryKey" };
-    let old = old.0.get(..8).unwrap_or(&old.0);
+    let old = old.short();
     format!("{slot}: fingerprint {old}… → a new random key of 32 bytes")
 }
 

@@ -142,7 +142,7 @@ mod tests {
     fn what_is_written_is_read() {
         let key = |sealed: &str| SealedKey {
             sealed: sealed.to_owned(),
-            fingerprint: Fingerprint("00ff".to_owned()),
+            fingerprint: Fingerprint([0xf0; 16]),
             set: jiff::Timestamp::UNIX_EPOCH,
             quality: None,
         };

@@ -196,7 +196,7 @@ mod tests {
             source: Source::Telemetry,
             model_id: None,
         };
-        let basis = Basis::Key(Slot::Primary, Fingerprint(String::new()));
+        let basis = Basis::Key(Slot::Primary, Fingerprint([0; 16]));
         let grant = Grant { sender: Arc::new(sender), ends: None, basis, rechecks: 0 };
         Arc::new(Connection { grant, callable: callable.into(), endings: Mutex::default() })
     }

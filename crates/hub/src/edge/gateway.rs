@@ -211,7 +211,7 @@ impl Hub {
         let (Basis::Key(slot, fingerprint), Some(ends)) = (&gateway.basis, gateway.ends) else {
             return Err(Refusal::NoCredential.into());
         };
-        let proved = (*slot, fingerprint.clone(), ends);
+        let proved = (*slot, *fingerprint, ends);
         let mut grant = behind(identity, proved, chain, &lineage, &self.known(&loaded), self.now())?;
         grant.rechecks = rechecks;
         Ok(grant)

@@ -1,3 +1,4 @@
+use aws_lc_rs::digest::{SHA256, digest};
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -246,6 +247,8 @@ impl Secrets for Open {
     }
 
     fn fingerprint(&self, plain: &[u8]) -> Fingerprint {
-        Fingerprint(plain.iter().map(|byte| format!("{byte:02x}")).collect())
+        let mut fingerprint = [0; Fingerprint::BYTES];
+        fingerprint.copy_from_slice(&digest(&SHA256, plain).as_ref()[..Fingerprint::BYTES]);
+        Fingerprint(fingerprint)
     }
 }

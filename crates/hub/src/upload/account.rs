@@ -199,7 +199,7 @@ mod tests {
         let sealed = |key: &str| {
             Ok(SealedKey {
                 sealed: key.to_owned(),
-                fingerprint: crate::ports::secrets::Fingerprint(String::new()),
+                fingerprint: crate::ports::secrets::Fingerprint([0; 16]),
                 set: Timestamp::UNIX_EPOCH,
                 quality: None,
             })

@@ -2,7 +2,8 @@
 
 use std::collections::hash_map::{DefaultHasher, Entry};
 use std::collections::{BTreeMap, HashMap};
-use std::hash::{Hash as _, Hasher as _};
+use std::fmt::Display;
+use std::hash::{Hash, Hasher as _};
 use std::net::IpAddr;
 
 use hub::activity::CredentialUse;
@@ -63,12 +64,12 @@ struct Held {
 
 impl SharedCredential {
     /// The identity that was added last holds this, too: a kind of credential, and the fingerprint of it.
-    fn hold(&mut self, kind: &str, fingerprint: &str, slot: Option<Slot>) {
+    fn hold(&mut self, kind: &str, fingerprint: impl Hash + Display, slot: Option<Slot>) {
         let holder = u32::try_from(self.holders.len()).unwrap_or(u32::MAX).saturating_sub(1);
         let held = Held { holder, slot };
         // Fingerprints are digests themselves: their first 64 bits tell millions apart.
         let mut hasher = DefaultHasher::new();
-        (kind, fingerprint).hash(&mut hasher);
+        (kind, &fingerprint).hash(&mut hasher);
         match self.first.entry(hasher.finish()) {
             Entry::Vacant(place) => drop(place.insert(held)),
             // The same key in both slots of one identity is another matter.
@@ -101,7 +102,7 @@ impl Check for SharedCredential {
         match &subject.credential {
             Credential::Keys(keys) => {
                 for (key, slot) in keys.iter().zip(SLOTS) {
-                    self.hold("key", &key.fingerprint.0, Some(slot));
+                    self.hold("key", key.fingerprint, Some(slot));
                 }
             }
             Credential::Thumbprints(thumbprints) => {

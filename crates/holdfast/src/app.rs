@@ -337,7 +337,7 @@ fn follow_changes(
         if !keys.is_empty()
             && let Some(guard) = guard.upgrade()
         {
-            guard.changed();
+            guard.changed(&keys);
         }
         if !keys.is_empty() && changes.try_send(keys).is_err() {
             crowded.store(true, Ordering::SeqCst);

@@ -53,21 +53,26 @@ pub enum CredentialUse {
         /// The slot of the key.
         slot: Option<Slot>,
     },
-    /// A certificate.
-    Certificate {
-        /// SHA-256 of the certificate.
-        thumbprint: String,
-        /// SHA-256 of its public key.
-        public_key: String,
-        /// Its serial number.
-        serial: String,
-        /// Its issuer.
-        issuer: String,
-        /// The beginning of its validity.
-        not_before: Option<Timestamp>,
-        /// The end of its validity.
-        not_after: Option<Timestamp>,
-    },
+    /// A certificate. It lies apart: most identities have a token, and the guard keeps the use of each.
+    Certificate(Box<CertificateUse>),
+}
+
+/// The certificate that an identity was admitted with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CertificateUse {
+    /// SHA-256 of the certificate.
+    pub thumbprint: String,
+    /// SHA-256 of its public key.
+    pub public_key: String,
+    /// Its serial number.
+    pub serial: String,
+    /// Its issuer.
+    pub issuer: String,
+    /// The beginning of its validity.
+    pub not_before: Option<Timestamp>,
+    /// The end of its validity.
+    pub not_after: Option<Timestamp>,
 }
 
 /// The days of use that are remembered of a policy.

@@ -9,7 +9,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
 use crate::access::PolicyName;
-use crate::activity::CredentialUse;
+use crate::activity::{CertificateUse, CredentialUse};
 use crate::record::{Authentication, SealedKey, Slot, Thumbprint};
 
 /// An [`Authentication`] as it lies in the registry.
@@ -120,14 +120,14 @@ impl TryFrom<CredentialUseText> for CredentialUse {
             CredentialKind::Certificate => {
                 let lacking =
                     "the use of a certificate lacks its thumbprint, public key, serial number or issuer";
-                Ok(Self::Certificate {
+                Ok(Self::Certificate(Box::new(CertificateUse {
                     thumbprint: text.thumbprint.ok_or(lacking)?,
                     public_key: text.public_key.ok_or(lacking)?,
                     serial: text.serial.ok_or(lacking)?,
                     issuer: text.issuer.ok_or(lacking)?,
                     not_before: text.not_before,
                     not_after: text.not_after,
-                })
+                })))
             }
         }
     }
@@ -164,14 +164,14 @@ mod tests {
         for used in [
             CredentialUse::Token { ends: 1_900_000_000, policy, slot: Some(Slot::Secondary) },
             CredentialUse::Token { ends: -1, policy: None, slot: None },
-            CredentialUse::Certificate {
+            CredentialUse::Certificate(Box::new(CertificateUse {
                 thumbprint: "t".to_owned(),
                 public_key: "k".to_owned(),
                 serial: "s".to_owned(),
                 issuer: "i".to_owned(),
                 not_before: Some(Timestamp::UNIX_EPOCH),
                 not_after: None,
-            },
+            })),
         ] {
             let text = serde_json::to_string(&used).expect("text");
             assert_eq!(serde_json::from_str::<CredentialUse>(&text).expect(&text), used);

@@ -1,7 +1,7 @@
 //! What the checks look at. The binary gathers it; no key is in it, only what was found out about each.
 
-use std::borrow::Cow;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use hub::access::Policy;
 use hub::activity::{Activity, PolicyUse};
@@ -24,7 +24,7 @@ pub struct Subject<'a> {
     /// When it was made.
     pub created: Timestamp,
     /// What it is registered with.
-    pub credential: Credential<'a>,
+    pub credential: &'a Credential,
     /// Its last use; `None` when it was never used.
     pub activity: Option<&'a Activity>,
     /// Whether it is connected now.
@@ -46,12 +46,12 @@ impl Subject<'_> {
 }
 
 /// What an identity is registered with.
-#[derive(Debug, Clone)]
-pub enum Credential<'a> {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Credential {
     /// Two symmetric keys.
-    Keys([KeyFacts<'a>; 2]),
+    Keys([KeyFacts; 2]),
     /// Thumbprints of certificates.
-    Thumbprints([Option<&'a Thumbprint>; 2]),
+    Thumbprints([Option<Thumbprint>; 2]),
     /// A certificate under an authority.
     Authority,
     /// None of its own.
@@ -60,11 +60,11 @@ pub enum Credential<'a> {
 
 /// What is known of a key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeyFacts<'a> {
+pub struct KeyFacts {
     /// By which it is compared.
-    pub fingerprint: &'a Fingerprint,
-    /// What was found out of it; nothing of one that does not open.
-    pub quality: Cow<'a, KeyQuality>,
+    pub fingerprint: Fingerprint,
+    /// What was found out of it; nothing of one that does not open. Most keys of a fleet share one of these.
+    pub quality: Arc<KeyQuality>,
     /// When it was set.
     pub set: Timestamp,
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use hub::access::{Operation, PolicyName, Right, Rights};
-use hub::activity::{Activity, CredentialUse, LongToken, PolicyUse, RightUse};
+use hub::activity::{Activity, CertificateUse, CredentialUse, LongToken, PolicyUse, RightUse};
 use hub::decision::{Act, Decision};
 use hub::identity::Identity;
 use hub::ports::bus::Ending;
@@ -61,6 +61,21 @@ impl Usage {
         }
     }
 
+    /// Takes back what happened before this, because it could not be written down.
+    pub fn take_back(&mut self, earlier: Self) {
+        for (identity, before) in earlier.identities {
+            let used = self.identities.entry(identity).or_default();
+            if used.admitted.is_none() {
+                *used = Used { admitted: before.admitted, ended: used.ended.or(before.ended) };
+            }
+        }
+        for (policy, mut before) in earlier.policies {
+            let used = self.policies.entry(policy).or_default();
+            before.merge(std::mem::take(used));
+            *used = before;
+        }
+    }
+
     fn policy(&mut self, decision: &Decision, rights: Rights) {
         let Some(policy) = &decision.facts.policy else { return };
         let mut used = PolicyUse::default();
@@ -89,14 +104,14 @@ fn activity(decision: &Decision) -> Option<Activity> {
         (Some(token), _) => {
             CredentialUse::Token { ends: token.se, policy: facts.policy.clone(), slot: facts.slot }
         }
-        (None, Some(leaf)) => CredentialUse::Certificate {
+        (None, Some(leaf)) => CredentialUse::Certificate(Box::new(CertificateUse {
             thumbprint: leaf.thumbprint.clone(),
             public_key: leaf.public_key.clone(),
             serial: leaf.serial.clone(),
             issuer: leaf.issuer.clone(),
             not_before: leaf.not_before,
             not_after: leaf.not_after,
-        },
+        })),
         (None, None) => return None,
     };
     Some(Activity {
@@ -107,4 +122,47 @@ fn activity(decision: &Decision) -> Option<Activity> {
         sdk: facts.sdk.clone(),
         credential,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity() -> Identity {
+        Identity::parse("d1").expect("legal")
+    }
+
+    fn decision(second: i64, act: Act) -> Decision {
+        let mut decision = Decision::new(Timestamp::from_second(second).expect("a time"), act);
+        decision.identity = Some("d1".to_owned());
+        let token = hub::decision::TokenFacts { sr: String::new(), se: second + 60, skn: None };
+        decision.facts.token = Some(token);
+        decision.facts.policy = PolicyName::parse("device").ok();
+        decision
+    }
+
+    fn usage(decisions: &[Decision]) -> Usage {
+        let mut usage = Usage::default();
+        decisions.iter().for_each(|decision| usage.observe(decision));
+        usage
+    }
+
+    #[test]
+    fn what_is_taken_back_is_as_if_it_had_never_been_taken() {
+        let end = || Act::Disconnect { reason: "closed".to_owned() };
+        let decisions = [
+            decision(1, Act::Connect),
+            decision(2, end()),
+            decision(3, Act::Connect),
+            decision(4, end()),
+            decision(5, end()),
+        ];
+        let whole = usage(&decisions);
+        for at in 0..=decisions.len() {
+            let mut later = usage(&decisions[at..]);
+            later.take_back(usage(&decisions[..at]));
+            assert_eq!(later.identities[&identity()], whole.identities[&identity()], "cut before {at}");
+            assert_eq!(later.policies, whole.policies, "cut before {at}");
+        }
+    }
 }

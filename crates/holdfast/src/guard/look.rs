@@ -7,13 +7,14 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 use hub::finding::Finding;
 use hub::findings::Turn;
-use hub::ports::registry::{Change, StoreError};
+use hub::ports::registry::StoreError;
 use posture::events::Events;
 use posture::facts::HubFacts;
 use posture::ledger::{Entry, entries};
 use posture::score::score;
 use posture::{Outcome, Sweep};
 
+use super::fleet::Fleet;
 use super::{Guard, Report, gather, usage};
 
 /// Findings that are written at a time; they share the syncs of the registry.
@@ -22,31 +23,12 @@ const WRITES_AT_ONCE: usize = 32;
 impl Guard {
     /// Looks at the whole fleet, writes down what opened and closed, and keeps the report.
     pub(super) async fn look(&self) -> Result<Arc<Report>, StoreError> {
-        let _one_at_a_time = self.looking.lock().await;
+        let mut fleet = self.fleet.lock().await;
         let (begun, time) = (Instant::now(), self.hub.now());
-        let seen = {
-            let mut observed = self.observed();
-            observed.news = false;
-            observed.events.prune(time);
-            std::mem::take(&mut observed.usage)
-        };
-        if let Err((unwritten, error)) = usage::write(&self.hub, seen).await {
-            tracing::warn!(%error, "who was used for what could not be written down; it is tried again");
-            let mut observed = self.observed();
-            // What was seen since is newer.
-            for (identity, used) in unwritten.identities {
-                observed.usage.identities.entry(identity).or_insert(used);
-            }
-            for (policy, used) in unwritten.policies {
-                let newer = observed.usage.policies.remove(&policy).unwrap_or_default();
-                let mut merged = used;
-                merged.merge(newer);
-                observed.usage.policies.insert(policy, merged);
-            }
-            observed.news = true;
-        }
+        self.observed().events.prune(time);
+        self.catch_up(&mut fleet).await?;
         let known = self.hub.findings().await?;
-        let outcome = self.judge(&known).await?;
+        let outcome = self.judge(&fleet, &known).await?;
         let tallies = outcome.tallies;
         let entries = entries(&known, outcome.found, time);
         let findings = self.write(known, entries).await;
@@ -61,15 +43,43 @@ impl Guard {
         Ok(report)
     }
 
-    async fn judge(&self, known: &[Finding]) -> Result<Outcome, StoreError> {
+    /// Takes in what happened since it was done last, and writes down who was used for what.
+    pub(super) async fn catch_up(&self, fleet: &mut Fleet) -> Result<(), StoreError> {
+        let (registry, secrets) = (&*self.hub.registry, &*self.hub.secrets);
+        let (changed, mut usage) = {
+            let mut observed = self.observed();
+            observed.news = false;
+            (observed.changed.take(), std::mem::take(&mut observed.usage))
+        };
+        let read = match &changed.0 {
+            Some(changed) => fleet.refresh(registry, secrets, changed).await,
+            None => fleet.read(registry, secrets).await,
+        };
+        if let Err(error) = read {
+            let mut observed = self.observed();
+            observed.changed.take_back(changed);
+            observed.usage.take_back(usage);
+            return Err(error);
+        }
+        fleet.take_in(std::mem::take(&mut usage.identities));
+        let written = match usage::write(registry, &usage.policies).await {
+            Ok(()) => fleet.write_use(registry).await,
+            Err(error) => {
+                self.observed().usage.take_back(usage);
+                Err(error)
+            }
+        };
+        if let Err(error) = written {
+            tracing::warn!(%error, "who was used for what could not be written down; it is tried again");
+            self.observed().news = true;
+        }
+        Ok(())
+    }
+
+    async fn judge(&self, fleet: &Fleet, known: &[Finding]) -> Result<Outcome, StoreError> {
         let settings = self.hub.hub_settings().await?;
         let mut sweep = Sweep::new(self.hub.now(), known);
-        let orphans = gather::identities(&self.hub, &settings, &mut sweep).await?;
-        if !orphans.is_empty() {
-            let removed = self.hub.registry.commit(Change { writes: orphans, ..Change::default() }).await;
-            // One of them was used again; the next look sees.
-            tracing::debug!(?removed, "the use of identities that are gone was removed");
-        }
+        fleet.show(&*self.hub.bus, &settings, &mut sweep).await;
         let (policies, authorities) =
             (gather::policies(&self.hub).await?, gather::authorities(&self.hub).await?);
         let (certificate, files) = (self.certificate.facts(), self.place.files());

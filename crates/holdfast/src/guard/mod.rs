@@ -2,18 +2,22 @@
 //! found, and carries fixes out. It runs on a thread of its own; nothing waits for it.
 
 mod fix;
+mod fleet;
 mod gather;
 mod keys;
 mod look;
 mod place;
 mod usage;
 
+use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use hub::decision::Decision;
 use hub::finding::Finding;
 use hub::hub::Hub;
+use hub::identity::Identity;
+use hub::record::Key;
 use jiff::Timestamp;
 use posture::Tally;
 use posture::events::Events;
@@ -25,6 +29,7 @@ use tokio::sync::Notify;
 
 use crate::tls::ServerCertificate;
 
+use self::fleet::Fleet;
 pub(crate) use self::place::Place;
 
 /// The shortest time between two looks that nobody asked for: a finding is to be visible within a minute of its cause.
@@ -45,7 +50,7 @@ pub(crate) struct Guard {
     observed: Mutex<Observed>,
     latest: Mutex<Option<Arc<Report>>>,
     /// One look at a time.
-    looking: tokio::sync::Mutex<()>,
+    fleet: tokio::sync::Mutex<Fleet>,
     stopping: Notify,
     thread: Mutex<Option<std::thread::JoinHandle<()>>>,
 }
@@ -54,9 +59,40 @@ pub(crate) struct Guard {
 #[derive(Default)]
 struct Observed {
     usage: Usage,
+    changed: Changed,
     events: Events,
     /// Whether anything happened since the last look began.
     news: bool,
+}
+
+/// Identities whose records changed since they were read. `None`: none was read yet, or so many changed that all are read.
+#[derive(Default)]
+struct Changed(Option<HashSet<Identity>>);
+
+/// Changed identities that are remembered. Beyond it reading all takes less.
+const CHANGED_MAX: usize = 10_000;
+
+impl Changed {
+    fn insert(&mut self, identities: impl IntoIterator<Item = Identity>) {
+        let Some(changed) = &mut self.0 else { return };
+        changed.extend(identities);
+        if changed.len() > CHANGED_MAX {
+            self.0 = None;
+        }
+    }
+
+    /// Leaves none behind.
+    fn take(&mut self) -> Self {
+        std::mem::replace(self, Self(Some(HashSet::new())))
+    }
+
+    /// Takes back what could not be read.
+    fn take_back(&mut self, before: Self) {
+        match before.0 {
+            Some(before) => self.insert(before),
+            None => self.0 = None,
+        }
+    }
 }
 
 /// What a look gave.
@@ -88,7 +124,7 @@ impl Guard {
             configured_secrets,
             observed: Mutex::default(),
             latest: Mutex::default(),
-            looking: tokio::sync::Mutex::default(),
+            fleet: tokio::sync::Mutex::default(),
             stopping: Notify::new(),
             thread: Mutex::default(),
         })
@@ -102,8 +138,15 @@ impl Guard {
         observed.news = true;
     }
 
-    /// Says that a record changed.
-    pub(crate) fn changed(&self) {
+    /// Says that these records changed.
+    pub(crate) fn changed(&self, keys: &[Key]) {
+        let mut observed = self.observed();
+        observed.changed.insert(keys.iter().filter_map(fleet::identity_of));
+        observed.news = true;
+    }
+
+    /// Says that the next look may come to something else.
+    pub(crate) fn look_again(&self) {
         self.observed().news = true;
     }
 
@@ -130,9 +173,15 @@ impl Guard {
         if !matches!(ended.await, Ok(None | Some(Ok(())))) {
             tracing::error!("the posture engine did not end well");
         }
-        let _none_under_way = self.looking.lock().await;
-        let seen = std::mem::take(&mut self.observed().usage);
-        if let Err((_, error)) = usage::write(&self.hub, seen).await {
+        // None is under way behind this.
+        let mut fleet = self.fleet.lock().await;
+        {
+            // Where no look read the fleet, those who were used are enough.
+            let mut observed = self.observed();
+            let used: HashSet<Identity> = observed.usage.identities.keys().cloned().collect();
+            observed.changed.0.get_or_insert(used);
+        }
+        if let Err(error) = self.catch_up(&mut fleet).await {
             tracing::warn!(%error, "the last use of some identities was not written down");
         }
     }

@@ -114,10 +114,10 @@ impl Check for SharedCredential {
             Credential::Authority | Credential::None => {}
         }
         if let Some(used) = used
-            && let CredentialUse::Certificate { public_key, .. } = &used.credential
+            && let CredentialUse::Certificate(certificate) = &used.credential
             && context.now.duration_since(used.admitted) <= USE_COUNTS
         {
-            self.hold("certificate key", public_key, None);
+            self.hold("certificate key", &certificate.public_key, None);
         }
     }
 

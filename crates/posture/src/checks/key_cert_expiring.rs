@@ -37,15 +37,17 @@ impl Check for CertExpiring {
             verdicts.not_applicable += 1;
             return;
         }
-        let Some(CredentialUse::Certificate { serial, issuer, not_before, not_after: Some(end), .. }) =
-            subject.used().map(|used| &used.credential)
-        else {
+        let used = match subject.used().map(|used| &used.credential) {
+            Some(CredentialUse::Certificate(used)) => Some(used),
+            Some(CredentialUse::Token { .. }) | None => None,
+        };
+        let Some((used, end)) = used.and_then(|used| Some((used, used.not_after?))) else {
             // The registry knows a thumbprint or an authority, not the certificate.
             verdicts.unknown += 1;
             return;
         };
         let left = end.duration_since(context.now);
-        let life = not_before.map(|begin| end.duration_since(begin)).filter(|life| *life < SHORT_LIFE);
+        let life = used.not_before.map(|begin| end.duration_since(begin)).filter(|life| *life < SHORT_LIFE);
         let near = life.map_or(NEAR, |life| life / 5);
         verdicts.judge((left <= near).then(|| {
             let day = end.strftime("%Y-%m-%d");
@@ -53,7 +55,7 @@ impl Check for CertExpiring {
                 true => format!("The certificate of {} ended on {day}.", subject.name),
                 false => format!("The certificate of {} ends on {day}.", subject.name),
             };
-            let evidence = json!({ "serial": serial, "issuer": issuer, "notAfter": end });
+            let evidence = json!({ "serial": used.serial, "issuer": used.issuer, "notAfter": end });
             let found = Found::new(&ABOUT, subject.resource(), summary, evidence);
             let urgent = left <= URGENT.min(near / 2);
             Found { severity: if urgent { Severity::High } else { Severity::Medium }, ..found }

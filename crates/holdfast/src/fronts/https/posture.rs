@@ -73,12 +73,12 @@ pub(super) async fn dispatch(
                 .map_err(|error| HubError::new(HubErrorCode::ArgumentInvalid, error.to_string()))?;
             guard.report().await?;
             let finding = hub.waive_finding(id, Some(waiver), by).await?;
-            guard.changed();
+            guard.look_again();
             finding_json(&finding, hub.now())
         }
         ("DELETE", ["findings", id, "waiver"]) => {
             let finding = hub.waive_finding(id, None, by).await?;
-            guard.changed();
+            guard.look_again();
             finding_json(&finding, hub.now())
         }
         ("POST", ["fixes", id, "undo"]) => {

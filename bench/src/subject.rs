@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -49,6 +49,8 @@ struct Azure {
     secret: hmac::Key,
     event_hub: String,
     events_key: SasKey,
+    /// The file of the management credential.
+    credential: PathBuf,
 }
 
 /// What a back end needs.
@@ -100,6 +102,7 @@ impl Subject {
                 part(events, "SharedAccessKey")?,
             ),
             ca_pem: ca_pem.clone(),
+            credential: PathBuf::from(text("management_credential_file")?),
         };
         Ok(Self {
             pid: u32::try_from(ready["pid"].as_u64().context("no pid in the ready file")?)?,
@@ -130,6 +133,20 @@ impl Subject {
             if !response.status().is_success() {
                 bail!("devices could not be registered: {}", response.body_mut().read_to_string()?);
             }
+        }
+        Ok(())
+    }
+
+    /// Has the guard look at the fleet, where there is one.
+    pub(crate) fn look(&self) -> Result<()> {
+        let Dialect::Azure(azure) = &self.dialect else { return Ok(()) };
+        let credential = fs::read_to_string(&azure.credential)?;
+        let mut response = agent(&azure.ca_pem)?
+            .get(format!("https://{}/holdfast/v1/posture", azure.https))
+            .header("authorization", format!("Bearer {}", credential.trim()))
+            .call()?;
+        if !response.status().is_success() {
+            bail!("the guard did not look at the fleet: {}", response.body_mut().read_to_string()?);
         }
         Ok(())
     }

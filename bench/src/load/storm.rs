@@ -26,7 +26,7 @@ pub(crate) struct StormOptions {
     /// Handshakes under way at a time.
     #[arg(long, default_value_t = 32)]
     pub(crate) concurrency: usize,
-    /// Stay 21 s longer, and take what a Holdfast needs to look at the fleet.
+    /// Have a Holdfast look at the fleet before, stay 21 s longer, and take what it needs to look again.
     #[arg(long)]
     pub(crate) look: bool,
 }
@@ -58,6 +58,10 @@ pub(crate) async fn storm_by_turns(
 ) -> Result<Storm> {
     let identities: Vec<_> =
         (0..options.devices).map(|place| subject.device(place)).collect::<Result<_>>()?;
+    if options.look {
+        // What the guard reads of a new device it reads once, not with each of its connections.
+        subject.look()?;
+    }
     let cpu_before = cpu(subject.pid)?;
     let (mut devices, mut seconds) = (Vec::with_capacity(options.devices), 0.0);
     for slice in identities.chunks(slice.max(1)) {

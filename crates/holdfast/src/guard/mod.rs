@@ -38,7 +38,7 @@ const LOOK_EVERY_MIN: Duration = Duration::from_secs(20);
 const LOOK_EVERY_MAX: Duration = Duration::from_secs(45);
 /// A look that takes longer is made on schedule only.
 const QUICK_LOOK: Duration = Duration::from_secs(1);
-/// A look takes this share of one core at most.
+/// A look takes one part in so many of a core, unless the fleet is so large that findings would be late.
 const LOOK_SHARE: u32 = 20;
 
 /// The guard of a hub.

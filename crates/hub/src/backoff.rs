@@ -201,7 +201,7 @@ fn wait(refusals: u32, at_once: u32) -> Duration {
 }
 
 /// What one party has: an IPv4 address, or the /64 that an IPv6 host chooses its addresses from.
-fn network(address: IpAddr) -> IpAddr {
+pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let [a, b, c, d, ..] = address.segments();

@@ -6,6 +6,7 @@ use std::mem::{Discriminant, discriminant};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
+use hub::backoff::network;
 use hub::decision::{Act, Decision};
 
 /// Records of one source and cause in a window; the rest become one record with their count.
@@ -26,7 +27,7 @@ pub(super) struct Folder {
 /// What decisions fold by.
 #[derive(Hash)]
 enum Source<'a> {
-    /// Refusals by address and cause, for a flood may name a new device each time.
+    /// Refusals by network and cause, for a flood may name a new device each time, and come from a new address of its network.
     Refused(Option<IpAddr>, &'static str),
     /// What is allowed by who it was allowed to.
     Allowed(Option<IpAddr>, Option<&'a str>, Discriminant<Act>),
@@ -38,7 +39,7 @@ impl<'a> Source<'a> {
     fn of(decision: &'a Decision) -> Self {
         let address = decision.origin.address;
         match &decision.refusal {
-            Some(refusal) => Self::Refused(address, refusal.cause()),
+            Some(refusal) => Self::Refused(address.map(network), refusal.cause()),
             None => Self::Allowed(address, decision.identity.as_deref(), discriminant(&decision.act)),
         }
     }
@@ -120,5 +121,16 @@ mod tests {
         assert!(rolled(&mut folder, start + WINDOW / 2).is_empty());
         assert_eq!(rolled(&mut folder, start + WINDOW), [980]);
         assert!(folder.fold(refused(1)).is_some(), "a new window begins anew");
+    }
+
+    #[test]
+    fn a_flood_from_all_addresses_of_a_network_folds_too() {
+        let from = |n: u16| {
+            let mut decision = refused(u64::from(n));
+            decision.origin.address = Some(IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, n]));
+            decision
+        };
+        let mut folder = Folder::new(Instant::now());
+        assert_eq!((0..1_000).filter_map(|n| folder.fold(from(n))).count(), 20);
     }
 }

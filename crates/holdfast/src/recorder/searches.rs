@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use hub::backoff::network;
 use hub::decision::Decision;
 use hub::key_search::{Clue, KeySearch};
 use hub::refusal::Refusal;
@@ -161,7 +162,7 @@ fn unsearched(mut decision: Box<Decision>) -> Box<Decision> {
     decision
 }
 
-/// How often something may be done in a minute, for one address and for all together.
+/// How often something may be done in a minute, for one party and for all together.
 struct Allowance {
     of_one: u32,
     in_all: u32,
@@ -183,8 +184,8 @@ impl Allowance {
         if self.taken >= self.in_all {
             return false;
         }
-        // No more addresses than all may take are counted.
-        let of = self.taken_of.entry(address).or_default();
+        // No more parties than all may take are counted.
+        let of = self.taken_of.entry(address.map(network)).or_default();
         if *of >= self.of_one {
             return false;
         }
@@ -216,5 +217,8 @@ mod tests {
         let others = (2..200).flat_map(|n| [n; 5]).filter(|n| fleet.take(address(*n), start)).count();
         assert_eq!(others, 100);
         assert!(fleet.take(address(1), start + WINDOW), "a new window begins anew");
+        let host = |n: u16| Some(IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, n]));
+        let of_one_network = (0..100).filter(|n| fleet.take(host(*n), start + WINDOW)).count();
+        assert_eq!(of_one_network, 20, "a host of IPv6 chooses its address");
     }
 }

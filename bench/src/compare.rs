@@ -198,6 +198,9 @@ async fn guard(options: &CompareOptions, number: usize, below: &Path) -> Result<
         eprintln!("round {number} of {}: the guard, turn {turn}: a storm on both", options.runs);
         let devices = options.storm / 2;
         let servers = (with.stormed(devices)?, without.stormed(devices)?);
+        // What the guard reads of a new device it reads once, not with each of its connections.
+        servers.0.subject().look()?;
+        servers.1.subject().look()?;
         let options = StormOptions { devices, concurrency: options.storm_concurrency, look: true };
         let lock = Mutex::new(());
         let storms = tokio::try_join!(

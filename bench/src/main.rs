@@ -203,7 +203,11 @@ async fn run(command: Command, output: Format, below: &Path) -> Result<ExitCode>
             print(&load::churn(&on.subject(options.devices())?, options).await?, output)
         }
         Command::Storm { options, on } => {
-            print(&load::storm(&on.subject(options.devices)?, options).await?, output)
+            let subject = on.subject(options.devices)?;
+            if options.look {
+                subject.look()?;
+            }
+            print(&load::storm(&subject, options).await?, output)
         }
         Command::Idle { options, on } => {
             print(&load::idle(&on.subject(options.devices)?, options).await?, output)

@@ -58,10 +58,6 @@ pub(crate) async fn storm_by_turns(
 ) -> Result<Storm> {
     let identities: Vec<_> =
         (0..options.devices).map(|place| subject.device(place)).collect::<Result<_>>()?;
-    if options.look {
-        // What the guard reads of a new device it reads once, not with each of its connections.
-        subject.look()?;
-    }
     let cpu_before = cpu(subject.pid)?;
     let (mut devices, mut seconds) = (Vec::with_capacity(options.devices), 0.0);
     for slice in identities.chunks(slice.max(1)) {

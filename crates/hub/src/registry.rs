@@ -149,7 +149,8 @@ impl Hub {
             let stored = self.registry.load(Key::Device(id.clone())).await?;
             self.check_parent(id, as_device(stored.as_ref()), &spec).await?;
         }
-        let keys = [Key::Device(id.clone()), Key::Twin(Identity::device(id.clone()))];
+        let identity = Identity::device(id.clone());
+        let keys = [Key::Device(id.clone()), Key::Twin(identity.clone()), Key::Session(identity)];
         let now = self.now();
         let device = self
             .change(&keys, |loaded| {
@@ -167,6 +168,7 @@ impl Hub {
                     (None, None) => {
                         let (device, mut writes) = self.new_device(id, &spec, now)?;
                         writes.push(first_twin(&keys[1], loaded[1].as_ref(), &device.generation, now));
+                        writes.extend(no_session(&keys[2], loaded[2].as_ref()));
                         (device, writes)
                     }
                 };
@@ -258,6 +260,7 @@ impl Hub {
             Key::Module(device.clone(), id.clone()),
             Key::Device(device.clone()),
             Key::Twin(identity.clone()),
+            Key::Session(identity.clone()),
         ];
         let others = self.registry.list_of(Kind::Module, device.clone()).await?.len();
         let now = self.now();
@@ -299,6 +302,7 @@ impl Hub {
                     (None, None) => {
                         let module = self.new_module(device, id, &spec, now)?;
                         writes.push(first_twin(&keys[2], loaded[2].as_ref(), &module.generation, now));
+                        writes.extend(no_session(&keys[3], loaded[3].as_ref()));
                         module
                     }
                 };
@@ -668,6 +672,11 @@ pub fn change(writes: Vec<Write>, what: &str, target: String, by: &By, now: Time
 fn first_twin(key: &Key, stored: Option<&Versioned>, generation: &str, now: Timestamp) -> Write {
     let record = Some(Record::Twin(Box::new(Twin::new(generation, now))));
     Write { key: key.clone(), replaces: stored.map(|stored| stored.version), record }
+}
+
+/// Takes from a new identity the session that an earlier one left, where its connection ended after it was deleted.
+fn no_session(key: &Key, stored: Option<&Versioned>) -> Option<Write> {
+    stored.map(|stored| Write { key: key.clone(), replaces: Some(stored.version), record: None })
 }
 
 /// The identity that has a twin, for the key of an identity.

@@ -1,5 +1,6 @@
 //! The one thread that writes: it takes all that waits into one transaction and answers after its commit.
 
+use std::mem::take;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, mpsc};
 
@@ -12,6 +13,7 @@ use hub::twin::DesiredChange;
 use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use super::cache::Cache;
 use super::ledger::{self, Ledger};
 use super::{Shared, Watchers, rows};
 
@@ -46,9 +48,11 @@ enum Outcome {
     Recorded(Result<(), StoreError>, oneshot::Sender<Result<(), StoreError>>),
 }
 
-/// What watchers are told of a change when it is committed.
+/// What is told of a change when it is committed.
 struct Told {
+    /// The keys of its writes, for watchers, and the records behind them, for the cache.
     keys: Vec<Key>,
+    records: Vec<Option<Record>>,
     announces: Option<Arc<DesiredChange>>,
     events: Vec<Message>,
 }
@@ -93,7 +97,7 @@ impl Writer {
             Ok(ledger) => {
                 ledger.frontier.clone_into(&mut super::lock(&self.shared.edge));
                 self.ledger = ledger;
-                self.shared.cache.committed(outcomes.iter().flat_map(Outcome::changed));
+                outcomes.iter_mut().for_each(|outcome| outcome.keep(&self.shared.cache));
                 outcomes.into_iter().for_each(|outcome| outcome.tell(&self.shared.watchers));
             }
             Err(error) => {
@@ -129,8 +133,9 @@ impl Writer {
             }
             match job {
                 Job::Commit(change, reply) => {
-                    let keys = change.writes.into_iter().map(|write| write.key).collect();
-                    let told = Told { keys, announces: change.announces, events: change.events };
+                    let (keys, records) =
+                        change.writes.into_iter().map(|write| (write.key, write.record)).unzip();
+                    let told = Told { keys, records, announces: change.announces, events: change.events };
                     outcomes.push(Outcome::Committed(told, result, reply));
                 }
                 Job::Note(_, reply) | Job::Record(_, reply) | Job::Keep(_, reply) => {
@@ -184,11 +189,11 @@ impl Writer {
 }
 
 impl Outcome {
-    /// The keys of what was changed.
-    fn changed(&self) -> &[Key] {
-        match self {
-            Self::Committed(told, Ok(_), _) => &told.keys,
-            _ => &[],
+    /// Hands what was written to the cache.
+    fn keep(&mut self, cache: &Cache) {
+        if let Self::Committed(told, Ok(versions), _) = self {
+            let written = told.keys.iter().zip(take(&mut told.records)).zip(versions);
+            written.for_each(|((key, record), version)| cache.committed(key, *version, record));
         }
     }
 

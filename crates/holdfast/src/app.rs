@@ -260,7 +260,7 @@ impl App {
         lanes: &Lanes,
     ) -> Option<(Vec<Entry>, u16)> {
         let address = SocketAddr::new(config.listen, port);
-        match lanes.listen(address).await {
+        match lanes.listen(address) {
             Ok(entries) => {
                 let bound = entries.first().and_then(|entry| entry.listener.local_addr().ok());
                 Some((entries, bound.map_or(port, |address| address.port())))

@@ -20,7 +20,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::{Builder, Handle, Runtime};
 
-/// Connections that wait to be accepted by one lane, at most.
+/// Connections that wait to be accepted by one listener, at most.
 const BACKLOG: u32 = 1_024;
 /// Connections that a lane may have beyond its share before another one takes them.
 const UNEVEN_MAX: usize = 64;
@@ -104,10 +104,12 @@ impl LaneThreads {
 }
 
 impl Lanes {
-    /// Listens, with an entry for each lane; port 0 is one that is free, the same for all.
-    pub(crate) async fn listen(&self, mut address: SocketAddr) -> io::Result<Vec<Entry>> {
+    /// Listens, with an entry for each lane; port 0 is one that is free, the same for all. Within a runtime.
+    pub(crate) fn listen(&self, mut address: SocketAddr) -> io::Result<Vec<Entry>> {
         // Alone: a port that sockets share may be shared with another process of this user, which would go unnoticed.
-        let listener = TcpListener::bind(address).await?;
+        let alone = socket(address)?;
+        alone.bind(address)?;
+        let listener = alone.listen(BACKLOG)?;
         if self.0.is_empty() {
             return Ok(vec![Entry { listener, lanes: self.clone(), lane: 0 }]);
         }
@@ -122,10 +124,17 @@ impl Lanes {
     }
 }
 
+/// A socket to listen with. What is small goes out at once on the connections that it accepts, too.
+fn socket(address: SocketAddr) -> io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.set_nodelay(true)?;
+    Ok(socket)
+}
+
 impl Lane {
     fn listen(&self, address: SocketAddr) -> io::Result<TcpListener> {
-        let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-        socket.set_reuseaddr(true)?;
+        let socket = socket(address)?;
         socket.set_reuseport(true)?;
         // Without it the kernel spreads connections evenly, which is slower and works as well.
         let _ = set_socket_incoming_cpu(&socket, self.processor);
@@ -246,7 +255,7 @@ mod tests {
         let lanes = threads.lanes();
         let runtime = Runtime::new().expect("a runtime");
         runtime.block_on(async {
-            let entries = lanes.listen(any_port()).await.expect("a free port");
+            let entries = lanes.listen(any_port()).expect("a free port");
             let address = entries[0].listener.local_addr().expect("an address");
             assert!(entries.iter().all(|entry| entry.listener.local_addr().ok() == Some(address)));
             // All of them come in at one lane, as from a network card with one queue.
@@ -277,14 +286,14 @@ mod tests {
         let threads = two_lanes();
         let runtime = Runtime::new().expect("a runtime");
         runtime.block_on(async {
-            let first = threads.lanes().listen(any_port()).await.expect("a free port");
+            let first = threads.lanes().listen(any_port()).expect("a free port");
             let address = first[0].listener.local_addr().expect("an address");
             for lanes in [threads.lanes(), Lanes::default()] {
-                let error = lanes.listen(address).await.err().expect("the port is taken");
+                let error = lanes.listen(address).err().expect("the port is taken");
                 assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
             }
             drop(first);
-            assert!(threads.lanes().listen(address).await.is_ok(), "it is free again");
+            assert!(threads.lanes().listen(address).is_ok(), "it is free again");
         });
     }
 
@@ -292,7 +301,7 @@ mod tests {
     fn without_lanes_whoever_accepts_serves() {
         let runtime = Runtime::new().expect("a runtime");
         runtime.block_on(async {
-            let entries = LaneThreads::none().lanes().listen(any_port()).await.expect("a free port");
+            let entries = LaneThreads::none().lanes().listen(any_port()).expect("a free port");
             let address = entries[0].listener.local_addr().expect("an address");
             assert_eq!(entries.len(), 1);
             let mut told = serve(entries);

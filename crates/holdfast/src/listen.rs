@@ -1,20 +1,25 @@
 //! The doors: a listener accepts TLS and knows, before any front sees a byte, who is on the other side of the
 //! handshake. Whatever comes in its place is named and recorded.
 
+use std::future::poll_fn;
 use std::io;
+use std::mem::{MaybeUninit, take};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use hub::certificate::Chain;
 use hub::decision::{Act, Door, Facts, Origin, cut};
 use hub::hub::Hub;
 use hub::refusal::Refusal;
-use rustls::server::Acceptor;
+use rustls::server::{Accepted, Acceptor};
 use rustls::{AlertDescription, CipherSuite, Error, PeerIncompatible, ServerConfig};
+use tokio::io::{AsyncRead as _, AsyncWriteExt as _, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::LazyConfigAcceptor;
+use tokio_rustls::StartHandshake;
 
 use crate::drain::Drain;
 use crate::io::TlsConnection;
@@ -144,9 +149,9 @@ enum Reason {
     NotAccepted(AlertDescription),
 }
 
-impl From<Refusal> for Box<Failure> {
-    fn from(refusal: Refusal) -> Self {
-        Box::new(Failure { reason: Reason::Refused(refusal), server_name: None })
+impl From<Reason> for Box<Failure> {
+    fn from(reason: Reason) -> Self {
+        Box::new(Failure { reason, server_name: None })
     }
 }
 
@@ -157,17 +162,12 @@ async fn handshake(
     peer: SocketAddr,
     origin: Origin,
 ) -> Result<Handshake, Option<Box<Failure>>> {
-    let _ = stream.set_nodelay(true);
-    let begun = timeout(HANDSHAKE_TIMEOUT, async {
-        let offered = refuse_plain_text(&stream).await.map_err(|refusal| refusal.map(Box::from))?;
-        shake(stream, tls, offered).await
-    });
-    let (stream, server_name) = match begun.await {
+    let (stream, server_name) = match timeout(HANDSHAKE_TIMEOUT, shake(stream, tls)).await {
         Ok(result) => result?,
         Err(_) => {
             tracing::debug!(%peer, "the handshake took too long");
             let problem = format!("it took longer than {} s", HANDSHAKE_TIMEOUT.as_secs());
-            return Err(Some(Refusal::TlsFailed { problem }.into()));
+            return Err(Some(Reason::Refused(Refusal::TlsFailed { problem }).into()));
         }
     };
     let (_, connection) = stream.get_ref();
@@ -191,14 +191,12 @@ async fn handshake(
 
 /// The handshake proper, in two steps: what the client asks for is known even when the second one fails.
 async fn shake(
-    stream: TcpStream,
+    mut stream: TcpStream,
     tls: &Arc<ServerConfig>,
-    offered: Option<&'static str>,
 ) -> Result<(TlsConnection, Option<String>), Option<Box<Failure>>> {
     let failure = |reason, server_name| Box::new(Failure { reason, server_name });
-    let started = LazyConfigAcceptor::new(Acceptor::default(), stream).await;
-    let started = started.map_err(|error| failed(&error, offered).map(|reason| failure(reason, None)))?;
-    let hello = started.client_hello();
+    let (accepted, offered) = read_hello(&mut stream).await.map_err(|refusal| refusal.map(Box::from))?;
+    let hello = accepted.client_hello();
     let server_name = hello.server_name().map(cut);
     let suites = &tls.crypto_provider().cipher_suites;
     let is_ours = |wanted: &CipherSuite| suites.iter().any(|suite| suite.suite() == *wanted);
@@ -206,7 +204,7 @@ async fn shake(
         true => None,
         false => Some(hello.cipher_suites().iter().take(SUITES_MAX).filter_map(suite_name).collect()),
     };
-    let shaken = started.into_stream(tls.clone()).await;
+    let shaken = StartHandshake::from_parts(accepted, stream).into_stream(tls.clone()).await;
     match (shaken, strange) {
         (Ok(stream), _) => Ok((Box::new(stream), server_name)),
         // A client of an old version has none of our suites either, and its version is what is worth naming.
@@ -265,16 +263,54 @@ pub(crate) fn spoken(first_byte: u8) -> Option<&'static str> {
     }
 }
 
-/// Looks at the first bytes without taking them: a TLS record of a handshake begins with 0x16. Gives the version that
-/// the ClientHello offers, where it is one before 1.2 (RFC 5246 §7.4.1.2: the two bytes behind both headers).
-async fn refuse_plain_text(stream: &TcpStream) -> Result<Option<&'static str>, Option<Refusal>> {
-    let mut first = [0_u8; 11];
-    let length = stream.peek(&mut first).await.map_err(|_| None)?;
-    let protocol = match &first[..length] {
-        [] => return Err(None),
-        [0x16, _, _, _, _, _, _, _, _, 3, 0] => return Ok(Some("SSL 3.0")),
-        [0x16, _, _, _, _, _, _, _, _, 3, 1] => return Ok(Some("1.0")),
-        [0x16, _, _, _, _, _, _, _, _, 3, 2] => return Ok(Some("1.1")),
+/// Reads the ClientHello; with the version that it offers, where that is one before 1.2. What comes in its place is told from
+/// the first bytes.
+async fn read_hello(stream: &mut TcpStream) -> Result<(Accepted, Option<&'static str>), Option<Reason>> {
+    let mut acceptor = Acceptor::default();
+    let mut offered = None;
+    let mut is_first = true;
+    loop {
+        poll_fn(|cx| {
+            let mut buffer = [MaybeUninit::uninit(); HELLO_BYTES];
+            let mut buffer = ReadBuf::uninit(&mut buffer);
+            ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer)).map_err(|_| None)?;
+            let mut read = buffer.filled();
+            if read.is_empty() {
+                return Poll::Ready(Err(None));
+            }
+            if take(&mut is_first) {
+                offered = offered_by(read).map_err(|refusal| Some(Reason::Refused(refusal)))?;
+            }
+            while !read.is_empty() {
+                acceptor.read_tls(&mut read).map_err(|error| failed(&error, offered))?;
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await?;
+        match acceptor.accept() {
+            Ok(Some(accepted)) => return Ok((accepted, offered)),
+            Ok(None) => {}
+            Err((error, mut alert)) => {
+                let mut answer = Vec::new();
+                // Nothing follows, whether it arrives or not.
+                let _ = alert.write_all(&mut answer);
+                let _ = stream.write_all(&answer).await;
+                return Err(failed(&io::Error::new(io::ErrorKind::InvalidData, error), offered));
+            }
+        }
+    }
+}
+
+/// What nearly every ClientHello fits into.
+const HELLO_BYTES: usize = 2_048;
+
+/// The version that the first bytes of a client offer, where they are a ClientHello of one before 1.2 (RFC 5246 §7.4.1.2: the two
+/// bytes behind both headers). A TLS record of a handshake begins with 0x16; the error names what begins otherwise.
+fn offered_by(first: &[u8]) -> Result<Option<&'static str>, Refusal> {
+    let protocol = match first {
+        [0x16, _, _, _, _, _, _, _, _, 3, 0, ..] => return Ok(Some("SSL 3.0")),
+        [0x16, _, _, _, _, _, _, _, _, 3, 1, ..] => return Ok(Some("1.0")),
+        [0x16, _, _, _, _, _, _, _, _, 3, 2, ..] => return Ok(Some("1.1")),
         [0x16, ..] => return Ok(None),
         [0x10, ..] => "MQTT",
         [b'A', b'M', b'Q', b'P', ..] => "AMQP",
@@ -283,7 +319,7 @@ async fn refuse_plain_text(stream: &TcpStream) -> Result<Option<&'static str>, O
         [b'S', b'S', b'H', b'-', ..] => "SSH",
         _ => "something that is no TLS",
     };
-    Err(Some(Refusal::PlainText { protocol: protocol.to_owned() }))
+    Err(Refusal::PlainText { protocol: protocol.to_owned() })
 }
 
 /// What a failed handshake was; `offered` is the old version that the client asked for.

@@ -33,14 +33,31 @@ fn main() -> ExitCode {
     };
     match check(&proof, &key) {
         Ok(text) => {
-            println!("The proof holds. {text}");
+            println!("The proof holds. {}", visible(&text));
             ExitCode::SUCCESS
         }
         Err(error) => {
-            println!("The proof does not hold: {error}.");
+            println!("The proof does not hold: {}.", visible(&error));
             ExitCode::from(3)
         }
     }
+}
+
+/// The text with what a terminal or a reader would obey escaped: a record holds what clients chose.
+fn visible(text: &str) -> String {
+    let is_obeyed = |c: char| {
+        (c.is_control() && c != '\n')
+            || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}')
+            || matches!(c, '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0001}'..='\u{e007f}')
+    };
+    let mut visible = String::with_capacity(text.len());
+    for c in text.chars() {
+        match is_obeyed(c) {
+            true => visible.extend(c.escape_default()),
+            false => visible.push(c),
+        }
+    }
+    visible
 }
 
 fn check(proof: &str, key: &str) -> Outcome<String> {

@@ -11,6 +11,7 @@ use super::Common;
 use super::output::{list, one};
 use super::simulate::{self, SimulateArgs};
 use super::target::{Request, Target, encoded, sas_token_until};
+use super::terminal::outln;
 use super::watch::{self, WatchArgs};
 
 /// The commands about devices.
@@ -291,7 +292,7 @@ pub(super) fn run(command: DeviceCommand) -> anyhow::Result<ExitCode> {
             let target = common.target.open()?;
             let device = target.service(Request::new("GET", path(&id)))?;
             let resource = format!("{}/devices/{id}", target.host);
-            println!("{}", token(&device, &resource, seconds)?);
+            outln!("{}", token(&device, &resource, seconds)?);
         }
         DeviceCommand::Simulate(args) => return simulate::run(*args),
         DeviceCommand::Watch(args) => return watch::run(args),

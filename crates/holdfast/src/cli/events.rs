@@ -11,6 +11,7 @@ use sim::{Event, EventReader, ReaderOptions, SasKey, Start, TlsVersions, Trust};
 use super::Common;
 use super::output::{Format, list};
 use super::target::{Request, Target, encoded};
+use super::terminal::{errln, outln};
 
 /// Events that may be under way per partition.
 const CREDIT: u32 = 300;
@@ -96,7 +97,7 @@ pub(super) fn run(command: EventsCommand) -> anyhow::Result<ExitCode> {
             let target = common.target.open()?;
             let (policy, key) = target.policy()?;
             let (host, entity) = (&target.host, event_hub(&target)?);
-            println!(
+            outln!(
                 "Endpoint=sb://{host}/;SharedAccessKeyName={policy};SharedAccessKey={key};EntityPath={entity}"
             );
         }
@@ -167,7 +168,7 @@ async fn watch(
 ) -> anyhow::Result<()> {
     let mut reader = EventReader::connect(options).await.context("the events could not be read")?;
     if format == Format::Table {
-        eprintln!("Reading {} partitions. Ctrl-C ends.", reader.partitions().count());
+        errln!("Reading {} partitions. Ctrl-C ends.", reader.partitions().count());
     }
     let mut left = count.unwrap_or(u64::MAX);
     while left > 0 {
@@ -194,9 +195,9 @@ fn print(event: &Event, format: Format) {
                 true => String::new(),
                 false => format!("  {}", Value::Object(properties)),
             };
-            println!("{}/{}  {}  {body}{properties}", event.partition, event.sequence, event.device);
+            outln!("{}/{}  {}  {body}{properties}", event.partition, event.sequence, event.device);
         }
-        Format::Json | Format::Jsonl => println!(
+        Format::Json | Format::Jsonl => outln!(
             "{}",
             json!({
                 "partition": &*event.partition,

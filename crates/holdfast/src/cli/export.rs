@@ -7,6 +7,7 @@ use anyhow::Context as _;
 
 use super::Common;
 use super::target::Request;
+use super::terminal;
 
 /// Print the whole state of the hub as JSON, keys as fingerprints: to compare before and after, or to keep beside a
 /// backup. It is JSON whatever the output format.
@@ -24,12 +25,11 @@ pub(crate) struct ExportArgs {
 /// Exports.
 pub(super) fn run(args: ExportArgs) -> anyhow::Result<ExitCode> {
     let export = args.common.target.open()?.management(Request::new("GET", "/holdfast/v1/export"))?;
-    let text = format!("{export:#}\n");
+    let text = terminal::json(&format!("{export:#}")).into_owned();
     match args.out {
-        Some(file) => {
-            std::fs::write(&file, text).with_context(|| format!("could not write {}", file.display()))?
-        }
-        None => print!("{text}"),
+        Some(file) => std::fs::write(&file, format!("{text}\n"))
+            .with_context(|| format!("could not write {}", file.display()))?,
+        None => terminal::lines(&text),
     }
     Ok(ExitCode::SUCCESS)
 }

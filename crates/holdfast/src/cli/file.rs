@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::Common;
 use super::output::{Format, list, one};
 use super::target::{Request, Target, TargetArgs, encoded};
+use super::terminal::{self, outln};
 use crate::files::read_private;
 
 const PATH: &str = "/holdfast/v1/files";
@@ -138,7 +139,7 @@ fn storage(command: StorageCommand) -> anyhow::Result<()> {
         }
     };
     match common.target.open()?.management(request)? {
-        Value::Null if matches!(common.output, Format::Table) => println!("Files go to the hub itself."),
+        Value::Null if matches!(common.output, Format::Table) => outln!("Files go to the hub itself."),
         account => one(common.output, &account, STORAGE_LINES),
     }
     Ok(())
@@ -172,8 +173,7 @@ fn get(target: &Target, device: &str, name: &str, out: Option<PathBuf>) -> anyho
     let broken = "the file broke off";
     match out {
         None => {
-            io::copy(&mut content, &mut io::stdout().lock()).context(broken)?;
-            io::stdout().flush()?;
+            terminal::copy(&mut content).context("the file could not be printed")?;
         }
         Some(file) => {
             let failed = || format!("could not write {}", file.display());

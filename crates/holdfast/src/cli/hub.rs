@@ -1,7 +1,6 @@
 //! The commands that run a hub.
 
 use std::fs::Permissions;
-use std::io::IsTerminal as _;
 use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -14,6 +13,7 @@ use anyhow::Context as _;
 use serde_json::{Map, Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::terminal::{LogWriter, errln, outln};
 use crate::app::App;
 use crate::config::Config;
 use crate::files::create_private;
@@ -139,9 +139,7 @@ pub(super) fn dev(args: DevArgs) -> anyhow::Result<ExitCode> {
     run_hub(&config, temporary, args.options.ready_file.as_deref(), "info", async |ready, stop| {
         print_ready(ready, begun);
         if args.unwatched {
-            eprintln!(
-                "holdfast: UNWATCHED: no connection and no refusal is recorded, and nothing is judged."
-            );
+            errln!("holdfast: UNWATCHED: no connection and no refusal is recorded, and nothing is judged.");
         }
         stop.asked().await;
         Ok(ExitCode::SUCCESS)
@@ -168,7 +166,7 @@ pub(super) fn check_config(args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let config = Config::from_file(&args.file)?;
     config.check()?;
     config.check_secrets()?;
-    println!("{} is good", args.file.display());
+    outln!("{} is good", args.file.display());
     Ok(ExitCode::SUCCESS)
 }
 
@@ -257,43 +255,43 @@ async fn describe(app: &App) -> anyhow::Result<Value> {
 fn print_ready(ready: &Value, begun: Instant) {
     let text = |name: &str| ready[name].as_str().unwrap_or("(the policy iothubowner was deleted)").to_owned();
     let ca = text("ca_file");
-    println!(
+    outln!(
         "Holdfast is ready after {} ms. FOR DEVELOPMENT ONLY: throw-away CA, keys on the screen.",
         begun.elapsed().as_millis()
     );
-    println!();
-    println!("Service    {}", text("service_connection_string"));
-    println!("Events     {}", text("eventhub_connection_string"));
-    println!("CA file    {ca}");
-    println!("Ports      {}", ready["ports"]);
-    println!();
-    println!("So that the SDKs trust this hub:");
-    println!("  export SSL_CERT_FILE={ca}          # Python device SDK, OpenSSL");
-    println!("  export REQUESTS_CA_BUNDLE={ca}     # Python service SDK");
-    println!("  export NODE_EXTRA_CA_CERTS={ca}    # Node");
-    println!("  connection_verify=\"{ca}\"           # Python azure-eventhub, an argument of its client");
-    println!();
-    println!("Next, in another terminal:");
-    println!("  export HOLDFAST_CONNECTION_STRING='{}'", text("service_connection_string"));
-    println!("  export HOLDFAST_CA_FILE={ca}");
-    println!("  export HOLDFAST_CREDENTIAL_FILE={}", text("management_credential_file"));
-    println!("  holdfast device create pump-1");
-    println!("  holdfast send pump-1 '{{\"temperature\":21.5}}'");
-    println!();
+    outln!();
+    outln!("Service    {}", text("service_connection_string"));
+    outln!("Events     {}", text("eventhub_connection_string"));
+    outln!("CA file    {ca}");
+    outln!("Ports      {}", ready["ports"]);
+    outln!();
+    outln!("So that the SDKs trust this hub:");
+    outln!("  export SSL_CERT_FILE={ca}          # Python device SDK, OpenSSL");
+    outln!("  export REQUESTS_CA_BUNDLE={ca}     # Python service SDK");
+    outln!("  export NODE_EXTRA_CA_CERTS={ca}    # Node");
+    outln!("  connection_verify=\"{ca}\"           # Python azure-eventhub, an argument of its client");
+    outln!();
+    outln!("Next, in another terminal:");
+    outln!("  export HOLDFAST_CONNECTION_STRING='{}'", text("service_connection_string"));
+    outln!("  export HOLDFAST_CA_FILE={ca}");
+    outln!("  export HOLDFAST_CREDENTIAL_FILE={}", text("management_credential_file"));
+    outln!("  holdfast device create pump-1");
+    outln!("  holdfast send pump-1 '{{\"temperature\":21.5}}'");
+    outln!();
 }
 
 fn warn_not_served(door: &str, address: std::net::SocketAddr, error: &std::io::Error) {
-    eprintln!("holdfast: {door} is not served: could not listen on {address}: {error}");
+    errln!("holdfast: {door} is not served: could not listen on {address}: {error}");
     match error.kind() {
         std::io::ErrorKind::PermissionDenied => {
-            eprintln!("  Ports below 1024 need a right. One of these gives it:");
-            eprintln!("    sudo setcap cap_net_bind_service=+ep \"$(command -v holdfast)\"");
-            eprintln!("    sudo sysctl net.ipv4.ip_unprivileged_port_start=443");
-            eprintln!("  or serve it elsewhere, for clients that can reach another port: --https-port 8443");
+            errln!("  Ports below 1024 need a right. One of these gives it:");
+            errln!("    sudo setcap cap_net_bind_service=+ep \"$(command -v holdfast)\"");
+            errln!("    sudo sysctl net.ipv4.ip_unprivileged_port_start=443");
+            errln!("  or serve it elsewhere, for clients that can reach another port: --https-port 8443");
         }
         std::io::ErrorKind::AddrInUse => {
-            eprintln!("  Another program listens there. Stop it, or give this hub an address of its own:");
-            eprintln!("    --listen 127.0.0.2");
+            errln!("  Another program listens there. Stop it, or give this hub an address of its own:");
+            errln!("    --listen 127.0.0.2");
         }
         _ => {}
     }
@@ -335,10 +333,15 @@ fn start_logs(default: &str) {
     let default = format!("{default},rustls::msgs::handshake=error");
     let filter = tracing_subscriber::EnvFilter::try_from_env("HOLDFAST_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let _ = match std::env::var("HOLDFAST_LOG_FORMAT").as_deref() {
-        Ok("json") => lines.json().flatten_event(true).try_init(),
-        _ => lines.with_ansi(std::io::stderr().is_terminal()).try_init(),
+    let is_json = std::env::var("HOLDFAST_LOG_FORMAT").is_ok_and(|format| format == "json");
+    // No colours: the writer escapes every control character, whoever put it there.
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(false)
+        .with_writer(move || LogWriter::new(is_json));
+    let _ = match is_json {
+        true => lines.json().flatten_event(true).try_init(),
+        false => lines.try_init(),
     };
 }
 

@@ -1,11 +1,10 @@
 //! What happens, a line each, for commands that go on until they are ended.
 
-use std::io::Write as _;
-
 use jiff::{Timestamp, Zoned};
 use serde_json::{Map, Value, json};
 
-use super::output::{Format, shown};
+use super::output::Format;
+use super::terminal::{self, outln, visible};
 
 /// The longest detail that people are shown.
 const DETAIL_CHARS_MAX: usize = 1_000;
@@ -32,18 +31,16 @@ impl Lines {
 
     /// Prints what happened then.
     pub(super) fn tell_of(&self, time: Timestamp, what: &str, details: &[(&str, Value)]) {
-        let line = match self.format {
-            Format::Table => table_line(&time.to_zoned(jiff::tz::TimeZone::system()), what, details),
+        match self.format {
+            Format::Table => {
+                outln!("{}", table_line(&time.to_zoned(jiff::tz::TimeZone::system()), what, details));
+            }
             Format::Json | Format::Jsonl => {
                 let mut object =
                     Map::from_iter([("time".to_owned(), json!(time)), ("what".to_owned(), json!(what))]);
                 object.extend(details.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
-                Value::Object(object).to_string()
+                terminal::document_line(&Value::Object(object));
             }
-        };
-        if writeln!(std::io::stdout(), "{line}").is_err() {
-            // Who read the lines has gone, as `head` does: there is nobody left to tell.
-            std::process::exit(0);
         }
     }
 }
@@ -63,8 +60,8 @@ fn table_line(time: &Zoned, what: &str, details: &[(&str, Value)]) -> String {
 /// A detail for a terminal; JSON has all of it.
 fn cut(text: &str) -> String {
     match text.char_indices().nth(DETAIL_CHARS_MAX) {
-        None => shown(text),
-        Some((end, _)) => format!("{}…", shown(&text[..end])),
+        None => visible(text).into_owned(),
+        Some((end, _)) => format!("{}…", visible(&text[..end])),
     }
 }
 

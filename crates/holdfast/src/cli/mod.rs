@@ -22,6 +22,7 @@ mod send;
 mod settings;
 mod simulate;
 mod target;
+pub(crate) mod terminal;
 mod trace;
 mod twin;
 mod watch;
@@ -149,7 +150,9 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Audit(command) => audit::run(command),
         Command::Explain(args) => explain::run(args),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Args::command(), "holdfast", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Args::command(), "holdfast", &mut script);
+            terminal::lines(&String::from_utf8_lossy(&script));
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -9,6 +9,7 @@ use super::Common;
 use super::device::{CredentialArgs, hide, token, with_connection_string};
 use super::output::{list, one};
 use super::target::{Request, encoded};
+use super::terminal::outln;
 
 /// The commands about modules.
 #[derive(Subcommand)]
@@ -120,7 +121,7 @@ pub(super) fn run(command: ModuleCommand) -> anyhow::Result<ExitCode> {
             let target = common.target.open()?;
             let module = target.service(Request::new("GET", path(&device, &id)))?;
             let resource = format!("{}/devices/{device}/modules/{id}", target.host);
-            println!("{}", token(&module, &resource, seconds)?);
+            outln!("{}", token(&module, &resource, seconds)?);
         }
     }
     Ok(ExitCode::SUCCESS)

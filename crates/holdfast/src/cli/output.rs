@@ -1,5 +1,6 @@
 //! How commands print: tables for people, JSON for programs.
 
+use super::terminal::{self, outln, visible};
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
 use serde_json::Value;
@@ -18,8 +19,8 @@ pub(super) enum Format {
 /// Prints a list: the columns are a heading and the JSON pointer of what stands below it.
 pub(super) fn list(format: Format, rows: &[Value], columns: &[(&str, &str)]) {
     match format {
-        Format::Json => println!("{:#}", Value::Array(rows.to_vec())),
-        Format::Jsonl => rows.iter().for_each(|row| println!("{row}")),
+        Format::Json => terminal::document(&Value::Array(rows.to_vec())),
+        Format::Jsonl => rows.iter().for_each(terminal::document_line),
         Format::Table => {
             let mut table = Table::new();
             table.load_style(NOTHING).set_header(columns.iter().map(|(heading, _)| *heading));
@@ -28,7 +29,7 @@ pub(super) fn list(format: Format, rows: &[Value], columns: &[(&str, &str)]) {
                     columns.iter().map(|(_, pointer)| row.pointer(pointer).map_or_else(String::new, plain)),
                 );
             }
-            println!("{table}");
+            terminal::lines(&table.to_string());
         }
     }
 }
@@ -36,13 +37,13 @@ pub(super) fn list(format: Format, rows: &[Value], columns: &[(&str, &str)]) {
 /// Prints one record: the lines are a heading and the JSON pointer of what stands beside it; empty ones are left out.
 pub(super) fn one(format: Format, record: &Value, lines: &[(&str, &str)]) {
     match format {
-        Format::Json => println!("{record:#}"),
-        Format::Jsonl => println!("{record}"),
+        Format::Json => terminal::document(record),
+        Format::Jsonl => terminal::document_line(record),
         Format::Table => {
             let width = lines.iter().map(|(heading, _)| heading.len()).max().unwrap_or(0);
             for (heading, pointer) in lines {
                 match record.pointer(pointer).map(plain) {
-                    Some(text) if !text.is_empty() => println!("{heading:width$}  {text}"),
+                    Some(text) if !text.is_empty() => outln!("{heading:width$}  {text}"),
                     _ => {}
                 }
             }
@@ -50,22 +51,11 @@ pub(super) fn one(format: Format, record: &Value, lines: &[(&str, &str)]) {
     }
 }
 
+/// A value as a cell: escaped here already, so that the widths of the columns are those of what is seen.
 fn plain(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
+        Value::String(text) => visible(text).into_owned(),
+        other => visible(&other.to_string()).into_owned(),
     }
-}
-
-/// A text for a terminal: much of it is a client's own choice, and control characters in it would be obeyed.
-pub(super) fn shown(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    for character in text.chars() {
-        match character.is_control() {
-            true => shown.extend(character.escape_default()),
-            false => shown.push(character),
-        }
-    }
-    shown
 }

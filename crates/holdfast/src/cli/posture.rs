@@ -1,7 +1,7 @@
 //! `holdfast posture`.
 
 use std::collections::BTreeMap;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::IsTerminal as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -14,6 +14,7 @@ use super::Common;
 use super::output::{Format, list, one};
 use super::posture_report;
 use super::target::{Request, Target, encoded};
+use super::terminal::{self, outln};
 
 const PATH: &str = "/holdfast/v1/posture";
 
@@ -145,10 +146,10 @@ pub(super) fn run(args: PostureArgs) -> anyhow::Result<ExitCode> {
             let undone = common.target.open()?.management(Request::new("POST", path))?;
             match common.output {
                 Format::Table => {
-                    println!("The fix {id} of {} is undone.", text(&undone, "check"));
-                    println!("{}", score_line(&undone));
+                    outln!("The fix {id} of {} is undone.", text(&undone, "check"));
+                    outln!("{}", score_line(&undone));
                 }
-                _ => println!("{undone:#}"),
+                _ => terminal::document(&undone),
             }
         }
         Some(PostureCommand::Fixes { common }) => {
@@ -187,13 +188,13 @@ fn overview(common: &Common, all: bool) -> anyhow::Result<ExitCode> {
     let findings = members(&report, "findings");
     let open = findings.iter().filter(|finding| finding["state"] == "open").count();
     match common.output {
-        Format::Json => println!("{report:#}"),
-        Format::Jsonl => findings.iter().for_each(|finding| println!("{finding}")),
+        Format::Json => terminal::document(&report),
+        Format::Jsonl => findings.iter().for_each(terminal::document_line),
         Format::Table => {
-            println!("{}", score_line(&report));
-            println!();
+            outln!("{}", score_line(&report));
+            outln!();
             match findings.as_slice() {
-                [] => println!("Nothing is wrong that the checks can see."),
+                [] => outln!("Nothing is wrong that the checks can see."),
                 findings => print_findings(findings),
             }
             if all {
@@ -216,29 +217,30 @@ fn print_findings(findings: &[Value]) {
             continue;
         }
         let waived = if finding["state"] == "waived" { "  (waived)" } else { "" };
-        println!(
+        outln!(
             "{:<8}  {}  {}{waived}",
             text(finding, "severity").to_uppercase(),
             text(finding, "id"),
             text(finding, "check")
         );
-        println!("          {}", text(finding, "summary"));
+        outln!("          {}", text(finding, "summary"));
         match finding["fix"]["command"].as_str() {
-            Some(command) => println!("          fix: {command} --dry-run"),
-            None => println!("          {}", finding["fix"]["advice"].as_str().unwrap_or_default()),
+            Some(command) => outln!("          fix: {command} --dry-run"),
+            None => outln!("          {}", finding["fix"]["advice"].as_str().unwrap_or_default()),
         }
     }
     for (check, count) in shown.into_iter().filter(|(_, count)| *count > SHOWN_PER_CHECK) {
-        println!("And {} more of {check}; `-o jsonl` lists all.", count - SHOWN_PER_CHECK);
+        outln!("And {} more of {check}; `-o jsonl` lists all.", count - SHOWN_PER_CHECK);
     }
 }
 
 fn print_more(report: &Value) {
     let closed = members(report, "closed");
     if !closed.is_empty() {
-        println!("\nClosed:");
+        outln!();
+        outln!("Closed:");
         for finding in &closed {
-            println!(
+            outln!(
                 "          {}  {}  {}",
                 text(finding, "id"),
                 text(finding, "check"),
@@ -246,7 +248,7 @@ fn print_more(report: &Value) {
             );
         }
     }
-    println!();
+    outln!();
     let columns = [
         ("CHECK", "/check"),
         ("SEVERITY", "/severity"),
@@ -278,7 +280,8 @@ fn show(common: &Common, finding: &Value) {
     ];
     one(common.output, finding, LINES);
     if matches!(common.output, Format::Table) {
-        println!("Evidence\n{:#}", finding["evidence"]);
+        outln!("Evidence");
+        terminal::document(&finding["evidence"]);
     }
 }
 
@@ -291,28 +294,28 @@ fn fix(id: &str, dry_run: bool, yes: bool, common: &Common) -> anyhow::Result<Ex
         print_changes(common, &proposal);
         if dry_run {
             if matches!(common.output, Format::Table) {
-                println!("Nothing was changed. To do it: holdfast posture fix {id}");
+                outln!("Nothing was changed. To do it: holdfast posture fix {id}");
             }
             return Ok(ExitCode::SUCCESS);
         }
         if !members(&proposal, "cutsOff").is_empty() && !confirmed()? {
-            println!("Nothing was changed.");
+            outln!("Nothing was changed.");
             return Ok(ExitCode::FAILURE);
         }
     }
     let fixed = target.management(Request::new("POST", path))?;
     if !matches!(common.output, Format::Table) {
-        println!("{fixed:#}");
+        terminal::document(&fixed);
         return Ok(ExitCode::SUCCESS);
     }
     if !interactive || yes {
         print_changes(common, &fixed);
     }
-    println!("Done. {}", score_line(&fixed));
+    outln!("Done. {}", score_line(&fixed));
     for next in members(&fixed, "next") {
-        println!("  next   {}", next.as_str().unwrap_or_default());
+        outln!("  next   {}", next.as_str().unwrap_or_default());
     }
-    println!("  undo   {}", text(&fixed, "undo"));
+    outln!("  undo   {}", text(&fixed, "undo"));
     print_new_connection_string(&target, &fixed);
     Ok(ExitCode::SUCCESS)
 }
@@ -327,28 +330,27 @@ fn print_new_connection_string(target: &Target, fixed: &Value) {
     let path = format!("/holdfast/v1/policies/{}", encoded(&policy));
     if let Ok(policy) = target.management(Request::new("GET", path)) {
         let (name, key) = (text(&policy, "name"), text(&policy, "primaryKey"));
-        println!("  string HostName={};SharedAccessKeyName={name};SharedAccessKey={key}", target.host);
+        outln!("  string HostName={};SharedAccessKeyName={name};SharedAccessKey={key}", target.host);
     }
 }
 
 fn print_changes(common: &Common, proposal: &Value) {
     if !matches!(common.output, Format::Table) {
-        println!("{proposal:#}");
+        terminal::document(proposal);
         return;
     }
     for change in members(proposal, "changes") {
-        println!("  {}: {}", text(&change, "target"), text(&change, "change"));
+        outln!("  {}: {}", text(&change, "target"), text(&change, "change"));
     }
     let cut: Vec<Value> = members(proposal, "cutsOff");
     if !cut.is_empty() {
         let names: Vec<&str> = cut.iter().filter_map(Value::as_str).collect();
-        println!("  cut off until it has what it needs: {}", names.join(", "));
+        outln!("  cut off until it has what it needs: {}", names.join(", "));
     }
 }
 
 fn confirmed() -> anyhow::Result<bool> {
-    print!("Go on? [y/N] ");
-    std::io::stdout().flush()?;
+    terminal::prompt("Go on? [y/N] ");
     let mut answer = String::new();
     std::io::stdin().read_line(&mut answer).context("no answer could be read")?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
@@ -388,13 +390,13 @@ fn report(format: ReportFormat, out: Option<&Path>, common: &Common) -> anyhow::
     let text = match format {
         ReportFormat::Text => posture_report::text(&report),
         ReportFormat::Html => posture_report::html(&report),
-        ReportFormat::Json => format!("{report:#}\n"),
+        ReportFormat::Json => terminal::json(&format!("{report:#}\n")).into_owned(),
     };
     match out {
         Some(file) => {
             std::fs::write(file, text).with_context(|| format!("could not write {}", file.display()))?;
         }
-        None => print!("{text}"),
+        None => terminal::lines(&text),
     }
     Ok(())
 }

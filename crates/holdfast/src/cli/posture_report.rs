@@ -2,24 +2,25 @@
 
 use std::fmt::Write as _;
 
+use super::terminal::visible;
 use serde_json::Value;
 
 /// The report for a terminal.
 pub(super) fn text(report: &Value) -> String {
     let mut out = String::new();
-    let _ = writeln!(out, "{}", headline(report));
-    let _ = writeln!(out, "{}", counts(report));
+    let _ = writeln!(out, "{}", visible(&headline(report)));
+    let _ = writeln!(out, "{}", visible(&counts(report)));
     for row in rows(report) {
         let _ = writeln!(
             out,
             "\n{}  {:<15}  {}",
-            of(row, "id"),
+            visible(of(row, "id")),
             state(row).to_uppercase(),
-            of(row, "recommendation")
+            visible(of(row, "recommendation"))
         );
-        let _ = writeln!(out, "     {}", of(row, "evidence"));
+        let _ = writeln!(out, "     {}", visible(of(row, "evidence")));
         for finding in row["findings"].as_array().into_iter().flatten().filter_map(Value::as_str) {
-            let _ = writeln!(out, "     holdfast posture show {finding}");
+            let _ = writeln!(out, "     holdfast posture show {}", visible(finding));
         }
     }
     out
@@ -115,7 +116,7 @@ fn day(time: &str) -> &str {
 }
 
 fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    visible(text).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]

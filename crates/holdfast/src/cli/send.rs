@@ -7,6 +7,7 @@ use anyhow::{Context as _, bail};
 
 use super::device::token;
 use super::target::{Request, TargetArgs, encoded};
+use super::terminal::outln;
 
 /// Send a message as a device.
 #[derive(clap::Args)]
@@ -62,6 +63,6 @@ pub(super) fn run(args: SendArgs) -> anyhow::Result<ExitCode> {
         std::io::stdin().read_to_end(&mut body).context("could not read the standard input")?;
     }
     target.device(&format!("{path}/messages/events"), &token, &headers, &body)?;
-    println!("{} bytes are on stable storage", body.len());
+    outln!("{} bytes are on stable storage", body.len());
     Ok(ExitCode::SUCCESS)
 }

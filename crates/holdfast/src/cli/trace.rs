@@ -1,6 +1,5 @@
 //! `holdfast trace`.
 
-use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -8,8 +7,9 @@ use anyhow::Context as _;
 use serde_json::{Value, json};
 
 use super::Common;
-use super::output::{Format, shown};
+use super::output::Format;
 use super::target::{Request, Target, encoded};
+use crate::cli::terminal::{self, errln, outln};
 
 /// How long a search goes on without a word.
 const QUIET: Duration = Duration::from_secs(2);
@@ -41,11 +41,11 @@ pub(super) fn run(args: TraceArgs) -> anyhow::Result<ExitCode> {
     let (events, messages) = (search.events()?, search.messages()?);
     let none = events.is_empty() && messages.is_empty();
     match args.common.output {
-        Format::Json => println!("{:#}", json!({ "events": events, "messages": messages })),
-        Format::Jsonl => events.iter().chain(&messages).for_each(|found| println!("{found}")),
-        Format::Table if none => println!(
+        Format::Json => terminal::document(&json!({ "events": events, "messages": messages })),
+        Format::Jsonl => events.iter().chain(&messages).for_each(terminal::document_line),
+        Format::Table if none => outln!(
             "No message `{}` is in the stream, waits in a queue, or is among the last that left one.",
-            shown(&args.message_id)
+            args.message_id
         ),
         Format::Table => {
             events.iter().for_each(print_event);
@@ -120,25 +120,27 @@ struct Progress {
 
 impl Progress {
     fn begin() -> Self {
-        Self { told: Instant::now(), is_person: std::io::stderr().is_terminal() }
+        Self { told: Instant::now(), is_person: terminal::is_error_terminal() }
     }
 
     fn tell(&mut self, what: impl FnOnce() -> String) {
         if self.is_person && self.told.elapsed() >= QUIET {
             self.told = Instant::now();
-            eprintln!("{}", what());
+            errln!("{}", what());
         }
     }
 }
 
 fn print_event(event: &Value) {
-    let text = |name: &str| shown(event[name].as_str().unwrap_or_default());
+    let text = |name: &str| event[name].as_str().unwrap_or_default();
     let sender = identity(&event["identity"]);
-    println!("{} of {sender}", if text("source") == "Telemetry" { "Telemetry" } else { "An event" });
-    println!("  received   {}{}", time(&event["received"]), authenticated(&text("authMethod")));
-    println!(
+    outln!("{} of {sender}", if text("source") == "Telemetry" { "Telemetry" } else { "An event" });
+    outln!("  received   {}{}", time(&event["received"]), authenticated(text("authMethod")));
+    outln!(
         "  durable    partition {}, sequence number {}, offset {}",
-        event["partition"], event["sequence"], event["offset"]
+        event["partition"],
+        event["sequence"],
+        event["offset"]
     );
     for (group, read) in event["readers"].as_object().into_iter().flatten() {
         let last =
@@ -148,62 +150,62 @@ fn print_event(event: &Value) {
             "beforeItsReaders" => "its readers began behind it".to_owned(),
             _ => format!("waits, {} events before it", read["ahead"]),
         };
-        println!("  {:<9}  {state}{}", shown(group), last.unwrap_or_default());
+        outln!("  {:<9}  {state}{}", group, last.unwrap_or_default());
     }
-    println!();
+    outln!();
 }
 
 /// The credential of a device, from the JSON that readers are told.
 fn authenticated(method: &str) -> String {
     let method: Value = serde_json::from_str(method).unwrap_or_default();
     match (method["type"].as_str(), method["scope"].as_str()) {
-        (Some("sas"), Some(scope)) => format!(", with a SAS token of the {}", shown(scope)),
-        (Some("x509"), Some(scope)) => format!(", with a certificate of the {}", shown(scope)),
-        (Some(kind), Some(scope)) => format!(", with {} of the {}", shown(kind), shown(scope)),
+        (Some("sas"), Some(scope)) => format!(", with a SAS token of the {}", scope),
+        (Some("x509"), Some(scope)) => format!(", with a certificate of the {}", scope),
+        (Some(kind), Some(scope)) => format!(", with {} of the {}", kind, scope),
         _ => String::new(),
     }
 }
 
 fn print_message(message: &Value) {
-    let text = |name: &str| shown(message[name].as_str().unwrap_or_default());
-    println!("Device-bound message {} for {}", message["sequence"], identity(&message["identity"]));
+    let text = |name: &str| message[name].as_str().unwrap_or_default();
+    outln!("Device-bound message {} for {}", message["sequence"], identity(&message["identity"]));
     let sender = text("sender");
-    let sender = if sender.is_empty() { sender } else { format!(", from {sender}") };
-    println!("  received   {}{sender}, durable then", time(&message["received"]));
+    let sender = if sender.is_empty() { String::new() } else { format!(", from {sender}") };
+    outln!("  received   {}{sender}, durable then", time(&message["received"]));
     match message["deliveries"].as_u64().unwrap_or_default() {
-        0 => println!("  delivered  not yet"),
-        1 => println!("  delivered  {}", time(&message["delivered"])),
-        times => println!("  delivered  {times} times, last {}", time(&message["delivered"])),
+        0 => outln!("  delivered  not yet"),
+        1 => outln!("  delivered  {}", time(&message["delivered"])),
+        times => outln!("  delivered  {times} times, last {}", time(&message["delivered"])),
     }
     let by = match message["by"].as_str() {
         Some("connection") => " by its connection",
         Some(_) => " by a request over HTTPS",
         None => "",
     };
-    match text("state").as_str() {
-        "waiting" => println!("  waits      until {}", time(&message["at"])),
-        "locked" => println!("  locked     until {}{by}", time(&message["at"])),
+    match text("state") {
+        "waiting" => outln!("  waits      until {}", time(&message["at"])),
+        "locked" => outln!("  locked     until {}{by}", time(&message["at"])),
         "deliveryCountExceeded" => {
-            println!("  gone       {}, after too many deliveries", time(&message["at"]))
+            outln!("  gone       {}, after too many deliveries", time(&message["at"]))
         }
-        state => println!("  {state:<9}  {}{by}", time(&message["at"])),
+        state => outln!("  {state:<9}  {}{by}", time(&message["at"])),
     }
-    println!();
+    outln!();
 }
 
 /// A time to the millisecond, which is enough for people; the whole of it is in the JSON.
 fn time(time: &Value) -> String {
-    let text = shown(time.as_str().unwrap_or_default());
+    let text = time.as_str().unwrap_or_default();
     match text.trim_end_matches('Z').split_once('.') {
         Some((seconds, fraction)) => format!("{seconds}.{}Z", fraction.get(..3).unwrap_or(fraction)),
-        None => text,
+        None => text.to_owned(),
     }
 }
 
 fn identity(identity: &Value) -> String {
-    let device = shown(identity["device"].as_str().unwrap_or_default());
+    let device = identity["device"].as_str().unwrap_or_default();
     match identity["module"].as_str() {
-        Some(module) => format!("{device}/{}", shown(module)),
-        None => device,
+        Some(module) => format!("{device}/{module}"),
+        None => device.to_owned(),
     }
 }

@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use serde_json::Value;
 
 use super::Common;
-use super::output::{Format, shown};
+use super::output::Format;
 use super::target::{Request, encoded};
+use super::terminal::{self, outln};
 
 /// Say why somebody was refused, and what would have admitted them.
 #[derive(clap::Args)]
@@ -43,11 +44,11 @@ pub(super) fn run(args: WhyArgs) -> anyhow::Result<ExitCode> {
     let entries = args.common.target.open()?.management(Request::new("GET", path))?;
     let entries: Vec<Value> = entries.as_array().cloned().unwrap_or_default();
     match args.common.output {
-        Format::Json => println!("{:#}", Value::Array(entries)),
-        Format::Jsonl => entries.iter().for_each(|entry| println!("{entry}")),
+        Format::Json => terminal::document(&Value::Array(entries)),
+        Format::Jsonl => entries.iter().for_each(terminal::document_line),
         Format::Table if entries.is_empty() => {
             let who = args.device.map(|device| format!(" of `{device}`")).unwrap_or_default();
-            println!("No refusal{who} is on record.");
+            outln!("No refusal{who} is on record.");
         }
         Format::Table => entries.iter().for_each(print),
     }
@@ -56,26 +57,26 @@ pub(super) fn run(args: WhyArgs) -> anyhow::Result<ExitCode> {
 
 /// Prints a refusal with its explanation, for people.
 pub(super) fn print(entry: &Value) {
-    let text = |name: &str| shown(entry[name].as_str().unwrap_or_default());
+    let text = |name: &str| entry[name].as_str().unwrap_or_default();
     let count = entry["count"].as_u64().unwrap_or(1);
     let times = if count > 1 { format!(", {count} times") } else { String::new() };
     // The day and the second are enough for people; the whole time is in the JSON.
     let time = text("time");
     let time = time.split('.').next().unwrap_or_default();
-    println!(
+    outln!(
         "{}Z  {}  {}  from {}{times}",
         time.trim_end_matches('Z'),
         text("cause"),
         text("identity"),
         text("address")
     );
-    println!("  {}", text("explanation"));
+    outln!("  {}", text("explanation"));
     for (heading, name) in
         [("presented", "presented"), ("expected", "expected"), ("change", "change"), ("fix", "fix")]
     {
-        println!("  {heading:<9}  {}", text(name));
+        outln!("  {heading:<9}  {}", text(name));
     }
-    println!();
+    outln!();
 }
 
 #[cfg(test)]

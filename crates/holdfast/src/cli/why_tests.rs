@@ -186,11 +186,6 @@ fn every_fix_is_a_command_that_exists() {
     }
 }
 
-#[test]
-fn a_client_does_not_write_on_the_operators_terminal() {
-    assert_eq!(super::shown("a\u{1b}[2Jb\u{7}é"), r"a\u{1b}[2Jb\u{7}é");
-}
-
 /// The words of a command as a shell takes them apart.
 fn words_of(command: &str) -> Vec<String> {
     let (mut words, mut word, mut quote, mut begun) = (Vec::new(), String::new(), None, false);

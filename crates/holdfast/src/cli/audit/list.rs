@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::super::Common;
 use super::super::output::{Format, list};
 use super::super::target::{Request, encoded};
+use crate::cli::terminal;
 
 /// Records that one request asks for.
 const PAGE: usize = 1_000;
@@ -107,7 +108,7 @@ pub(super) fn run(args: ListArgs) -> anyhow::Result<ExitCode> {
         let more = page.len() == wanted;
         match args.common.output {
             // As they come, so that a long list needs no memory.
-            Format::Jsonl => page.iter().for_each(|record| println!("{record}")),
+            Format::Jsonl => page.iter().for_each(terminal::document_line),
             Format::Json => records.extend(page),
             Format::Table => records.extend(page.iter().map(row)),
         }

@@ -17,6 +17,7 @@ pub(super) use self::list::row;
 use super::Common;
 use super::output::{Format, one};
 use super::target::Request;
+use crate::cli::terminal::{self, outln};
 use crate::files::create_public;
 
 /// The commands about the audit log.
@@ -91,8 +92,8 @@ fn prove(args: &ProveArgs) -> anyhow::Result<ExitCode> {
         (None, None) => bail!("name the number of a record, or a checkpoint by --since FILE"),
     };
     match &args.out {
-        Some(file) => create_public(file, format!("{proof:#}\n").as_bytes())?,
-        None => println!("{proof:#}"),
+        Some(file) => create_public(file, format!("{}\n", terminal::json(&format!("{proof:#}"))).as_bytes())?,
+        None => terminal::document(&proof),
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -102,7 +103,7 @@ fn checkpoint(args: &CheckpointArgs) -> anyhow::Result<ExitCode> {
     if args.key {
         let key = remote.key()?.to_string();
         match args.common.output {
-            Format::Table => println!("{key}"),
+            Format::Table => outln!("{key}"),
             format => one(format, &json!({ "key": key }), &[]),
         }
         return Ok(ExitCode::SUCCESS);
@@ -117,7 +118,7 @@ fn checkpoint(args: &CheckpointArgs) -> anyhow::Result<ExitCode> {
         shown["hashes"] = json!(hashes);
     }
     match (args.common.output, &args.out) {
-        (Format::Table, None) => print!("{}", kept.note),
+        (Format::Table, None) => terminal::lines(&kept.note),
         (format, _) => {
             one(format, &shown, &[("Records", "/size"), ("Checkpoint", "/file"), ("Hashes", "/hashes")]);
         }

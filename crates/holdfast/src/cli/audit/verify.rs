@@ -16,6 +16,7 @@ use super::super::output::{Format, one};
 use super::evidence::{Evidence, Offline, Remote};
 use super::hashes::Hashes;
 use super::read_text;
+use crate::cli::terminal::{errln, outln};
 
 /// The exit code for a log that was changed. 1 says that it could not be verified.
 const TAMPERED: u8 = 3;
@@ -133,7 +134,7 @@ impl Progress {
     fn at(&mut self, records: u64) {
         if self.said.elapsed() >= PROGRESS_EVERY {
             self.said = Instant::now();
-            eprintln!("holdfast: verified {} of {} records", records.min(self.size), self.size);
+            errln!("holdfast: verified {} of {} records", records.min(self.size), self.size);
         }
     }
 }
@@ -151,12 +152,12 @@ fn print(format: Format, verdict: &Verdict, key: &VerifierKey, given: bool) {
         (false, Some(_)) => "CHANGED",
         (false, None) => "NOT VERIFIED",
     };
-    println!("{word}: {}", verdict.explanation);
+    outln!("{word}: {}", verdict.explanation);
     for finding in &verdict.findings {
-        println!("  {}: {}", range(finding.first, finding.last), finding.explanation);
+        outln!("  {}: {}", range(finding.first, finding.last), finding.explanation);
     }
     for reason in &verdict.unchecked {
-        println!("  {reason}");
+        outln!("  {reason}");
     }
     let lines = [
         ("Records", "/size"),
@@ -168,7 +169,7 @@ fn print(format: Format, verdict: &Verdict, key: &VerifierKey, given: bool) {
     ];
     one(format, &shown, &lines);
     if !given {
-        println!("The key is the one that the log itself names; --key FILE takes one that you kept.");
+        outln!("The key is the one that the log itself names; --key FILE takes one that you kept.");
     }
 }
 

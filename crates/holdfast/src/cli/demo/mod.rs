@@ -22,6 +22,7 @@ use self::board::Board;
 use self::screen::{Screen, Surroundings};
 use super::hub::{HubOptions, Stop, run_hub};
 use super::target::Target;
+use crate::cli::terminal::errln;
 use crate::config::Config;
 
 /// `holdfast demo`.
@@ -171,13 +172,12 @@ impl Demo {
                 () = stop.asked() => false,
             }
         };
-        let shown = show_until(over, surroundings, &self.board).await;
+        let ended_by_itself = show_until(over, surroundings, &self.board).await;
         self.stopping.send_replace(true);
         while self.tasks.join_next().await.is_some() {}
-        let ended_by_itself = shown.context("the demo could not be shown")?;
         let missing = self.board.lock().missing();
         for what in &missing {
-            eprintln!("holdfast: {what}");
+            errln!("holdfast: {what}");
         }
         // Whoever ends the demo by hand may do so at any time.
         Ok(if ended_by_itself && !missing.is_empty() { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -185,21 +185,17 @@ impl Demo {
 }
 
 /// Draws the board until something is over, and gives what that came to.
-async fn show_until<T>(
-    over: impl Future<Output = T>,
-    surroundings: Surroundings,
-    board: &Shared,
-) -> std::io::Result<T> {
-    let mut screen = Screen::open(surroundings)?;
+async fn show_until<T>(over: impl Future<Output = T>, surroundings: Surroundings, board: &Shared) -> T {
+    let mut screen = Screen::open(surroundings);
     let mut every = tokio::time::interval(if screen.is_terminal() { FRAME } else { LINE });
     let mut over = std::pin::pin!(over);
     loop {
         tokio::select! {
             result = &mut over => {
-                screen.close(&mut board.lock())?;
-                return Ok(result);
+                screen.close(&mut board.lock());
+                return result;
             }
-            _ = every.tick() => screen.show(&mut board.lock())?,
+            _ = every.tick() => screen.show(&mut board.lock()),
         }
     }
 }

@@ -1,10 +1,10 @@
 //! What the demo shows: a screen that is drawn anew in place on a terminal, a line now and then elsewhere.
 
-use std::io::{self, IsTerminal as _, Write as _, stdout};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::board::{Board, HISTORY, Row, State};
+use crate::cli::terminal::{self, outln, visible};
 use crate::config::Config;
 
 /// How long each section is shown where not all of them fit.
@@ -72,23 +72,23 @@ pub(super) struct Screen {
 
 impl Screen {
     /// Clears the terminal, or prints the heading.
-    pub(super) fn open(surroundings: Surroundings) -> io::Result<Self> {
+    pub(super) fn open(surroundings: Surroundings) -> Self {
         let screen = Self {
             surroundings,
-            is_terminal: stdout().is_terminal(),
+            is_terminal: terminal::is_terminal(),
             drawn: Vec::new(),
             explained: false,
             told: 0,
         };
         if screen.is_terminal {
-            stdout().write_all(b"\x1b[2J\x1b[H")?;
+            terminal::draw("\x1b[2J\x1b[H");
         } else {
             let mut lines = vec![screen.surroundings.heading.clone()];
             lines.extend(screen.surroundings.note.clone());
             lines.extend(screen.commands(WIDTH_DEFAULT));
-            print(&lines)?;
+            print(&lines);
         }
-        Ok(screen)
+        screen
     }
 
     /// Whether it is drawn in place.
@@ -97,11 +97,12 @@ impl Screen {
     }
 
     /// Shows the present state.
-    pub(super) fn show(&mut self, board: &mut Board) -> io::Result<()> {
+    pub(super) fn show(&mut self, board: &mut Board) {
         if self.is_terminal {
             let (width, height) = terminal_size();
             let frame = self.frame(board, width, height.saturating_sub(1));
-            return self.draw(frame, width);
+            self.draw(frame, width);
+            return;
         }
         let mut lines = Vec::new();
         if board.elapsed() > Duration::from_secs(1) {
@@ -116,17 +117,18 @@ impl Screen {
                 lines.extend(posture(board, WIDTH_DEFAULT, &self.surroundings.program));
             }
         }
-        print(&lines)
+        print(&lines);
     }
 
     /// Shows the last state, and leaves it on the terminal.
-    pub(super) fn close(&mut self, board: &mut Board) -> io::Result<()> {
+    pub(super) fn close(&mut self, board: &mut Board) {
         if self.is_terminal {
-            return self.show(board);
+            self.show(board);
+            return;
         }
         let mut lines = table(board, WIDTH_DEFAULT);
         lines.push(summary(board));
-        print(&lines)
+        print(&lines);
     }
 
     /// Everything, or what fits: then the sections below the table are shown in turn.
@@ -167,8 +169,9 @@ impl Screen {
     }
 
     /// Writes only the lines that changed, so that a selection of the others stays.
-    fn draw(&mut self, frame: Vec<String>, width: usize) -> io::Result<()> {
-        let frame: Vec<String> = frame.into_iter().map(|line| line.chars().take(width).collect()).collect();
+    fn draw(&mut self, frame: Vec<String>, width: usize) {
+        let frame: Vec<String> =
+            frame.iter().map(|line| visible(line).chars().take(width).collect()).collect();
         let mut out = String::new();
         for (place, line) in frame.iter().enumerate() {
             if self.drawn.get(place) != Some(line) {
@@ -180,15 +183,12 @@ impl Screen {
         }
         out.push_str(&format!("\x1b[{};1H", frame.len() + 1));
         self.drawn = frame;
-        stdout().write_all(out.as_bytes())?;
-        stdout().flush()
+        terminal::draw(&out);
     }
 }
 
-fn print(lines: &[String]) -> io::Result<()> {
-    let text: String = lines.iter().flat_map(|line| [line, "\n"]).collect();
-    stdout().write_all(text.as_bytes())?;
-    stdout().flush()
+fn print(lines: &[String]) {
+    lines.iter().for_each(|line| outln!("{line}"));
 }
 
 fn table(board: &Board, width: usize) -> Vec<String> {
@@ -372,10 +372,7 @@ fn wrapped(heading: &str, text: &str, width: usize) -> Vec<String> {
 
 /// Columns and lines of the terminal.
 fn terminal_size() -> (usize, usize) {
-    match rustix::termios::tcgetwinsize(stdout()) {
-        Ok(size) if size.ws_col > 0 && size.ws_row > 0 => (size.ws_col.into(), size.ws_row.into()),
-        _ => (WIDTH_DEFAULT, 50),
-    }
+    terminal::size().filter(|(width, height)| *width > 0 && *height > 0).unwrap_or((WIDTH_DEFAULT, 50))
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use self::reading::{Reading, read};
 use super::Common;
 use super::output::Format;
+use crate::cli::terminal::{self, outln};
 
 /// Say what a connection string or token is, and what is wrong with it.
 #[derive(clap::Args)]
@@ -72,30 +73,32 @@ pub(super) fn run(args: ExplainArgs) -> anyhow::Result<ExitCode> {
             .collect::<Value>(),
     });
     match args.common.output {
-        Format::Json => println!("{entry:#}"),
-        Format::Jsonl => println!("{entry}"),
+        Format::Json => terminal::document(&entry),
+        Format::Jsonl => terminal::document_line(&entry),
         Format::Table => print(&reading, &checked),
     }
     Ok(if reading.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 fn print(reading: &Reading, checked: &str) {
-    println!("This is {}.", reading.kind.as_str());
+    outln!("This is {}.", reading.kind.as_str());
     for (name, value) in &reading.parts {
-        println!("  {name:<20}  {value}");
+        outln!("  {name:<20}  {value}");
     }
-    println!("  {:<20}  {checked}", "checked");
+    outln!("  {:<20}  {checked}", "checked");
     let calls = reading.kind.sdk_calls();
     if !calls.is_empty() {
-        println!("\nIt is for");
-        calls.iter().for_each(|call| println!("  {call}"));
+        outln!();
+        outln!("It is for");
+        calls.iter().for_each(|call| outln!("  {call}"));
     }
-    println!();
+    outln!();
     if reading.problems.is_empty() {
-        println!("Nothing is wrong with it.");
+        outln!("Nothing is wrong with it.");
     }
     for problem in &reading.problems {
-        println!("Wrong     {}", problem.problem);
-        println!("expected  {}\n", problem.expected);
+        outln!("Wrong     {}", problem.problem);
+        outln!("expected  {}", problem.expected);
+        outln!();
     }
 }

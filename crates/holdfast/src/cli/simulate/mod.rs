@@ -14,9 +14,9 @@ use serde_json::Value;
 
 use self::life::{End, Life};
 use super::lines::Lines;
-use super::output::shown;
 use super::target::{Request, encoded};
 use super::{Common, why};
+use crate::cli::terminal::{errln, outln};
 
 /// How often the hub is asked why it refused, and the time in between.
 const WHY_ASKED_MAX: usize = 10;
@@ -152,14 +152,11 @@ fn explain(plan: &setup::Plan, began: Timestamp, lines: &Lines) {
     let device = &plan.options.device;
     match newest_refusal(plan, began) {
         Some(refusal) if lines.are_for_people() => {
-            println!();
+            outln!();
             why::print(&refusal);
         }
         Some(refusal) => lines.tell("why", &[("why", refusal)]),
-        None => eprintln!(
-            "`holdfast why {}` says why, where the management credential of the hub is",
-            shown(device)
-        ),
+        None => errln!("`holdfast why {}` says why, where the management credential of the hub is", device),
     }
 }
 

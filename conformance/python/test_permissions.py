@@ -11,6 +11,7 @@ from azure.eventhub.exceptions import EventHubError
 from harness import sas
 from harness.events import consumer
 from harness.hub import connection_string_parts
+from harness.raw_amqp import open_link, put_token
 from harness.raw_mqtt import RawDevice
 from harness.rest import API_VERSION, Answer, Rest
 
@@ -132,6 +133,8 @@ def test_a_device_connects_with_device_connect_only(policy, hub, names):
         ("{host}/DEVICES", {"list", "one", "other", "modules"}),
         ("{host}/devices/{there}", {"one", "modules"}),
         ("{host}/devices/{there}/modules", {"modules"}),
+        ("{host}/devices/{upper}", set()),
+        ("{host}/Devices/{there}/Modules", {"modules"}),
         ("{host}/devices/{there}x", set()),
         ("{host}/dev", set()),
         ("{host}/twins", set()),
@@ -148,12 +151,83 @@ def test_a_token_opens_only_what_lies_under_its_resource(scope, opens, hub, name
         "modules": f"/devices/{names.there}/modules",
         "statistics": "/statistics/devices",
     }
-    resource = scope.format(host=hub.hostname, there=names.there)
+    resource = scope.format(host=hub.hostname, there=names.there, upper=names.there.upper())
     rest = Rest(hub, authorization=sas.token(resource, hub.policy_key("iothubowner"), "iothubowner"))
     answered = {what: rest.call("GET", path) for what, path in paths.items()}
     assert {what for what, answer in answered.items() if answer.status == 200} == opens
     for what in paths.keys() - opens:
         assert_unauthorized(answered[what])
+
+
+# Every kind of link that a policy may open: whether the client sends, and its address.
+LINKS = {
+    "to devices": (True, "/messages/devicebound"),
+    "feedback": (False, "/messages/serviceBound/feedback"),
+    "files": (False, "/messages/serviceBound/filenotifications"),
+    "management": (True, "$management"),
+    "properties": (False, "{hub}/$management"),
+    "partition 0": (False, "{hub}/ConsumerGroups/$Default/Partitions/0"),
+    "partition 1": (False, "{hub}/ConsumerGroups/$Default/Partitions/1"),
+    "telemetry": (True, "/devices/{there}/messages/events"),
+    "messages": (False, "/devices/{there}/messages/devicebound"),
+    "calls": (False, "/devices/{there}/methods/devicebound"),
+    "twin": (True, "/devices/{there}/twin"),
+    "module": (True, "/devices/{there}/modules/m1/messages/events"),
+    "other": (True, "/devices/{doomed}/messages/events"),
+}
+STREAM = {"management", "properties", "partition 0", "partition 1"}
+DEVICE = {"telemetry", "messages", "calls", "twin", "module"}
+SERVICE = {"to devices", "feedback", "files"}
+
+
+@pytest.mark.parametrize(
+    "scope, opens",
+    [
+        ("{host}", STREAM | DEVICE | SERVICE | {"other"}),
+        ("sb://{host}:5671/", STREAM | DEVICE | SERVICE | {"other"}),
+        ("{host}/devices", DEVICE | {"other"}),
+        ("{host}/devices/{there}", DEVICE),
+        ("{host}/devices/{there}/modules/m1", {"module"}),
+        ("{host}/devices/{upper}", set()),
+        ("{host}/twins/{there}", set()),
+        ("{host}/twins", set()),
+        ("{host}/statistics", set()),
+        ("{host}/messages/devicebound", {"to devices"}),
+        ("{host}/messages/servicebound/feedback", {"feedback"}),
+        ("{host}/messages", SERVICE | STREAM),
+        ("sb://{host}/{hub}", STREAM),
+        ("sb://{host}/{hub}/consumergroups/$default", STREAM),
+        ("sb://{host}/{hub}/ConsumerGroups/$Default/Partitions/1", STREAM - {"partition 0"}),
+        ("sb://{host}/{hub}/ConsumerGroups/other", STREAM - {"partition 0", "partition 1"}),
+        ("sb://{host}/{hub}/$management", STREAM - {"partition 0", "partition 1"}),
+        ("sb://{host}/another", set()),
+        ("other.example.net", set()),
+    ],
+)
+def test_a_token_opens_only_the_links_that_lie_under_its_resource(scope, opens, hub, names):
+    words = {"host": hub.hostname, "there": names.there, "upper": names.there.upper(), "doomed": names.doomed}
+    words["hub"] = connection_string_parts(hub.eventhub_connection_string)["EntityPath"]
+    token = sas.token(scope.format(**words), hub.policy_key("iothubowner"), "iothubowner")
+    opened = set()
+    for link, (sends, address) in LINKS.items():
+        answer = open_link(hub, token, address.format(**words), sends)
+        assert b"link" in answer, answer
+        if b"amqp:" not in answer:
+            opened.add(link)
+        else:
+            assert b"amqp:unauthorized-access" in answer, answer
+    assert opened == opens
+
+
+def test_a_token_for_an_event_hub_that_does_not_exist_is_refused_when_it_is_put(hub):
+    for entity in ("another", "another/ConsumerGroups/$Default/Partitions/0", "another/$management"):
+        token = sas.token(f"sb://{hub.hostname}/{entity}", hub.policy_key("service"), "service")
+        answer = put_token(hub, token)
+        assert b"\x71" + (404).to_bytes(4) in answer, answer
+        assert b"The messaging entity 'another' could not be found." in answer, answer
+        # Whoever has no key learns nothing of names.
+        guessed = put_token(hub, sas.token(f"sb://{hub.hostname}/{entity}", sas.new_key(), "service"))
+        assert b"\x71" + (401).to_bytes(4) in guessed, guessed
 
 
 def test_a_device_key_never_opens_the_service_api(hub, registry, names):

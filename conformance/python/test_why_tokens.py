@@ -6,6 +6,7 @@ import pytest
 from azure.iot.hub import IoTHubRegistryManager
 
 from harness import devices, mistakes, sas
+from harness.raw_amqp import open_link
 from harness.raw_mqtt import RawDevice
 from harness.rest import Identity, Rest
 from harness.why import Refusals, refused, the_refusal
@@ -287,3 +288,12 @@ def test_the_management_credential(hub):
     with Refusals(hub) as refusals:
         assert Rest(hub, authorization="Bearer nobody").call("GET", "/holdfast/v1/why").status == 401
         refusals.of("management-credential")
+
+
+def test_why_says_that_the_resource_of_a_token_is_too_narrow_for_a_link(hub, names):
+    token = sas.token(f"{hub.hostname}/messages/devicebound", hub.policy_key("service"), "service")
+    with Refusals(hub) as refusals:
+        assert b"amqp:unauthorized-access" in open_link(hub, token, "/messages/serviceBound/feedback", sends=False)
+        entry = refusals.of("token-scope")
+        assert entry["presented"].endswith("/messages/devicebound")
+        assert "/messages/servicebound/feedback" in entry["expected"]

@@ -49,6 +49,13 @@ def put_token(
     seconds: float = 10,
 ) -> bytes:
     """The bytes of the answer to a token that is put, from the disposition on."""
+    with tls_stream(hub, "amqp", origin) as stream:
+        stream.settimeout(seconds)
+        return put_token_on(stream, hub, token, kind, name)
+
+
+def put_token_on(stream: socket.socket, hub: Hub, token: str, kind: str, name: str = "x") -> bytes:
+    """Opens a connection and a session, and puts a token on it; the bytes of the answer."""
     source, target = described(0x28, text("$cbs")), described(0x29, text("$cbs"))
     private = [described(0x28, text("client")), described(0x29, text("client"))]
     attach = [
@@ -61,15 +68,31 @@ def put_token(
     size = (len(properties) + 4).to_bytes(4) + (2 * len(pairs)).to_bytes(4)
     message = described(0x73, text("1")) + b"\x00\x53\x74\xd1" + size + properties + b"\x00\x53\x77" + text(token)
     transfer = described(0x14, number(0), number(0), b"\xa0\x01\x00", number(0), FALSE) + message
-    with tls_stream(hub, "amqp", origin) as stream:
-        stream.settimeout(seconds)
-        stream.sendall(AMQP_HEADER + frame(described(0x10, text("client"), text(hub.hostname))))
-        stream.sendall(frame(described(0x11, NULL, number(0), number(100), number(100))))
-        for performative in [*attach, flow]:
-            stream.sendall(frame(performative))
-        read(stream, until=b"out")
-        stream.sendall(frame(transfer))
-        return read(stream, until=b"status-description")
+    stream.sendall(AMQP_HEADER + frame(described(0x10, text("client"), text(hub.hostname))))
+    stream.sendall(frame(described(0x11, NULL, number(0), number(100), number(100))))
+    for performative in [*attach, flow]:
+        stream.sendall(frame(performative))
+    read(stream, until=b"out")
+    stream.sendall(frame(transfer))
+    return read(stream, until=b"status-description")
+
+
+def open_link(hub: Hub, token: str, address: str, sends: bool) -> bytes:
+    """Puts a token and attaches a link; the bytes of the answer to the link."""
+
+    def attach(name: str, handle: int, address: str, sends: bool) -> bytes:
+        private, there = text("client"), text(address)
+        source, target = (private, there) if sends else (there, private)
+        fields = [text(name), number(handle), FALSE if sends else TRUE, NULL, NULL]
+        fields += [described(0x28, source), described(0x29, target), NULL, NULL, number(0)]
+        return frame(described(0x12, *fields))
+
+    with tls_stream(hub, "amqp") as stream:
+        stream.settimeout(10)
+        put_token_on(stream, hub, token, "servicebus.windows.net:sastoken")
+        # Links are answered in their order, and the second leads nowhere.
+        stream.sendall(attach("link", 2, address, sends) + attach("fence", 3, "nowhere", sends=True))
+        return read(stream, until=b"amqp:not-allowed").split(b"fence")[0]
 
 
 def attach_sender(hub: Hub, device: str, credential=None) -> bytes:

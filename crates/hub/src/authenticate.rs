@@ -7,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 
-use crate::access::{Operation, Policy, PolicyName, Right, Rights};
+use crate::access::{Policy, PolicyName, Right, Rights};
 use crate::certificate::Chain;
 use crate::decision::cut;
 use crate::edge::{Behind, Lineage, still_behind};
@@ -15,8 +15,10 @@ use crate::identity::Identity;
 use crate::key_quality::KeyQuality;
 use crate::ports::secrets::{Fingerprint, Secrets};
 use crate::record::{Authentication, Authority, Device, Module, SealedKey, Slot, Status};
-use crate::refusal::{Refusal, missing_device_right, missing_right, unknown_policy, wrong_key};
+use crate::refusal::{Refusal, missing_device_right, unknown_policy, wrong_key};
 use crate::sas::{Token, key_bytes};
+use crate::scope::Scope;
+use crate::service_grant::ServiceGrant;
 use crate::settings::HubSettings;
 use crate::telemetry::{Sender, Source};
 
@@ -75,7 +77,11 @@ impl Grant {
     pub fn renewed_by(&self, policy: &ServiceGrant) -> Option<Self> {
         let Basis::Policy(name, ..) = &self.basis else { return None };
         let basis = || Basis::Policy(name.clone(), policy.slot, policy.fingerprint);
-        (*name == policy.policy).then(|| Self { ends: Some(policy.ends), basis: basis(), ..self.clone() })
+        (*name == policy.policy && policy.scope.covers_identity(self.identity())).then(|| Self {
+            ends: Some(policy.ends),
+            basis: basis(),
+            ..self.clone()
+        })
     }
 
     /// The same after a token was renewed that it stands on: one of its device's that a policy signed, or its gateway's.
@@ -83,7 +89,7 @@ impl Grant {
     pub fn renewed_with(&self, renewed: &Self) -> Option<Self> {
         let basis = match (&self.basis, &renewed.basis) {
             (Basis::Policy(name, ..), Basis::Policy(other, ..))
-                if name == other && self.identity().device == renewed.identity().device =>
+                if name == other && renewed.identity().begins(self.identity()) =>
             {
                 renewed.basis.clone()
             }
@@ -160,7 +166,7 @@ pub fn admit(
 }
 
 /// Decides whether a device or module may be connected under a policy that was proved before: by a token for the hub as a
-/// whole, of which AMQP clients put one for many devices (`spec/amqp.md` §8).
+/// whole, of which AMQP clients put one for many devices (`spec/amqp.md` §8), or for whatever its scope covers.
 pub fn admit_under(
     identity: &Identity,
     proved: &ServiceGrant,
@@ -168,6 +174,13 @@ pub fn admit_under(
     now: Timestamp,
 ) -> Result<Grant, Refusal> {
     proved.still_holds(known.policy)?;
+    if !proved.scope.covers_identity(identity) {
+        let presented = cut(&proved.resource(known.hosts));
+        return Err(Refusal::TokenScope {
+            presented,
+            needed: resource_of(known.hosts, &resource_path(identity)),
+        });
+    }
     device_right(known.policy.ok_or_else(|| unknown_policy(proved.policy.to_string()))?)?;
     authentication(identity, known)?;
     let basis = Basis::Policy(proved.policy.clone(), proved.slot, proved.fingerprint);
@@ -362,8 +375,12 @@ pub(crate) fn out_of_scope(token: &Token<'_>, hosts: &[String], path: &str) -> R
     if !token.names_host(hosts) {
         return Refusal::TokenHost { presented: cut(&token.host()), names: hosts.to_vec() };
     }
-    let host = hosts.first().map_or("", String::as_str);
-    Refusal::TokenScope { presented: token.facts().sr, needed: format!("{host}{path}") }
+    Refusal::TokenScope { presented: token.facts().sr, needed: resource_of(hosts, path) }
+}
+
+/// A path of the hub, as a token's resource names it.
+pub(crate) fn resource_of(hosts: &[String], path: &str) -> String {
+    format!("{}{path}", hosts.first().map_or("", String::as_str))
 }
 
 /// The path of an identity below the host, as tokens name it.
@@ -497,54 +514,11 @@ fn auth_method(identity: &Identity, basis: &Basis) -> String {
     format!(r#"{{"scope":"{scope}","type":"{kind}","issuer":"iothub","acceptingIpFilterRule":null}}"#)
 }
 
-/// What an admitted service may do, and for how long.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServiceGrant {
-    /// The policy whose key signed the token.
-    pub policy: PolicyName,
-    /// Its rights.
-    pub rights: Rights,
-    /// The slot of the key.
-    pub slot: Slot,
-    /// The fingerprint of the key.
-    pub fingerprint: Fingerprint,
-    /// When it ends, in seconds since 1970 UTC.
-    pub ends: i64,
-}
-
-impl ServiceGrant {
-    /// Whether it may do this.
-    pub fn may(&self, operation: Operation) -> Result<(), Refusal> {
-        if operation.needs().iter().all(|right| self.rights.has(right)) {
-            return Ok(());
-        }
-        Err(missing_right(format!("policy {}", self.policy), self.rights, operation))
-    }
-
-    /// Decides again, after a change of the policy, whether it still holds.
-    pub fn still_holds(&self, policy: Option<&Policy>) -> Result<(), Refusal> {
-        let policy = policy.ok_or_else(|| unknown_policy(self.policy.to_string()))?;
-        if policy.primary.fingerprint != self.fingerprint && policy.secondary.fingerprint != self.fingerprint
-        {
-            return Err(wrong_key(format!("policy {}", self.policy)));
-        }
-        if policy.rights != self.rights {
-            return Err(Refusal::MissingRight {
-                holder: format!("policy {}", self.policy),
-                has: policy.rights,
-                needs: self.rights,
-                operation: "keep what it had when it connected".into(),
-            });
-        }
-        Ok(())
-    }
-}
-
-/// Decides which policy a service's token proves. Its scope is held against what is asked by the caller, with
-/// [`Token::covers`].
+/// Decides which policy a service's token proves. The grant keeps the scope, which is held against whatever is asked.
 pub fn admit_service(
     token: &Token<'_>,
     policy: Option<&Policy>,
+    hosts: &[String],
     secrets: &dyn Secrets,
     now: Timestamp,
 ) -> Result<ServiceGrant, Refusal> {
@@ -558,7 +532,8 @@ pub fn admit_service(
     }
     let (policy, slot, fingerprint) = verified_policy(token, policy, secrets)?;
     let ends = in_time(token, now)?;
-    Ok(ServiceGrant { policy: policy.name.clone(), rights: policy.rights, slot, fingerprint, ends })
+    let scope = token.scope(hosts).ok_or_else(|| out_of_scope(token, hosts, ""))?;
+    Ok(ServiceGrant { policy: policy.name.clone(), rights: policy.rights, scope, slot, fingerprint, ends })
 }
 
 /// Decides whether a key, given as such, is one of a policy's. Keys are compared by fingerprint.
@@ -579,7 +554,14 @@ pub fn admit_service_by_key(
         Slot::Primary => policy.primary.fingerprint,
         Slot::Secondary => policy.secondary.fingerprint,
     };
-    Ok(ServiceGrant { policy: policy.name.clone(), rights: policy.rights, slot, fingerprint, ends: i64::MAX })
+    Ok(ServiceGrant {
+        policy: policy.name.clone(),
+        rights: policy.rights,
+        scope: Scope::WHOLE,
+        slot,
+        fingerprint,
+        ends: i64::MAX,
+    })
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use zeroize::Zeroizing;
 
 use super::*;
+use crate::access::Operation;
 use crate::identity::{DeviceId, ModuleId};
 use crate::ports::secrets::SecretError;
 use crate::signed_context::{Context, SignedContext};
@@ -292,10 +293,10 @@ fn a_grant_ends_with_what_it_depends_on_and_with_nothing_else() {
 
 #[test]
 fn a_service_is_admitted_by_both_ways_to_sign_and_held_to_its_rights() {
-    let reader = policy(&[Right::ServiceConnect]);
+    let (reader, hosts) = (policy(&[Right::ServiceConnect]), [HOST.to_owned()]);
     let text = token("", "policy-secondary", NOW + 60, Some("fleet"));
-    let grant =
-        admit_service(&Token::parse(&text).expect("a token"), Some(&reader), &Open, now()).expect("admitted");
+    let grant = admit_service(&Token::parse(&text).expect("a token"), Some(&reader), &hosts, &Open, now())
+        .expect("admitted");
     assert_eq!(grant.slot, Slot::Secondary);
     assert!(grant.may(Operation::ReadEvents).is_ok());
     assert!(grant.may(Operation::ReadIdentities).is_err() && grant.may(Operation::WriteIdentities).is_err());
@@ -308,10 +309,12 @@ fn a_service_is_admitted_by_both_ways_to_sign_and_held_to_its_rights() {
     let tag = STANDARD.encode(hmac::sign(&signing, format!("{resource}\n{NOW}").as_bytes()));
     let tag = tag.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
     let text = format!("SharedAccessSignature sr={resource}&sig={tag}&se={NOW}&skn=fleet");
-    assert!(admit_service(&Token::parse(&text).expect("a token"), Some(&reader), &Open, now()).is_ok());
+    assert!(
+        admit_service(&Token::parse(&text).expect("a token"), Some(&reader), &hosts, &Open, now()).is_ok()
+    );
 
     let own_key = token("/devices/d1", "d1-primary", NOW + 60, None);
-    let refused = admit_service(&Token::parse(&own_key).expect("a token"), None, &Open, now());
+    let refused = admit_service(&Token::parse(&own_key).expect("a token"), None, &hosts, &Open, now());
     assert_eq!(refused.expect_err("a device is no service").cause(), "missing-right");
 
     assert!(admit_service_by_key("fleet", &key("policy-primary"), Some(&reader), &Open).is_ok());

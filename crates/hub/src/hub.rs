@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use jiff::Timestamp;
 
 use crate::access::{Operation, Policy, PolicyName};
-use crate::authenticate::{self, Basis, Grant, Known, Presented, ServiceGrant};
+use crate::authenticate::{self, Basis, Grant, Known, Presented};
 use crate::backoff::Backoff;
 use crate::certificate::Chain;
 use crate::decision::{Act, Decision, Facts, Origin};
@@ -29,6 +29,7 @@ use crate::readers::Readers;
 use crate::record::{Authority, Device, Key, Kind, Module, Record, Session};
 use crate::refusal::Refusal;
 use crate::sas::{Token, TokenError, key_bytes};
+use crate::service_grant::ServiceGrant;
 use crate::settings::HubSettings;
 use crate::signed_context::SignedContext;
 use crate::telemetry::{MESSAGE_BYTES_MAX, Message, partition_of};
@@ -224,13 +225,13 @@ impl Hub {
         let token = parsed(text)?;
         facts.token = Some(token.facts());
         let grant = self.proved_policy(&token, text, facts).await?;
-        if !token.covers(&self.settings.hosts, path) {
+        if !grant.scope.covers(path) {
             return Err(authenticate::out_of_scope(&token, &self.settings.hosts, path).into());
         }
         Ok(grant)
     }
 
-    /// Decides which policy a token proves, and that it may live so long; its scope is the caller's to judge.
+    /// Decides which policy a token proves, and that it may live so long; what its scope covers is the caller's to judge.
     pub(crate) async fn proved_policy(
         &self,
         token: &Token<'_>,
@@ -239,7 +240,8 @@ impl Hub {
     ) -> Result<ServiceGrant, NotAdmitted> {
         let policy = self.policy(token.skn.as_deref()).await?;
         let now = self.clock.now();
-        let admitted = authenticate::admit_service(token, policy.as_ref(), &*self.secrets, now);
+        let hosts = &self.settings.hosts;
+        let admitted = authenticate::admit_service(token, policy.as_ref(), hosts, &*self.secrets, now);
         let grant = admitted.inspect_err(|refusal| {
             facts.clue = clue_of(refusal, None, Credential::Token(text));
         })?;

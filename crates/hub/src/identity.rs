@@ -165,6 +165,11 @@ impl Identity {
             Some((device, module)) => Self::module(DeviceId::parse(device)?, ModuleId::parse(module)?),
         })
     }
+
+    /// Whether it is the other one, or the device of that module.
+    pub fn begins(&self, other: &Self) -> bool {
+        self == other || self.module.is_none() && self.device == other.device
+    }
 }
 
 impl fmt::Display for Identity {

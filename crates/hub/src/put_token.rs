@@ -1,13 +1,14 @@
 //! Tokens that are put on an open connection, for whoever they are: a device or module, or a policy
 //! (`spec/amqp.md` §4).
 
-use crate::access::{Operation, PolicyName, Right};
-use crate::authenticate::{self, Grant, ServiceGrant};
+use crate::access::PolicyName;
+use crate::authenticate::{self, Grant};
 use crate::decision::Facts;
 use crate::hub::{Credential, Hub, NotAdmitted, parsed};
 use crate::identity::Identity;
 use crate::refusal::Refusal;
 use crate::sas::Token;
+use crate::service_grant::ServiceGrant;
 
 /// What came of a token that was put.
 #[derive(Debug)]
@@ -72,9 +73,7 @@ impl Hub {
         Ok(authenticate::admit_module_under(identity, device, &self.known(&loaded), self.clock.now())?)
     }
 
-    /// Decides which policy a token proves. One for the hub as a whole is for devices or for readers; any other is a
-    /// reader's: its scope may be longer or shorter than what is read, so that it only has to name the hub
-    /// (`spec/event-hubs-endpoint.md` §1.9).
+    /// Decides which policy a token proves, and whether any link could be opened with it.
     async fn admit_policy(
         &self,
         token: &Token<'_>,
@@ -86,12 +85,7 @@ impl Hub {
             return Err(authenticate::out_of_scope(token, hosts, "").into());
         }
         let grant = self.proved_policy(token, text, facts).await?;
-        if !token.names_host(hosts) {
-            return Err(authenticate::out_of_scope(token, hosts, "").into());
-        }
-        if !(token.is_for_all(hosts) && grant.rights.has(Right::DeviceConnect)) {
-            grant.may(Operation::ReadEvents)?;
-        }
+        grant.opens_any(&self.settings)?;
         Ok(grant)
     }
 }

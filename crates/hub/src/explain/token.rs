@@ -194,8 +194,12 @@ pub(super) fn in_query(about: &About<'_>) -> Words {
 }
 
 pub(super) fn scope(about: &About<'_>, presented: &str, needed: &str) -> Words {
+    let what = match presented.eq_ignore_ascii_case(needed) {
+        true => "The token names the id in another case, and ids are compared with case.",
+        false => "The token is for another resource than the one that was asked for.",
+    };
     Words::new(
-        "The token is for another resource than the one that was asked for.",
+        what,
         format!("sr={presented}"),
         format!("sr={needed}, or a prefix of it by whole segments"),
         "Make the token for this resource.",

@@ -58,7 +58,13 @@ pub(super) async fn decide(hub: &Hub, request: &Message<'_>, facts: &mut Facts) 
                     let text = format!("Device {identity} at IotHub {hub} not registered.");
                     Verdict::refused(404, &text, Some(refusal))
                 }
-                _ => Verdict::refused(401, "Unauthorized access.", Some(refusal)),
+                _ => match &refusal {
+                    Refusal::UnknownEventHub { presented, .. } => {
+                        let text = format!("The messaging entity '{presented}' could not be found.");
+                        Verdict::refused(404, &text, Some(refusal))
+                    }
+                    _ => Verdict::refused(401, "Unauthorized access.", Some(refusal)),
+                },
             }
         }
         Err(NotAdmitted::Unavailable(error)) => {

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use hub::access::Operation;
-use hub::authenticate::{Grant, ServiceGrant};
+use hub::authenticate::Grant;
 use hub::decision::{Act, Decision, Facts, cut};
 use hub::error::{HubError, HubErrorCode};
 use hub::hub::{Credential, Hub, NotAdmitted};
@@ -11,6 +11,7 @@ use hub::identity::Identity;
 use hub::ports::registry::StoreError;
 use hub::refusal::Refusal;
 use hub::registry::By;
+use hub::service_grant::ServiceGrant;
 
 use super::HttpsFront;
 use super::request::Asked;

@@ -2,9 +2,9 @@
 
 use std::collections::VecDeque;
 
-use hub::access::Operation;
 use hub::decision::{Act, cut};
 use hub::refusal::Refusal;
+use hub::service_grant::ServicePlace;
 use wire::amqp::codec::{Symbol, Value};
 use wire::amqp::connection::{AttachAnswer, CreditPolicy, LinkId};
 use wire::amqp::performative::{Attach, Error, Role, condition};
@@ -40,19 +40,19 @@ impl<S: Stream> Conversation<S> {
                         "Unauthorized access. The right ServiceConnect is required to send to devices.";
                     Declined::because(Error::new(condition::UNAUTHORIZED_ACCESS, text), refusal)
                 };
-                self.may_serve(Operation::SendToDevices)
-                    .map_err(refused)
-                    .map(|()| (Link::ToDevices, requests()))
+                self.may_go(&ServicePlace::ToDevices).map_err(refused).map(|()| (Link::ToDevices, requests()))
             }
             (Address::ToServices(lane), Role::Receiver) => self.open_to_service(lane),
             (Address::Cbs, Role::Sender) => Ok((Link::CbsRequests, requests())),
             (Address::Cbs, Role::Receiver) => {
                 Ok((Link::CbsAnswers(VecDeque::new()), AttachAnswer::default()))
             }
-            (Address::Management, role) => self.may_read().map_err(refused).map(|()| match role {
-                Role::Sender => (Link::ManagementRequests, requests()),
-                Role::Receiver => (Link::ManagementAnswers(VecDeque::new()), AttachAnswer::default()),
-            }),
+            (Address::Management, role) => {
+                self.may_go(&ServicePlace::Stream).map_err(refused).map(|()| match role {
+                    Role::Sender => (Link::ManagementRequests, requests()),
+                    Role::Receiver => (Link::ManagementAnswers(VecDeque::new()), AttachAnswer::default()),
+                })
+            }
             (Address::Partition { group, partition }, Role::Receiver) => {
                 self.open_reader(link, &attach, &group, &partition).await
             }
@@ -64,7 +64,7 @@ impl<S: Stream> Conversation<S> {
                 Refusal::SendToEvents { address: cut(&text) },
             )),
             (Address::Redirect(rest), _) => self
-                .may_read()
+                .may_go(&ServicePlace::Stream)
                 .map_err(refused)
                 .and_then(|()| Err(Declined { error: self.redirect(&rest), refusal: None })),
             (Address::OtherEntity(name), _) => Err(Declined::because(
@@ -78,7 +78,7 @@ impl<S: Stream> Conversation<S> {
         match accepted {
             Ok((kind, answer)) => {
                 if self.machine.accept_attach(link, answer).is_ok() {
-                    if matches!(kind, Link::Reader(_)) {
+                    if matches!(kind, Link::Reader(..)) {
                         self.readers.push(link);
                     }
                     if matches!(kind, Link::ToService(_)) {

@@ -5,12 +5,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hub::access::Right;
-use hub::authenticate::{Basis, Grant, ServiceGrant, resource_path};
+use hub::authenticate::{Basis, Grant, resource_path};
 use hub::decision::{Act, Facts, TokenFacts, cut};
 use hub::hub::{Credential, NotAdmitted};
 use hub::identity::{Identity, ModuleId};
 use hub::ports::bus::{Ending, Epoch, Holder as _};
 use hub::refusal::{Refusal, missing_device_right};
+use hub::service_grant::ServiceGrant;
 use hub::telemetry::Sender;
 use wire::amqp::connection::LinkId;
 use wire::amqp::performative::{Attach, Error, condition};
@@ -249,7 +250,7 @@ impl<S: Stream> Conversation<S> {
             });
         }
         let hub = self.front.hub.clone();
-        let policy = self.grants.iter().find(|grant| grant.rights.has(Right::DeviceConnect)).cloned();
+        let policy = self.grants.iter().find(|grant| grant.connects(identity)).cloned();
         if let Some(policy) = policy {
             let token = self.token_of(&policy);
             facts.token = Some(token.clone());
@@ -303,6 +304,11 @@ impl<S: Stream> Conversation<S> {
     fn has_no_token(&self, identity: &Identity) -> Refusal {
         let host = self.front.hub.settings.hosts.first().map_or("", String::as_str);
         let resource = |identity: &Identity| format!("{host}{}", resource_path(identity));
+        let may_connect = |grant: &&ServiceGrant| grant.rights.has(Right::DeviceConnect);
+        if let Some(narrow) = self.grants.iter().find(may_connect) {
+            let presented = cut(&narrow.resource(&self.front.hub.settings.hosts));
+            return Refusal::TokenScope { presented, needed: resource(identity) };
+        }
         match (self.grants.first(), self.devices.known.first_key_value()) {
             (Some(policy), _) => missing_device_right(format!("policy {}", policy.policy), policy.rights),
             (None, Some((other, _))) => {
@@ -312,10 +318,10 @@ impl<S: Stream> Conversation<S> {
         }
     }
 
-    /// What a policy's token for the hub says, for the record.
+    /// What a policy's token says, for the record.
     fn token_of(&self, policy: &ServiceGrant) -> TokenFacts {
-        let host = self.front.hub.settings.hosts.first().cloned().unwrap_or_default();
-        TokenFacts { sr: host, se: policy.ends, skn: Some(policy.policy.to_string()) }
+        let sr = cut(&policy.resource(&self.front.hub.settings.hosts));
+        TokenFacts { sr, se: policy.ends, skn: Some(policy.policy.to_string()) }
     }
 
     /// A link of a device or module is gone; with the last one it is not connected any more.

@@ -25,11 +25,11 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::BytesMut;
-use hub::authenticate::ServiceGrant;
 use hub::decision::{Act, Facts};
 use hub::identity::Identity;
 use hub::ports::bus::Ending;
 use hub::refusal::Refusal;
+use hub::service_grant::{ServiceGrant, ServicePlace};
 use hub::telemetry::Sender;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::watch;
@@ -109,7 +109,7 @@ struct Conversation<S> {
     door: Arc<DoorMetrics>,
     machine: Connection,
     signals: Arc<Signals>,
-    /// What the tokens that were put admit to; one of a policy replaces the one before.
+    /// What the tokens of policies that were put admit to, each within its scope.
     grants: Vec<ServiceGrant>,
     /// Devices and modules with a credential.
     devices: Devices,
@@ -154,8 +154,8 @@ enum Link {
     ManagementRequests,
     /// Answers of `$management` go out, likewise.
     ManagementAnswers(VecDeque<BytesMut>),
-    /// Events go out.
-    Reader(Box<Reader>),
+    /// Events go out, of this place.
+    Reader(Box<Reader>, Box<ServicePlace>),
     /// Device-bound messages of a service come in.
     ToDevices,
     /// Feedback or notices of files go out to a service.
@@ -297,9 +297,8 @@ impl<S: Stream> Conversation<S> {
         let before = self.grants.len();
         self.grants.retain(|grant| grant.ends > seconds);
         if self.grants.len() < before {
-            let (text, refusal) = ("The token has expired.", Refusal::TokenEnded { ended: None });
-            self.end_services_without_right(text, &refusal);
-            self.end_readers_without_right(text, refusal);
+            let refusal = Refusal::TokenEnded { ended: None };
+            self.end_services_without_right("The token has expired.", &refusal);
             self.expect_token();
         }
         true

@@ -7,6 +7,7 @@ use hub::decision::{Act, cut};
 use hub::ports::event_log::{ReadError, StartPosition};
 use hub::readers::{Displace, NoSeat};
 use hub::refusal::Refusal;
+use hub::service_grant::ServicePlace;
 use wire::amqp::codec::{Fields, Symbol, Value};
 use wire::amqp::connection::{AttachAnswer, LinkId};
 use wire::amqp::performative::{Attach, Error, SndSettleMode, condition};
@@ -30,7 +31,7 @@ impl<S: Stream> Conversation<S> {
         let now = self.front.hub.now();
         let mut failed = Vec::new();
         self.readers.retain(|id| {
-            let Some(Link::Reader(reader)) = self.links.get_mut(id) else { return false };
+            let Some(Link::Reader(reader, _)) = self.links.get_mut(id) else { return false };
             if let Progress::Failed(error) = reader.poll(&mut self.machine, now, cx) {
                 failed.push((*id, error));
             }
@@ -42,32 +43,11 @@ impl<S: Stream> Conversation<S> {
         }
     }
 
-    pub(super) fn end_readers_without_right(&mut self, text: &str, refusal: Refusal) {
-        if self.may_read().is_ok() {
-            return;
-        }
-        let readers = std::mem::take(&mut self.readers);
-        if !readers.is_empty() {
-            self.record(Act::Disconnect { reason: text.to_owned() }, None, Some(refusal));
-        }
-        for id in readers {
-            self.detach(id, Error::new(condition::UNAUTHORIZED_ACCESS, text));
-        }
-    }
-
     pub(super) fn detach_displaced(&mut self) {
         for (id, text) in self.signals.take_displaced() {
             let refusal = Refusal::ReaderDisplaced { problem: cut(&text) };
             self.record(Act::Disconnect { reason: "displaced".to_owned() }, None, Some(refusal));
             self.detach(id, Error::new(condition::STOLEN, text));
-        }
-    }
-
-    /// Whether a grant to read is there.
-    pub(super) fn may_read(&self) -> Result<(), Refusal> {
-        match self.grants.first() {
-            Some(grant) => grant.may(hub::access::Operation::ReadEvents),
-            None => Err(Refusal::NoCredential),
         }
     }
 
@@ -80,7 +60,8 @@ impl<S: Stream> Conversation<S> {
         group: &str,
         partition: &str,
     ) -> Result<(Link, AttachAnswer), Declined> {
-        self.may_read().map_err(refused)?;
+        let place = ServicePlace::Partition { group: group.to_owned(), partition: partition.to_owned() };
+        self.may_go(&place).map_err(refused)?;
         let hub = self.front.hub.clone();
         let entity = &hub.settings.event_hub_name;
         match hub.has_consumer_group(group).await {
@@ -120,14 +101,14 @@ impl<S: Stream> Conversation<S> {
             }
         })?;
         let metric = attach.desired_capabilities.iter().any(|capability| *capability == RUNTIME_METRIC);
-        let place = (seat, hub.positions.of(group, number));
-        let reader = Reader::new(link, hub.log.clone(), number, next, metric, place);
+        let seat = (seat, hub.positions.of(group, number));
+        let reader = Reader::new(link, hub.log.clone(), number, next, metric, seat);
         let answer = AttachAnswer {
             snd_settle_mode: Some(SndSettleMode::Settled),
             offered_capabilities: if metric { vec![Symbol::from_static(RUNTIME_METRIC)] } else { Vec::new() },
             ..AttachAnswer::default()
         };
-        Ok((Link::Reader(Box::new(reader)), answer))
+        Ok((Link::Reader(Box::new(reader), Box::new(place)), answer))
     }
 
     async fn find(&mut self, partition: u16, start: StartPosition) -> Result<u64, Error> {

@@ -1,9 +1,11 @@
 //! Device-bound messages of services: each is in its queue before it is accepted (`spec/amqp.md` §9.1).
 
+use hub::access::PolicyName;
 use hub::error::HubErrorCode;
 use hub::hub::Hub;
 use hub::identity::Identity;
 use hub::inbox::{MESSAGE_BYTES_MAX, NotEnqueued, Submission};
+use hub::service_grant::ServicePlace;
 use wire::amqp::connection::{Delivery, DeliveryId};
 use wire::amqp::performative::{DeliveryState, Error, condition};
 
@@ -17,7 +19,7 @@ impl<S: Stream> Conversation<S> {
     /// so that they keep their order.
     pub(super) fn send_to_device(&mut self, delivery: &Delivery) {
         let settles = (!delivery.settled).then_some(delivery.id);
-        let policy = self.grants.first().map_or("", |grant| grant.policy.as_str());
+        let policy = self.may_go_by(&ServicePlace::ToDevices).map_or("", PolicyName::as_str);
         match read(&delivery.message, policy) {
             Ok(Addressed { submission, .. }) if submission.metered_bytes() > MESSAGE_BYTES_MAX => {
                 // It does not take the place of others.

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use hub::access::Operation;
+use hub::access::PolicyName;
 use hub::decision::Act;
 use hub::error::{HubError, HubErrorCode};
 use hub::hub::Hub;
 use hub::inbox::{LockToken, Settlement};
 use hub::refusal::Refusal;
 use hub::service_bound::{Delivery, Lane, Next};
+use hub::service_grant::ServicePlace;
 use wire::amqp::connection::{AttachAnswer, Connection, DeliveryId, LinkId, SendError, SendOptions};
 use wire::amqp::message::{Header, MessageWriter, Properties};
 use wire::amqp::performative::{DeliveryState, DeliveryTag, Error, condition};
@@ -131,16 +132,27 @@ impl Drop for ToService {
 }
 
 impl<S: Stream> Conversation<S> {
-    /// Whether a service may do this on a link.
-    pub(super) fn may_serve(&self, operation: Operation) -> Result<(), Refusal> {
-        match self.grants.first() {
-            Some(grant) => grant.may(operation),
-            None => Err(Refusal::NoCredential),
+    /// The policy by whose token a service may have a link to this place.
+    pub(super) fn may_go_by(&self, place: &ServicePlace) -> Result<&PolicyName, Refusal> {
+        let mut because = Refusal::NoCredential;
+        for grant in &self.grants {
+            match grant.opens(place, &self.front.hub.settings) {
+                Ok(()) => return Ok(&grant.policy),
+                // A right that is missing says more than a token for something else.
+                Err(_) if matches!(because, Refusal::MissingRight { .. }) => {}
+                Err(refusal) => because = refusal,
+            }
         }
+        Err(because)
+    }
+
+    /// Whether a service may have a link to this place.
+    pub(super) fn may_go(&self, place: &ServicePlace) -> Result<(), Refusal> {
+        self.may_go_by(place).map(drop)
     }
 
     pub(super) fn open_to_service(&self, lane: Lane) -> Result<(Link, AttachAnswer), Declined> {
-        self.may_serve(lane.operation()).map_err(|refusal| {
+        self.may_go(&ServicePlace::ToServices(lane)).map_err(|refusal| {
             let text = "Unauthorized access. The right ServiceConnect is required to receive here.";
             Declined::because(Error::new(condition::UNAUTHORIZED_ACCESS, text), refusal)
         })?;
@@ -223,18 +235,18 @@ impl<S: Stream> Conversation<S> {
         }
     }
 
-    /// Ends the links of a service whose right ended, other than readers of the built-in endpoint.
+    /// Ends the links of a service whose right ended.
     pub(super) fn end_services_without_right(&mut self, text: &str, refusal: &Refusal) {
-        let needed = |link: &Link| match link {
-            Link::ToDevices => Some(Operation::SendToDevices),
-            Link::ToService(to_service) => Some(to_service.lane.operation()),
-            _ => None,
-        };
-        let of_services = self.links.iter().filter_map(|(id, link)| Some((*id, needed(link)?)));
-        let ended: Vec<LinkId> = of_services
-            .filter(|(_, operation)| self.may_serve(*operation).is_err())
-            .map(|(id, _)| id)
-            .collect();
+        let ended = self.links.iter().filter(|(_, link)| match link {
+            Link::ToDevices => self.may_go(&ServicePlace::ToDevices).is_err(),
+            Link::ToService(to_service) => self.may_go(&ServicePlace::ToServices(to_service.lane)).is_err(),
+            Link::Reader(_, place) => self.may_go(place).is_err(),
+            Link::ManagementRequests | Link::ManagementAnswers(_) => {
+                self.may_go(&ServicePlace::Stream).is_err()
+            }
+            Link::CbsRequests | Link::CbsAnswers(_) | Link::Device(..) => false,
+        });
+        let ended: Vec<LinkId> = ended.map(|(id, _)| *id).collect();
         if !ended.is_empty() {
             self.record(Act::Disconnect { reason: text.to_owned() }, None, Some(refusal.clone()));
         }

@@ -3,13 +3,13 @@
 use std::time::Instant;
 
 use bytes::BytesMut;
-use hub::authenticate::ServiceGrant;
 use hub::backoff::Pace;
 use hub::decision::{Act, Facts};
 use hub::hub::{Credential, NotAdmitted};
 use hub::identity::Identity;
 use hub::put_token::Admitted;
 use hub::refusal::Refusal;
+use hub::service_grant::ServiceGrant;
 use percent_encoding::percent_decode_str;
 use wire::amqp::connection::{LinkId, SessionId};
 use wire::amqp::message::{Message, MessageWriter};
@@ -19,6 +19,10 @@ use wire::amqp::sasl::{SaslBytes, SaslCode, SaslInit};
 use super::{Conversation, Link};
 use crate::fronts::amqp::cbs;
 use crate::io::Stream;
+
+/// Tokens of policies on one connection. Clients of Event Hubs put one for each partition and consumer group that they
+/// read.
+const GRANTS_MAX: usize = 1_000;
 
 /// An answer that waits.
 pub(super) struct Held {
@@ -51,10 +55,7 @@ impl<S: Stream> Conversation<S> {
         if let Some(admitted) = verdict.admitted {
             let token = facts.token.clone();
             let taken = match admitted {
-                Admitted::Policy(grant) => {
-                    self.take_grant(grant).await;
-                    Ok(())
-                }
+                Admitted::Policy(grant) => self.take_grant(grant).await,
                 Admitted::Identity(grant) => self.take_token(grant, token).await,
             };
             match taken {
@@ -146,9 +147,8 @@ impl<S: Stream> Conversation<S> {
             }
         }
         self.grants = kept;
-        let (text, refusal) = ("The policy was changed.", Refusal::RightEnded { because, change: None });
-        self.end_services_without_right(text, &refusal);
-        self.end_readers_without_right(text, refusal);
+        let refusal = Refusal::RightEnded { because, change: None };
+        self.end_services_without_right("The policy was changed.", &refusal);
     }
 
     pub(super) async fn on_sasl(&mut self, init: SaslInit) {
@@ -181,11 +181,11 @@ impl<S: Stream> Conversation<S> {
         match admitted {
             Ok(admitted) => {
                 self.record_of(Act::Token, identity.as_ref(), facts.clone(), None);
-                match admitted {
+                // The first of a connection always has room.
+                let _ = match admitted {
                     Admitted::Policy(grant) => self.take_grant(grant).await,
-                    // The first of a connection always has room.
-                    Admitted::Identity(grant) => drop(self.take_token(grant, facts.token.take()).await),
-                }
+                    Admitted::Identity(grant) => self.take_token(grant, facts.token.take()).await,
+                };
                 let _ = self.machine.sasl_outcome(SaslCode::Ok, welcome(), now);
             }
             Err(NotAdmitted::Refused(refusal)) => {
@@ -198,11 +198,16 @@ impl<S: Stream> Conversation<S> {
         }
     }
 
-    async fn take_grant(&mut self, grant: ServiceGrant) {
+    /// Takes note of the token of a policy: it takes the place of the one before that was for the same.
+    async fn take_grant(&mut self, grant: ServiceGrant) -> Result<(), Refusal> {
+        self.grants.retain(|held| (&held.policy, &held.scope) != (&grant.policy, &grant.scope));
+        if self.grants.len() >= GRANTS_MAX {
+            return Err(Refusal::TokensFull { limit: GRANTS_MAX });
+        }
         self.renew_by_policy(&grant).await;
-        self.grants.retain(|held| held.policy != grant.policy);
         self.grants.push(grant);
         self.token_deadline = None;
+        Ok(())
     }
 }
 

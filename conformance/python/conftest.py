@@ -14,7 +14,7 @@ from harness.rest import Registry
 
 @pytest.fixture(scope="module")
 def hub(request, tmp_path_factory):
-    hub = Hub(data=tmp_path_factory.mktemp("data"), hub_events=getattr(request.module, "HUB_EVENTS", "none"))
+    hub = Hub(data=tmp_path_factory.mktemp("data"), hub_events=getattr(request.module, "HUB_EVENTS", None))
     hub.start()
     # The one way to hand a CA to azure-iot-hub, which speaks through `requests`.
     before = os.environ.get("REQUESTS_CA_BUNDLE")

@@ -10,7 +10,7 @@ import { readyFile } from './hub.js';
 
 let again;
 
-export async function restart({ refusalsPerMinute = 0, signal = 'SIGKILL' } = {}) {
+export async function restart({ refusalsPerMinute, signal = 'SIGKILL' } = {}) {
   const { pid, hostname } = JSON.parse(readFileSync(readyFile, 'utf8'));
   process.kill(pid, signal);
   // Its ports are free when it is gone.
@@ -18,11 +18,8 @@ export async function restart({ refusalsPerMinute = 0, signal = 'SIGKILL' } = {}
   // A hub that is stopped takes it away itself.
   rmSync(readyFile, { force: true });
   const args = ['dev', '--listen', hostname, '--ready-file', readyFile, '--data', join(dirname(readyFile), 'data')];
-  const env = {
-    ...process.env,
-    HOLDFAST_REFUSALS_PER_MINUTE: String(refusalsPerMinute),
-    HOLDFAST_HUB_EVENTS: 'none',
-  };
+  const env = { ...process.env };
+  if (refusalsPerMinute !== undefined) env.HOLDFAST_REFUSALS_PER_MINUTE = String(refusalsPerMinute);
   again = spawn(process.env.HOLDFAST_BIN, args, { stdio: 'ignore', env });
   await until(() => {
     try {

@@ -38,15 +38,15 @@ class Hub:
         hostnames: tuple[str, ...] = (),
         config: Path | None = None,
         moves_clock: bool = False,
-        slows_down: bool = False,
-        hub_events: str | None = "none",
+        refusals_per_minute: int | None = None,
+        hub_events: str | None = None,
     ):
         self.address = fresh_address()
         self.data = data
         self.hostnames = hostnames
         self.config = config
         self.clock = Clock() if moves_clock else None
-        self.slows_down = slows_down
+        self.refusals_per_minute = refusals_per_minute
         self.hub_events = hub_events
         self.folder = Path(tempfile.mkdtemp(prefix="holdfast-conformance-"))
         self.ready: dict = {}
@@ -116,10 +116,8 @@ class Hub:
 
     def _environment(self) -> dict[str, str]:
         environment = {**os.environ, **(self.clock.environment() if self.clock else {})}
-        # Tests are refused more often in a minute than anybody should be.
-        if not self.slows_down:
-            environment["HOLDFAST_REFUSALS_PER_MINUTE"] = "0"
-        # Most of them read what devices sent, and nothing else.
+        if self.refusals_per_minute is not None:
+            environment["HOLDFAST_REFUSALS_PER_MINUTE"] = str(self.refusals_per_minute)
         if self.hub_events is not None:
             environment["HOLDFAST_HUB_EVENTS"] = self.hub_events
         return environment

@@ -8,7 +8,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use hub::backoff::Backoff;
 use hub::decision::{Door, Origin};
 use hub::hub::{Hub, SECURITY_PARTITIONS, Settings};
 use hub::hub_events::EventStream;
@@ -144,7 +143,7 @@ impl App {
             recorder: if config.unwatched { Arc::new(NoRecorder) } else { recorder.clone() },
             readers: Arc::default(),
             positions: Positions::default(),
-            backoff: Arc::new(Backoff::new(config.refusals_per_minute)),
+            backoff: Arc::new(config.backoff()),
             calls: Arc::default(),
             rechecks: AtomicU64::default(),
             staging: Arc::default(),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
+use hub::backoff::Backoff;
 use hub::hub_events::HubEvents;
 use posture::facts::ConfiguredSecret;
 use serde::Deserialize;
@@ -43,9 +44,9 @@ pub(crate) struct Config {
     pub(crate) modules_per_device: usize,
     /// The largest file that a device may upload, in MiB. Default: 1024. Range: 1 to 1,048,576.
     pub(crate) upload_megabytes_max: u64,
-    /// Refusals in a minute that are answered at once, of each address and in each name; those beyond wait. 0 slows nobody
-    /// down. Default: 10.
-    pub(crate) refusals_per_minute: u32,
+    /// Guesses in a minute that are answered at once, of each address and in each name; the answers to those beyond wait. 0
+    /// slows nobody down. Default: 10 for `serve`, and nobody on this machine; 0 for `dev`.
+    pub(crate) refusals_per_minute: Option<u32>,
     /// How many records of connections and refusals are kept. Default: 1,000,000.
     pub(crate) decisions_kept: u64,
     /// Whether MQTT is served by one thread on each processor, which stays there. Without, it is served by threads that go where there
@@ -80,7 +81,7 @@ impl Default for Config {
             retention_hours: 24,
             modules_per_device: 50,
             upload_megabytes_max: 1_024,
-            refusals_per_minute: hub::backoff::AT_ONCE,
+            refusals_per_minute: None,
             decisions_kept: 1_000_000,
             mqtt_lanes: true,
             drain_seconds: 5,
@@ -155,6 +156,14 @@ impl Config {
             }
         }
         Ok(())
+    }
+
+    /// How those are slowed down who guess. What the operator set is for everybody.
+    pub(crate) fn backoff(&self) -> Backoff {
+        match self.refusals_per_minute {
+            Some(at_once) => Backoff::new(at_once),
+            None => Backoff::new(hub::backoff::AT_ONCE).sparing_loopback(),
+        }
     }
 
     /// Says which secret stands in the configuration itself, which is for development only.

@@ -38,6 +38,7 @@ pub mod readers;
 pub mod record;
 mod record_reading;
 pub mod refusal;
+pub mod refusing;
 pub mod registry;
 pub mod sas;
 pub mod scope;

@@ -87,7 +87,8 @@ pub(super) struct HubOptions {
     /// DeviceConnectionStateEvents, all or none. Default: all for dev, none for serve.
     #[arg(long, value_name = "SOURCES", env = "HOLDFAST_HUB_EVENTS")]
     hub_events: Option<HubEvents>,
-    /// Refusals in a minute that are answered at once, of each address and in each name; 0 slows nobody down.
+    /// Guesses at a key or name in a minute that are answered at once, of each address and in each name; 0 slows nobody
+    /// down. Default: 10 for serve, and nobody on this machine; 0 for dev.
     #[arg(long, value_name = "N", env = "HOLDFAST_REFUSALS_PER_MINUTE")]
     refusals_per_minute: Option<u32>,
 }
@@ -106,7 +107,7 @@ impl HubOptions {
         config.amqp_port = self.amqp_port.unwrap_or(config.amqp_port);
         config.partitions = self.partitions.unwrap_or(config.partitions);
         config.hub_events = self.hub_events.or(config.hub_events);
-        config.refusals_per_minute = self.refusals_per_minute.unwrap_or(config.refusals_per_minute);
+        config.refusals_per_minute = self.refusals_per_minute.or(config.refusals_per_minute);
         config
     }
 
@@ -135,6 +136,8 @@ pub(super) fn dev(args: DevArgs) -> anyhow::Result<ExitCode> {
     let begun = Instant::now();
     let (mut config, temporary) = args.options.for_development(args.config.as_deref())?;
     config.unwatched = args.unwatched;
+    // A developer's mistakes are no attack.
+    config.refusals_per_minute.get_or_insert(0);
     config.hub_events.get_or_insert(HubEvents::ALL);
     run_hub(&config, temporary, args.options.ready_file.as_deref(), "info", async |ready, stop| {
         print_ready(ready, begun);

@@ -10,6 +10,7 @@ use hub::hub::{Credential, Hub, NotAdmitted};
 use hub::identity::Identity;
 use hub::ports::registry::StoreError;
 use hub::refusal::Refusal;
+use hub::refusing::Refused;
 use hub::registry::By;
 use hub::service_grant::ServiceGrant;
 
@@ -188,15 +189,11 @@ fn refused(
     visitor: &Visitor,
     act: Act,
     identity: Option<String>,
-    mut facts: Facts,
+    facts: Facts,
     refusal: Refusal,
 ) -> HubError {
-    let policy = facts.token.as_ref().and_then(|token| token.skn.as_deref());
-    let name = identity.clone().or_else(|| Some(format!("policy {}", policy?)));
-    let pace = hub.backoff.refused(visitor.origin.address, name.as_deref(), Instant::now());
-    facts.slowed.clone_from(&pace.slowed);
-    let _ = asked.pace.set(pace);
-    hub.record(act, identity, visitor.origin.clone(), facts, Some(refusal));
+    let refused = Refused { act, identity, facts, refusal };
+    let _ = asked.pace.set(hub.refuse(refused, visitor.origin.clone(), Instant::now()));
     // Never more than that it is not admitted (`spec/service-rest.md` §9, `spec/device-https.md` §1).
     HubError::new(HubErrorCode::IotHubUnauthorizedAccess, "Unauthorized")
 }

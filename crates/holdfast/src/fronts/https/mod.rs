@@ -26,6 +26,7 @@ mod trace;
 mod twins;
 mod websocket;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -82,7 +83,7 @@ impl Front for HttpsFront {
                 let header_names = names.take();
                 let response = route::answer(&front, request, &visitor, &header_names).await;
                 names.arm();
-                response
+                Ok::<_, Infallible>(response)
             }
         });
         let connection = http1::Builder::new()

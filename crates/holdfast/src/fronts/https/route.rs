@@ -23,20 +23,15 @@ const API_VERSION_MIN: &str = "2018-06-30";
 /// How much of a body that nobody wanted is taken to keep the connection.
 const UNWANTED_BYTES_MAX: usize = 512 * 1024;
 
-/// A request that gets no answer, for its sender was refused too often. The connection is closed.
-#[derive(Debug, thiserror::Error)]
-#[error("refused too often")]
-pub(super) struct Unanswered;
-
 /// Answers one request.
 pub(super) async fn answer(
     front: &HttpsFront,
     mut request: Request<Incoming>,
     visitor: &Visitor,
     header_names: &[String],
-) -> Result<Answer, Unanswered> {
+) -> Answer {
     if websocket::is_upgrade(&request) {
-        return Ok(websocket::upgrade(front, &mut request, visitor));
+        return websocket::upgrade(front, &mut request, visitor);
     }
     let (parts, mut body) = request.into_parts();
     let mut asked = Asked::new(&parts);
@@ -52,12 +47,9 @@ pub(super) async fn answer(
             () = tokio::time::sleep(pace.wait) => {}
             () = front.drain.begun() => {}
         }
-        if pace.unanswered {
-            return Err(Unanswered);
-        }
     }
     request::drain(&mut body, UNWANTED_BYTES_MAX).await;
-    Ok(answer)
+    answer
 }
 
 /// Records what is wrong with a request that reached nothing. Who asks for what is recorded where it is decided.

@@ -56,7 +56,11 @@ static ELSEWHERE: LazyLock<Runtime> = LazyLock::new(|| {
 async fn a_flood_of_bad_tokens_is_not_felt_by_others_and_is_slowed_down() {
     let length = Duration::from_secs(setting("HOLDFAST_FLOOD_SECONDS", 3));
     let rate = setting("HOLDFAST_FLOOD_RATE", 250);
-    let (started, (hub, place)) = (Instant::now(), super::start());
+    let (started, place) = (Instant::now(), tempfile::tempdir().unwrap());
+    // Nobody on this machine is slowed down unless it is asked for.
+    let environment = vec![("HOLDFAST_REFUSALS_PER_MINUTE", "10".into())];
+    let options = HubOptions { environment, ..HubOptions::default() };
+    let hub = Hub::start(&place.path().join("data"), &place.path().join("hub.log"), &options);
     let rest = Arc::new(Rest::new(&hub));
     let register = rest.clone();
     let registered = tokio::task::spawn_blocking(move || {
@@ -102,7 +106,7 @@ async fn a_flood_of_bad_tokens_is_not_felt_by_others_and_is_slowed_down() {
         begun.elapsed(),
         waiting / 1024,
     );
-    let waits = begun.elapsed().as_secs() / 15 + 1;
+    let waits = begun.elapsed().as_secs() / 8 + 1;
     assert!(
         attempts <= waits * u64::from(ATTACKERS) * AT_ONCE as u64,
         "{attempts} attempts: they are not slowed"

@@ -7,6 +7,7 @@ use hub::hub::NotAdmitted;
 use hub::identity::Identity;
 use hub::put_token::is_unknown;
 use hub::refusal::Refusal;
+use hub::refusing::Refused;
 use hub::telemetry::Sender;
 use wire::amqp::connection::{AttachAnswer, CreditPolicy, LinkId};
 use wire::amqp::performative::{Attach, Error, RcvSettleMode, Role, SndSettleMode, condition};
@@ -14,7 +15,7 @@ use wire::amqp::performative::{Attach, Error, RcvSettleMode, Role, SndSettleMode
 use super::devices::Recipient;
 use super::inbox::Messages;
 use super::intake::CREDIT;
-use super::tokens::{Outcome, Refused};
+use super::tokens::Outcome;
 use super::twins::Answers;
 use super::{Conversation, Link};
 use crate::fronts::amqp::address::Place;
@@ -174,7 +175,8 @@ impl<S: Stream> Conversation<S> {
                     true => Error::new(condition::NOT_FOUND, format!("'{identity}' is not registered.")),
                     false => Error::new(condition::UNAUTHORIZED_ACCESS, "Unauthorized access."),
                 };
-                let refused = Refused { act: Act::Connect, identity: Some(identity), facts, refusal };
+                let identity = Some(identity.to_string());
+                let refused = Refused { act: Act::Connect, identity, facts, refusal };
                 self.refuse(refused, Outcome::Attach(link, error));
             }
             Err(NotAdmitted::Unavailable(error)) => {

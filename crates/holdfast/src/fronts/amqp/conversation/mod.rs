@@ -43,9 +43,9 @@ use self::intake::Intake;
 use self::links::Purpose;
 use self::to_services::ToService;
 use self::tokens::Held;
-use super::AmqpFront;
 use super::live::Signals;
 use super::reader::Reader;
+use super::AmqpFront;
 use crate::io::Stream;
 use crate::listen::Visitor;
 use crate::metrics::DoorMetrics;
@@ -199,11 +199,7 @@ impl<S: Stream> Conversation<S> {
             })
             .await;
             match wake {
-                Wake::Progress => {
-                    if !self.on_time() {
-                        return;
-                    }
-                }
+                Wake::Progress => self.on_time(),
                 Wake::Ended => Box::pin(self.end_devices()).await,
                 Wake::Expired => Box::pin(self.end_expired_devices()).await,
                 Wake::PoliciesChanged => self.recheck().await,
@@ -277,12 +273,9 @@ impl<S: Stream> Conversation<S> {
     }
 
     /// Does what is due: answers that waited, heartbeats, the end of tokens, and the end of a client that puts none.
-    /// False when the connection is over.
-    fn on_time(&mut self) -> bool {
+    fn on_time(&mut self) {
         let now = Instant::now();
-        if !self.give_answers(now) {
-            return false;
-        }
+        self.give_answers(now);
         if self.machine.next_timeout().is_some_and(|due| due <= now) {
             self.machine.handle_timeout(now);
         }
@@ -301,7 +294,6 @@ impl<S: Stream> Conversation<S> {
             self.end_services_without_right("The token has expired.", &refusal);
             self.expect_token();
         }
-        true
     }
 
     /// Gives a client without any credential time to bring one.

@@ -4,11 +4,12 @@ use std::time::Instant;
 
 use bytes::BytesMut;
 use hub::backoff::Pace;
-use hub::decision::{Act, Facts};
+use hub::decision::Act;
 use hub::hub::{Credential, NotAdmitted};
 use hub::identity::Identity;
 use hub::put_token::Admitted;
 use hub::refusal::Refusal;
+use hub::refusing::Refused;
 use hub::service_grant::ServiceGrant;
 use percent_encoding::percent_decode_str;
 use wire::amqp::connection::{LinkId, SessionId};
@@ -27,7 +28,8 @@ const GRANTS_MAX: usize = 1_000;
 /// An answer that waits.
 pub(super) struct Held {
     until: Instant,
-    pace: Pace,
+    /// Counted as waiting until it is dropped.
+    _pace: Pace,
     answer: Outcome,
 }
 
@@ -36,14 +38,6 @@ pub(super) enum Outcome {
     Sasl,
     Cbs(SessionId, BytesMut),
     Attach(LinkId, Error),
-}
-
-/// A refusal of a credential, as it goes on record.
-pub(super) struct Refused {
-    pub(super) act: Act,
-    pub(super) identity: Option<Identity>,
-    pub(super) facts: Facts,
-    pub(super) refusal: Refusal,
 }
 
 impl<S: Stream> Conversation<S> {
@@ -73,7 +67,7 @@ impl<S: Stream> Conversation<S> {
         match verdict.refusal {
             None => self.tell(answer),
             Some(refusal) => {
-                let identity = verdict.identity;
+                let identity = verdict.identity.as_ref().map(ToString::to_string);
                 self.refuse(Refused { act: Act::Token, identity, facts, refusal }, answer);
             }
         }
@@ -81,19 +75,11 @@ impl<S: Stream> Conversation<S> {
 
     /// Records that a credential was refused, and tells the client in due time.
     pub(super) fn refuse(&mut self, refused: Refused, answer: Outcome) {
-        let Refused { act, identity, mut facts, refusal } = refused;
-        let policy = facts.token.as_ref().and_then(|token| token.skn.as_deref());
-        let name = match &identity {
-            Some(identity) => Some(identity.to_string()),
-            None => policy.map(|policy| format!("policy {policy}")),
-        };
         let now = Instant::now();
-        let pace = self.front.hub.backoff.refused(self.visitor.origin.address, name.as_deref(), now);
-        facts.slowed.clone_from(&pace.slowed);
-        self.record_of(act, identity.as_ref(), facts, Some(refusal));
+        let pace = self.front.hub.refuse(refused, self.visitor.origin.clone(), now);
         match pace.slowed {
             None => self.tell(answer),
-            Some(_) => self.held.push(Held { until: now + pace.wait, pace, answer }),
+            Some(_) => self.held.push(Held { until: now + pace.wait, _pace: pace, answer }),
         }
     }
 
@@ -108,17 +94,10 @@ impl<S: Stream> Conversation<S> {
         self.held.iter().map(|held| held.until).min()
     }
 
-    /// Gives the answers that waited for long enough. False when the connection ends in place of an answer.
-    pub(super) fn give_answers(&mut self, now: Instant) -> bool {
+    /// Gives the answers that waited for long enough.
+    pub(super) fn give_answers(&mut self, now: Instant) {
         let due: Vec<Held> = self.held.extract_if(.., |held| held.until <= now).collect();
-        for held in due {
-            match held.pace.unanswered {
-                true if self.grants.is_empty() && self.devices.is_empty() => return false,
-                true => {}
-                false => self.tell(held.answer),
-            }
-        }
-        true
+        due.into_iter().for_each(|held| self.tell(held.answer));
     }
 
     fn tell(&mut self, answer: Outcome) {
@@ -189,6 +168,7 @@ impl<S: Stream> Conversation<S> {
                 let _ = self.machine.sasl_outcome(SaslCode::Ok, welcome(), now);
             }
             Err(NotAdmitted::Refused(refusal)) => {
+                let identity = identity.as_ref().map(ToString::to_string);
                 self.refuse(Refused { act: Act::Token, identity, facts, refusal }, Outcome::Sasl);
             }
             Err(NotAdmitted::Unavailable(error)) => {

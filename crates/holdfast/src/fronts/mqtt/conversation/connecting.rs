@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hub::authenticate::Grant;
+use hub::backoff::Pace;
 use hub::decision::{Act, cut};
 use hub::hub::{Credential, NotAdmitted};
 use hub::identity::Identity;
 use hub::ports::bus::{Ending, Holder as _};
 use hub::record::Session;
 use hub::refusal::Refusal;
+use hub::refusing::Refused;
 use hub::signed_context::SignedContext;
 use hub::telemetry::{PropertyValue, Sender};
 use wire::mqtt::five::{Connect as ConnectFive, ConnectAckReason as Reason};
@@ -75,22 +77,19 @@ impl<S: Stream> Conversation<S> {
             }
             Ok(_) => None,
         };
-        let claimed = cut(claimed);
-        let address = self.visitor.origin.address;
-        let pace =
-            refusal.as_ref().map(|_| self.hub.backoff.refused(address, Some(&claimed), Instant::now()));
-        let pace = pace.unwrap_or_default();
-        if !matches!(admitted, Err(NotAdmitted::Unavailable(_))) {
-            let (origin, mut facts) = (self.visitor.origin.clone(), take(&mut self.visitor.facts));
-            facts.slowed.clone_from(&pace.slowed);
-            self.hub.record(Act::Connect, Some(claimed), origin, facts, refusal.clone());
-        }
+        let (identity, origin) = (Some(cut(claimed)), self.visitor.origin.clone());
         let ((grant, session, session_present), asked) = match (admitted, asked) {
-            (Ok(admitted), Ok(asked)) => (admitted, asked),
+            (Ok(admitted), Ok(asked)) => {
+                self.hub.record(Act::Connect, identity, origin, take(&mut self.visitor.facts), None);
+                (admitted, asked)
+            }
             _ => {
-                if !pace.unanswered {
-                    self.refuse(refusal.as_ref());
-                }
+                let pace = refusal.clone().map_or_else(Pace::default, |refusal| {
+                    let facts = take(&mut self.visitor.facts);
+                    let refused = Refused { act: Act::Connect, identity, facts, refusal };
+                    self.hub.refuse(refused, origin, Instant::now())
+                });
+                self.refuse(refusal.as_ref());
                 return Err(End::NotAdmitted(Box::new(pace)));
             }
         };

@@ -30,7 +30,7 @@ pub(super) enum End {
     Disconnected(Goodbye),
     /// The socket is gone.
     Lost(String),
-    /// The client was not admitted; the answer is in the output, if it gets one.
+    /// The client was not admitted; the answer is in the output.
     NotAdmitted(Box<Pace>),
     /// The client did what it may not.
     Refused(Refusal),

@@ -13,8 +13,7 @@ from harness.raw_mqtt import RawDevice
 from harness.rest import Registry
 
 
-# As `dev` has it.
-HUB_EVENTS = None
+HUB_EVENTS = "all"
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +38,7 @@ def body(event) -> dict:
     return json.loads(body_of(event))
 
 
-def test_dev_tells_the_life_of_a_device_in_the_order_in_which_it_was_lived(hub, registry, manager, reader, name):
+def test_the_stream_tells_the_life_of_a_device_in_the_order_in_which_it_was_lived(hub, registry, manager, reader, name):
     identity = registry.create(name)
     with devices.connected(devices.by_key(hub, identity)) as client:
         client.patch_twin_reported_properties({"level": 3, "deep": {"a": 1}})
@@ -140,6 +139,21 @@ def test_a_connection_that_is_taken_over_tells_no_end(hub, registry, manager, re
         None,
         "deviceDisconnected",
     ]
+
+
+def test_a_hub_for_development_keeps_its_own_events_to_itself(name):
+    hub = Hub().start()
+    reader = Reader(hub)
+    try:
+        registry = Registry(hub)
+        with devices.connected(devices.by_key(hub, registry.create(name))) as client:
+            client.patch_twin_reported_properties({"on": True})
+            client.send_message("first")
+        [first] = reader.from_device(name, 1)
+        assert (source_of(first), body_of(first)) == ("Telemetry", b"first")
+    finally:
+        reader.close()
+        hub.stop()
 
 
 def test_sources_are_chosen_by_name(name):

@@ -36,7 +36,7 @@ pub(crate) struct Config {
     /// Whether security messages of devices go into the event stream too. Default: false, they are kept for the guard.
     pub(crate) security_messages_in_events: bool,
     /// Which of its own events the hub puts into the event stream: `TwinChangeEvents`, `DeviceLifecycleEvents` and
-    /// `DeviceConnectionStateEvents` with commas between them, `all` or `none`. Default: all for `dev`, none for `serve`.
+    /// `DeviceConnectionStateEvents` with commas between them, `all` or `none`. Default: none.
     pub(crate) hub_events: Option<HubEvents>,
     /// How long events are kept, in hours. Default: 24. Range: 1 to 8760.
     pub(crate) retention_hours: u32,

@@ -84,7 +84,7 @@ pub(super) struct HubOptions {
     #[arg(long, value_name = "N", env = "HOLDFAST_PARTITIONS")]
     partitions: Option<u16>,
     /// Events that the hub itself puts into the event stream: TwinChangeEvents, DeviceLifecycleEvents,
-    /// DeviceConnectionStateEvents, all or none. Default: all for dev, none for serve.
+    /// DeviceConnectionStateEvents, all or none. Default: none.
     #[arg(long, value_name = "SOURCES", env = "HOLDFAST_HUB_EVENTS")]
     hub_events: Option<HubEvents>,
     /// Guesses at a key or name in a minute that are answered at once, of each address and in each name; 0 slows nobody
@@ -138,7 +138,6 @@ pub(super) fn dev(args: DevArgs) -> anyhow::Result<ExitCode> {
     config.unwatched = args.unwatched;
     // A developer's mistakes are no attack.
     config.refusals_per_minute.get_or_insert(0);
-    config.hub_events.get_or_insert(HubEvents::ALL);
     run_hub(&config, temporary, args.options.ready_file.as_deref(), "info", async |ready, stop| {
         print_ready(ready, begun);
         if args.unwatched {

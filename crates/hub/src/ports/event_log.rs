@@ -70,6 +70,18 @@ pub struct Bounds {
     pub last_enqueued: Millis,
 }
 
+impl Bounds {
+    /// The first event to read for a sequence number.
+    pub fn find_sequence(&self, sequence: u64, inclusive: bool) -> Result<u64, ReadError> {
+        let wanted = if inclusive { sequence } else { sequence.saturating_add(1) };
+        if wanted > self.next_sequence {
+            let last = i64::try_from(self.next_sequence).map_or(i64::MAX, |next| next - 1);
+            return Err(ReadError::SequenceBeyondEnd { asked: sequence, last });
+        }
+        Ok(wanted.max(self.first_sequence))
+    }
+}
+
 /// Where a reader begins (`spec/event-hubs-endpoint.md` §6.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartPosition {
@@ -84,7 +96,7 @@ pub enum StartPosition {
         /// Whether the event at this very offset is meant too.
         inclusive: bool,
     },
-    /// At or after a sequence number.
+    /// At or after a sequence number. One past the last is the end; what lies beyond is an error, as for an offset.
     Sequence {
         /// The sequence number, −1 allowed by the wire and mapped to `Earliest` by the front.
         sequence: u64,
@@ -148,6 +160,16 @@ pub enum ReadError {
         /// What was asked for.
         asked: u64,
         /// The last offset there is, −1 in an empty partition.
+        last: i64,
+    },
+    /// A sequence number beyond the last event was asked for.
+    #[error(
+        "the supplied sequence number '{asked}' is invalid. The last sequence number in the system is '{last}'"
+    )]
+    SequenceBeyondEnd {
+        /// What was asked for.
+        asked: u64,
+        /// The last sequence number there is, −1 in an empty partition.
         last: i64,
     },
     /// The disk failed.

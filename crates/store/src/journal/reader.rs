@@ -125,8 +125,7 @@ impl Shared {
             StartPosition::Earliest => return Ok(bounds.first_sequence),
             StartPosition::Latest => return Ok(bounds.next_sequence),
             StartPosition::Sequence { sequence, inclusive } => {
-                let wanted = if inclusive { sequence } else { sequence.saturating_add(1) };
-                return Ok(wanted.clamp(bounds.first_sequence, bounds.next_sequence));
+                return bounds.find_sequence(sequence, inclusive);
             }
             StartPosition::Offset { offset, .. } if bounds.last_offset.is_none_or(|last| offset > last) => {
                 let last = bounds.last_offset.map_or(-1, |last| i64::try_from(last).unwrap_or(i64::MAX));

@@ -102,6 +102,15 @@ impl Ring {
         self.events.front().map_or(self.next_sequence, |event| event.sequence)
     }
 
+    fn bounds(&self) -> Bounds {
+        Bounds {
+            first_sequence: self.first_sequence(),
+            next_sequence: self.next_sequence,
+            last_offset: self.last_offset,
+            last_enqueued: self.last_time,
+        }
+    }
+
     fn find(&self, start: StartPosition) -> Result<u64, ReadError> {
         let first = |meets: &dyn Fn(&StoredEvent) -> bool| {
             self.events.iter().find(|event| meets(event)).map_or(self.next_sequence, |event| event.sequence)
@@ -117,7 +126,7 @@ impl Ring {
                 first(&|event| event.offset > offset || (inclusive && event.offset == offset))
             }
             StartPosition::Sequence { sequence, inclusive } => {
-                first(&|event| event.sequence > sequence || (inclusive && event.sequence == sequence))
+                return self.bounds().find_sequence(sequence, inclusive);
             }
             StartPosition::Enqueued { time, inclusive } => {
                 first(&|event| event.stored > time || (inclusive && event.stored == time))
@@ -173,12 +182,7 @@ impl EventLog for MemoryLog {
     fn bounds(&self, partition: u16) -> Option<Bounds> {
         let state = self.state();
         let ring = state.ring(partition).ok()?;
-        Some(Bounds {
-            first_sequence: ring.first_sequence(),
-            next_sequence: ring.next_sequence,
-            last_offset: ring.last_offset,
-            last_enqueued: ring.last_time,
-        })
+        Some(ring.bounds())
     }
 
     fn find(&self, partition: u16, start: StartPosition) -> BoxFuture<'_, Result<u64, ReadError>> {

@@ -160,13 +160,20 @@ fn a_start_position_means_what_the_port_says(log: &dyn EventLog) {
 
 fn a_position_beyond_the_end_is_answered(log: &dyn EventLog) {
     let offset = |offset| StartPosition::Offset { offset, inclusive: true };
+    let first = |inclusive| wait(log.find(2, StartPosition::Sequence { sequence: 0, inclusive }));
+    assert_eq!(first(true), Ok(0), "an empty partition is read from its first event on");
+    assert_eq!(first(false), Err(ReadError::SequenceBeyondEnd { asked: 0, last: -1 }));
     assert_eq!(wait(log.find(2, offset(0))), Err(ReadError::OffsetBeyondEnd { asked: 0, last: -1 }));
     put(log, 2, &[message("d1", 10, "a"), message("d1", 20, "b")]);
     let last = log.bounds(2).unwrap().last_offset.unwrap();
     assert_eq!(wait(log.find(2, offset(last))), Ok(1));
     let beyond = ReadError::OffsetBeyondEnd { asked: last + 1, last: last as i64 };
     assert_eq!(wait(log.find(2, offset(last + 1))), Err(beyond));
-    assert_eq!(wait(log.find(2, StartPosition::Sequence { sequence: 99, inclusive: true })), Ok(2));
+    let sequence = |sequence, inclusive| wait(log.find(2, StartPosition::Sequence { sequence, inclusive }));
+    assert_eq!((sequence(1, false), sequence(2, true)), (Ok(2), Ok(2)), "the end is a position");
+    let beyond = |asked| Err(ReadError::SequenceBeyondEnd { asked, last: 1 });
+    assert_eq!((sequence(2, false), sequence(3, true)), (beyond(2), beyond(3)));
+    assert_eq!(sequence(u64::MAX, false), beyond(u64::MAX));
     assert_eq!(wait(log.find(2, StartPosition::Enqueued { time: 21, inclusive: true })), Ok(2));
     assert_eq!(wait(log.read(2, 99, 10, 1_000)), Ok(vec![]));
 }

@@ -28,6 +28,8 @@ use crate::listen::{Front, Visitor};
 use crate::metrics::Metrics;
 use crate::outgoing::Outgoing;
 
+const ARGUMENT_ERROR: Symbol = Symbol::from_static("com.microsoft:argument-error");
+
 /// What all AMQP connections share.
 pub(crate) struct AmqpFront {
     /// The hub that decides.

@@ -46,10 +46,14 @@ impl Fields {
         let mut entries = Vec::new();
         for entry in map.iter() {
             let (key, value) = entry?;
-            // Strings are no legal keys here, yet they occur and mean the same.
+            // Strings and numbers are no legal keys here, yet they occur; a number stands as its digits.
             let key = match key {
                 ValueRef::Symbol(key) | ValueRef::String(key) if key.is_ascii() => Symbol::from(key),
-                _ => return Err(DecodeError::WrongType { expected: "a symbol as key" }),
+                ValueRef::Ulong(key) => Symbol::from(&*key.to_string()),
+                key => match key.as_i64() {
+                    Some(key) => Symbol::from(&*key.to_string()),
+                    None => return Err(DecodeError::WrongType { expected: "a symbol as key" }),
+                },
             };
             entries.push((key, value.to_value()?));
         }

@@ -33,7 +33,6 @@ use hub::service_grant::{ServiceGrant, ServicePlace};
 use hub::telemetry::Sender;
 use tokio::io::AsyncWriteExt as _;
 use tokio::sync::watch;
-use wire::amqp::codec::Symbol;
 use wire::amqp::connection::{Connection, LinkId};
 use wire::amqp::performative::{Error, condition};
 
@@ -45,7 +44,7 @@ use self::to_services::ToService;
 use self::tokens::Held;
 use super::live::Signals;
 use super::reader::Reader;
-use super::AmqpFront;
+use super::{ARGUMENT_ERROR, AmqpFront};
 use crate::io::Stream;
 use crate::listen::Visitor;
 use crate::metrics::DoorMetrics;
@@ -54,8 +53,6 @@ use crate::metrics::DoorMetrics;
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long the last bytes to a client may take.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
-
-const ARGUMENT_ERROR: Symbol = Symbol::from_static("com.microsoft:argument-error");
 
 /// Serves one connection to its end.
 pub(crate) async fn serve<S: Stream>(stream: S, visitor: Box<Visitor>, front: Arc<AmqpFront>) {

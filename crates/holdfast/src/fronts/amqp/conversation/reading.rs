@@ -81,7 +81,7 @@ impl<S: Stream> Conversation<S> {
         })?;
         let nothing = Fields::new();
         let filters = attach.source.as_ref().map_or(&nothing, |source| &source.filter);
-        let start = filter::start_position(filters).map_err(|text| Error::new(ARGUMENT_ERROR, text))?;
+        let start = filter::start_position(filters)?;
         let next = self.find(number, start).await?;
         let epoch = attach.properties.get(EPOCH).and_then(Value::as_i64);
         let name = attach
@@ -114,7 +114,9 @@ impl<S: Stream> Conversation<S> {
     async fn find(&mut self, partition: u16, start: StartPosition) -> Result<u64, Error> {
         let log = self.front.hub.log.clone();
         log.find(partition, start).await.map_err(|error| match error {
-            ReadError::OffsetBeyondEnd { .. } => Error::new(ARGUMENT_ERROR, capitalised(&error.to_string())),
+            ReadError::OffsetBeyondEnd { .. } | ReadError::SequenceBeyondEnd { .. } => {
+                Error::new(ARGUMENT_ERROR, capitalised(&error.to_string()))
+            }
             ReadError::NoPartition(_) => Error::new(ARGUMENT_OUT_OF_RANGE, error.to_string()),
             ReadError::Failed(_) => {
                 tracing::error!(%error, "a reader's start was not found");

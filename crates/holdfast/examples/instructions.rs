@@ -28,9 +28,10 @@ use hub::audit::evidence::entry;
 use hub::audit::tree::{Frontier, Hash};
 use hub::decision::{Act, Decision};
 use hub::identity::{DeviceId, Identity};
+use hub::placement::Placement;
 use hub::ports::event_log::StoredEvent;
 use hub::sas::Token;
-use hub::telemetry::{Message, Sender, Source, partition_of};
+use hub::telemetry::{Message, Sender, Source};
 use jiff::Timestamp;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use store::journal::counting::DryJournal;
@@ -105,7 +106,7 @@ fn publish(times: u64) -> Option<()> {
         let (system, application) = properties::parse(bag);
         let message =
             Message { enqueued: NOW, sender: sender.clone(), system, application, body: publish.payload };
-        black_box(partition_of(&message.sender.identity.device, PARTITIONS));
+        black_box(Placement::Lookup3.partition_of(&message.sender.identity.device, PARTITIONS));
         black_box(message.metered_bytes());
         drop(black_box(message));
         server.puback(publish.packet_id?);

@@ -32,7 +32,7 @@ use crate::sas::{Token, TokenError, key_bytes};
 use crate::service_grant::ServiceGrant;
 use crate::settings::HubSettings;
 use crate::signed_context::SignedContext;
-use crate::telemetry::{MESSAGE_BYTES_MAX, Message, partition_of};
+use crate::telemetry::{MESSAGE_BYTES_MAX, Message};
 use crate::upload::Staging;
 
 /// Partitions of the log behind those of the event stream.
@@ -286,6 +286,11 @@ impl Hub {
         self.log.partition_count() - SECURITY_PARTITIONS
     }
 
+    /// The partition of a device.
+    pub fn partition_of(&self, device: &DeviceId) -> u16 {
+        self.log.placement().partition_of(device, self.partition_count())
+    }
+
     /// Takes messages of one sender, all or none, and gives the ticket that is durable when they are. Security messages
     /// are taken apart from others: whether the first one is decides for all.
     pub fn take(&self, messages: &[Message]) -> Result<Ticket, NotTaken> {
@@ -298,7 +303,7 @@ impl Hub {
         let Some(first) = messages.first() else { return Err(NotTaken::Nothing) };
         let partition = match first.is_security() && !self.settings.security_messages_in_events {
             true => self.partition_count(),
-            false => partition_of(&first.sender.identity.device, self.partition_count()),
+            false => self.partition_of(&first.sender.identity.device),
         };
         Ok(self.log.append(partition, messages)?)
     }

@@ -20,7 +20,7 @@ use crate::ports::bus::{Epoch, Holder};
 use crate::ports::event_log::EventLog;
 use crate::ports::registry::{Versioned, Write};
 use crate::record::{Key, Record};
-use crate::telemetry::{Message, PropertyValue, Sender, Source, SystemProperty, partition_of};
+use crate::telemetry::{Message, PropertyValue, Sender, Source, SystemProperty};
 use crate::twin::{Members, Twin, time_text};
 
 /// Which of its own events a hub makes.
@@ -93,7 +93,7 @@ impl EventStream {
     pub fn publish(&self, events: &[Message]) {
         for event in events {
             let partitions = self.log.partition_count() - SECURITY_PARTITIONS;
-            let partition = partition_of(&event.sender.identity.device, partitions);
+            let partition = self.log.placement().partition_of(&event.sender.identity.device, partitions);
             if self.log.append(partition, std::slice::from_ref(event)).is_err() {
                 self.lost.fetch_add(1, Ordering::Relaxed);
             }

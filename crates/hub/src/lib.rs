@@ -30,6 +30,7 @@ pub mod inbox;
 pub mod key_quality;
 pub mod key_search;
 pub mod method;
+pub mod placement;
 pub mod policies;
 pub mod ports;
 pub mod positions;

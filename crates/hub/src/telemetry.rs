@@ -8,7 +8,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use serde::{Deserialize, Serialize};
 
-use crate::identity::{DeviceId, Identity};
+use crate::identity::Identity;
 
 /// The largest message, in bytes, counted as `spec/limits.md` §1.1 counts: body, system property values,
 /// application property names and values.
@@ -195,37 +195,4 @@ pub fn keep_last(application: &mut Vec<(ByteString, PropertyValue)>) {
     let mut seen = HashSet::with_capacity(application.len());
     let mut last: Vec<bool> = application.iter().rev().map(|(name, _)| seen.insert(name.clone())).collect();
     application.retain(|_| last.pop() == Some(true));
-}
-
-/// The partition of a device: a stable hash of its id modulo the number of partitions, so that the order of
-/// one device's messages is kept, and modules follow their device.
-pub fn partition_of(device: &DeviceId, partitions: u16) -> u16 {
-    // FNV-1a, 64 bits: stable over versions and machines, which the standard library's hashers do not promise.
-    let hash = device.as_str().bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
-    // The low bits of FNV mix less than the high ones.
-    ((hash ^ (hash >> 32)) % u64::from(partitions.max(1))) as u16
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_device_keeps_its_partition_for_ever() {
-        let at = |id: &str| partition_of(&DeviceId::parse(id).expect("a legal id"), 4);
-        // These numbers rest on disk in every installation: a change here breaks the order of running fleets.
-        assert_eq!([at("thermostat-7"), at("d1"), at("d2"), at("pump-07"), at("gw")], [1, 1, 0, 1, 0]);
-    }
-
-    #[test]
-    fn partitions_share_the_devices_evenly() {
-        let mut counts = [0_u32; 8];
-        for n in 0..8_000 {
-            let id = DeviceId::parse(&format!("device-{n}")).expect("a legal id");
-            counts[usize::from(partition_of(&id, 8))] += 1;
-        }
-        assert!(counts.iter().all(|count| (800..1_200).contains(count)), "{counts:?}");
-    }
 }

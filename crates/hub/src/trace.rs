@@ -13,7 +13,7 @@ use crate::inbox::{Entry, Passed, Queue};
 use crate::ports::event_log::{ReadError, StoredEvent};
 use crate::positions::ReadState;
 use crate::record::{Key, Kind, Record};
-use crate::telemetry::{SystemProperty, partition_of};
+use crate::telemetry::SystemProperty;
 
 /// Events that one step of a search looks at.
 const EVENTS_MAX: usize = 20_000;
@@ -117,8 +117,7 @@ impl Hub {
         let bounds = bounds.ok_or_else(|| read_error(&ReadError::NoPartition(partition)))?;
         let end = bounds.next_sequence;
         let first = from.max(bounds.first_sequence);
-        let elsewhere =
-            device.is_some_and(|device| partition_of(device, self.partition_count()) != partition);
+        let elsewhere = device.is_some_and(|device| self.partition_of(device) != partition);
         let mut traced = EventsTraced {
             found: Vec::new(),
             first,

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use holdfast_store::journal::{Directory, Disk, DiskFile, Journal, JournalConfig};
 use hub::identity::{DeviceId, Identity};
 use hub::ports::event_log::EventLog;
-use hub::telemetry::{Message, PropertyValue, Sender, Source, SystemProperty, partition_of};
+use hub::telemetry::{Message, PropertyValue, Sender, Source, SystemProperty};
 
 fn main() {
     let mut arguments = std::env::args().skip(1);
@@ -128,7 +128,7 @@ async fn produce(
     sent: Arc<AtomicU64>,
 ) -> Duration {
     let device = DeviceId::parse(&format!("device-{n:05}")).expect("a legal id");
-    let partition = partition_of(&device, journal.partition_count());
+    let partition = journal.placement().partition_of(&device, journal.partition_count());
     let message = Message {
         enqueued: 1_700_000_000_000,
         sender: Arc::new(Sender {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hub::identity::Identity;
+use hub::placement::Placement;
 use hub::ports::BoxFuture;
 use hub::ports::bus::{Bus, Ending, Epoch, Holder};
 use tokio::sync::oneshot;
@@ -32,7 +33,7 @@ impl MemoryBus {
     }
 
     fn shard(&self, identity: &Identity) -> MutexGuard<'_, Shard> {
-        let at = hub::telemetry::partition_of(&identity.device, SHARDS as u16);
+        let at = Placement::Fnv1a.partition_of(&identity.device, SHARDS as u16);
         self.shards[usize::from(at)].lock().unwrap_or_else(PoisonError::into_inner)
     }
 

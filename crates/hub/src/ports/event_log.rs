@@ -3,6 +3,7 @@
 use std::task::{Context, Poll};
 
 use super::BoxFuture;
+use crate::placement::Placement;
 use crate::telemetry::{Message, Millis};
 
 /// Partitions with contiguous sequence numbers from 0.
@@ -12,6 +13,9 @@ use crate::telemetry::{Message, Millis};
 pub trait EventLog: Send + Sync {
     /// How many partitions there are, 1 to 128; fixed when the log was created.
     fn partition_count(&self) -> u16;
+
+    /// How the partition of a device is found; fixed when the log was created.
+    fn placement(&self) -> Placement;
 
     /// Takes messages for one partition, all of them or none, in this order, and gives the ticket that is
     /// durable when all of them are. The caller must not acknowledge before [`EventLog::poll_durable`] says so.

@@ -30,6 +30,7 @@ mod ends;
 #[doc(hidden)]
 pub mod fuzzing;
 mod index;
+mod placement;
 mod prune;
 mod queue;
 mod reader;
@@ -52,6 +53,7 @@ use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use hub::placement::Placement;
 use hub::ports::BoxFuture;
 use hub::ports::event_log::{AppendError, Bounds, EventLog, ReadError, StartPosition, StoredEvent, Ticket};
 use hub::telemetry::{Message, Millis};
@@ -127,6 +129,7 @@ pub struct Journal {
 /// What the writer, the producers and the readers share.
 struct Shared {
     config: JournalConfig,
+    placement: Placement,
     queue: Queue,
     tickets: Tickets,
     ends: Ends,
@@ -153,6 +156,7 @@ impl Journal {
         if !(1..=128).contains(&config.partitions) {
             return Err(OpenError::PartitionCount(config.partitions));
         }
+        let placement = placement::of(&*disk)?;
         let found = recovery::recover(&*disk, config.partitions)?;
         let partitions = usize::from(config.partitions);
         let firsts = found.table.first().map_or(&found.ends, |oldest| &oldest.starts);
@@ -164,6 +168,7 @@ impl Journal {
             segments: Segments::new(disk, found.table.clone()),
             damages: Mutex::new(found.report.damages.clone()),
             config,
+            placement,
         });
         let active = match found.table.last() {
             Some(newest) => {
@@ -220,6 +225,10 @@ impl Drop for Journal {
 impl EventLog for Journal {
     fn partition_count(&self) -> u16 {
         self.shared.config.partitions
+    }
+
+    fn placement(&self) -> Placement {
+        self.shared.placement
     }
 
     fn append(&self, partition: u16, messages: &[Message]) -> Result<Ticket, AppendError> {

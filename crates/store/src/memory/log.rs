@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use hub::placement::Placement;
 use hub::ports::BoxFuture;
 use hub::ports::event_log::{AppendError, Bounds, EventLog, ReadError, StartPosition, StoredEvent, Ticket};
 use hub::telemetry::{Message, Millis};
@@ -151,6 +152,10 @@ impl Ring {
 impl EventLog for MemoryLog {
     fn partition_count(&self) -> u16 {
         self.state().partitions.len() as u16
+    }
+
+    fn placement(&self) -> Placement {
+        Placement::Lookup3
     }
 
     fn append(&self, partition: u16, messages: &[Message]) -> Result<Ticket, AppendError> {

@@ -290,7 +290,7 @@ def test_the_management_credential(hub):
         refusals.of("management-credential")
 
 
-def test_why_says_that_the_resource_of_a_token_is_too_narrow_for_a_link(hub, names):
+def test_why_says_that_the_resource_of_a_token_is_too_narrow_for_a_link(hub):
     token = sas.token(f"{hub.hostname}/messages/devicebound", hub.policy_key("service"), "service")
     with Refusals(hub) as refusals:
         assert b"amqp:unauthorized-access" in open_link(hub, token, "/messages/serviceBound/feedback", sends=False)

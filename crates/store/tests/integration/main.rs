@@ -10,6 +10,7 @@ mod journal_decoders;
 mod journal_faults;
 mod journal_kill;
 mod journal_model;
+mod journal_placement;
 mod log_battery;
 mod messages;
 mod power;

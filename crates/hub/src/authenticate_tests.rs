@@ -320,3 +320,47 @@ fn a_service_is_admitted_by_both_ways_to_sign_and_held_to_its_rights() {
     assert!(admit_service_by_key("fleet", &key("policy-primary"), Some(&reader), &Open).is_ok());
     assert!(admit_service_by_key("fleet", &key("other"), Some(&reader), &Open).is_err());
 }
+
+#[test]
+fn a_policy_s_token_connects_and_renews_only_what_its_resource_covers() {
+    let fleet = Fleet::new();
+    let proved = |resource: &str, end: i64| {
+        let text = token(resource, "policy-primary", end, Some("fleet"));
+        let token = Token::parse(&text).expect("a token");
+        admit_service(&token, fleet.policy.as_ref(), &fleet.hosts, &Open, now()).expect("proved")
+    };
+    let under = |identity: &Identity, resource: &str| {
+        admit_under(identity, &proved(resource, NOW + 60), &fleet.known(identity), now())
+    };
+    for (resource, device, module) in [
+        ("", true, true),
+        ("/devices", true, true),
+        ("/devices/d1", true, true),
+        ("/devices/D1", false, false),
+        ("/devices/d1/modules/m1", false, true),
+        ("/devices/d2", false, false),
+        ("/twins/d1", false, false),
+    ] {
+        assert_eq!(
+            (under(&d1(), resource).is_ok(), under(&m1(), resource).is_ok()),
+            (device, module),
+            "{resource}"
+        );
+    }
+    let refused = under(&d1(), "/twins/d1").expect_err("another resource");
+    let (presented, needed) = (format!("{HOST}/twins/d1"), format!("{HOST}/devices/d1"));
+    assert_eq!(refused, Refusal::TokenScope { presented, needed });
+
+    let online = under(&d1(), "").expect("admitted");
+    let renewed = |resource: &str| online.renewed_by(&proved(resource, NOW + 600)).map(|grant| grant.ends);
+    assert_eq!(renewed("/devices"), Some(Some(NOW + 600)));
+    assert_eq!((renewed("/devices/d2"), renewed("/twins/d1")), (None, None));
+
+    // A token for a module keeps no other one, and not its device.
+    let module =
+        fleet.admit(&m1(), &token("/devices/d1/modules/m1", "policy-primary", NOW + 600, Some("fleet")));
+    let device = fleet.admit(&d1(), &token("/devices/d1", "policy-primary", NOW + 600, Some("fleet")));
+    let (module, device) = (module.expect("admitted"), device.expect("admitted"));
+    assert!(online.renewed_with(&module).is_none() && online.renewed_with(&device).is_some());
+    assert!(under(&m1(), "").expect("admitted").renewed_with(&device).is_some());
+}

@@ -84,3 +84,35 @@ impl<'a> IntoIterator for &'a Fields {
         self.0.iter()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::BytesMut;
+
+    use super::*;
+    use crate::amqp::codec::{Reader, Writer};
+
+    fn read(keys: Vec<Value>) -> Result<Vec<String>, DecodeError> {
+        let mut out = BytesMut::new();
+        let entries = keys.into_iter().map(|key| (key, Value::Bool(true))).collect();
+        Writer::new(&mut out).value(&Value::Map(entries));
+        let ValueRef::Map(map) = Reader::new(&out).value()? else { panic!("it is no map") };
+        Ok(Fields::read(map)?.iter().map(|(key, _)| key.as_str().to_owned()).collect())
+    }
+
+    #[test]
+    fn keys_that_are_strings_or_numbers_are_read_too() {
+        let keys = vec![
+            Value::Symbol(Symbol::from("selector")),
+            Value::from("text"),
+            Value::Ulong(u64::MAX),
+            Value::Long(-5),
+            Value::Uint(7),
+        ];
+        let read_back = read(keys).expect("they are keys");
+        assert_eq!(read_back, ["selector", "text", "18446744073709551615", "-5", "7"]);
+        for key in [Value::Null, Value::Bool(true), Value::Binary(vec![1]), Value::from("é")] {
+            assert!(read(vec![key.clone()]).is_err(), "{key:?}");
+        }
+    }
+}

@@ -42,9 +42,9 @@ for (const [name, transport] of Object.entries(live)) {
       assert.equal(twin.properties.desired.$version, 1);
       // A new listener is told what is there, and subscribes; the report behind that on the wire says when it has.
       const told = on(twin, 'properties.desired');
-      await promisify(twin.properties.reported.update.bind(twin.properties.reported))({ rate: 5, list: [1, null] });
+      await promisify(twin.properties.reported.update.bind(twin.properties.reported))({ rate: 5, list: [1, true] });
       const seen = await serviceTwin(ids);
-      assert.deepEqual([seen.properties.reported.rate, seen.properties.reported.list], [5, [1, null]]);
+      assert.deepEqual([seen.properties.reported.rate, seen.properties.reported.list], [5, [1, true]]);
       assert.equal(seen.connectionState, 'Connected');
       const patch = { properties: { desired: { rate: 6 } }, tags: { site: 'north' } };
       const { responseBody: updated } =

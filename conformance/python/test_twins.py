@@ -82,10 +82,10 @@ def test_a_device_reads_its_twin_and_reports(owner, websockets):
     owner.update(Twin(tags={"secret": 1}, properties=TwinProperties(desired={"rate": 5})))
     with owner.client(websockets) as client:
         assert client.get_twin() == {"desired": {"rate": 5, "$version": 2}, "reported": {"$version": 1}}
-        client.patch_twin_reported_properties({"rate": 5, "list": [1, None, {"a": "ü"}], "deep": {"x": 1.5}})
+        client.patch_twin_reported_properties({"rate": 5, "list": [1, True, {"a": "ü"}], "deep": {"x": 1.5}})
         client.patch_twin_reported_properties({"rate": None, "deep": {"y": True}})
         reported = client.get_twin()["reported"]
-    assert reported == {"list": [1, None, {"a": "ü"}], "deep": {"x": 1.5, "y": True}, "$version": 3}
+    assert reported == {"list": [1, True, {"a": "ü"}], "deep": {"x": 1.5, "y": True}, "$version": 3}
     twin = owner.get()
     assert without_system(twin.properties.reported) == without_system(reported)
     metadata = twin.properties.reported["$metadata"]

@@ -27,6 +27,7 @@ pub mod hub;
 pub mod hub_events;
 pub mod identity;
 pub mod inbox;
+pub mod json;
 pub mod key_quality;
 pub mod key_search;
 pub mod method;

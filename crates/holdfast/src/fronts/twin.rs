@@ -2,8 +2,9 @@
 
 use hub::error::{HubError, HubErrorCode};
 use hub::hub::Hub;
+use hub::json::{self, WrongJson};
 use hub::telemetry::Sender;
-use hub::twin::{Members, Twin, time_text};
+use hub::twin::{Members, Part, Twin, time_text};
 use serde_json::{Value, json};
 
 /// What came of a request.
@@ -48,9 +49,12 @@ pub(crate) fn invalid(text: String) -> HubError {
 }
 
 fn object(body: &[u8]) -> Result<Members, HubError> {
-    match serde_json::from_slice(body) {
+    match json::read(body).map_err(|wrong| wrong.below(Part::Reported.as_str())) {
         Ok(Value::Object(members)) => Ok(members),
         Ok(_) => Err(invalid("The reported properties are no JSON object".to_owned())),
-        Err(error) => Err(invalid(format!("The reported properties are not JSON: {error}"))),
+        Err(WrongJson::Syntax(problem)) => {
+            Err(invalid(format!("The reported properties are not JSON: {problem}")))
+        }
+        Err(error) => Err(error.into()),
     }
 }

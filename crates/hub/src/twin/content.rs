@@ -55,6 +55,9 @@ pub enum TwinError {
     /// A part is no JSON object.
     #[error("`{}` must be a JSON object, or null to clear it", .0.as_str())]
     NotAnObject(Part),
+    /// What the properties stand in is no JSON object.
+    #[error("`properties` must be a JSON object with `desired`")]
+    PropertiesNotAnObject,
     /// Something in a part is not what it may be.
     #[error("`{}{}` {}", .part.as_str(), .path, .what)]
     Content {
@@ -89,9 +92,10 @@ pub enum TwinError {
 impl From<TwinError> for HubError {
     fn from(error: TwinError) -> Self {
         let code = match error {
-            TwinError::NotAnObject(_) | TwinError::Content { .. } | TwinError::TooLarge { .. } => {
-                HubErrorCode::ArgumentInvalid
-            }
+            TwinError::NotAnObject(_)
+            | TwinError::PropertiesNotAnObject
+            | TwinError::Content { .. }
+            | TwinError::TooLarge { .. } => HubErrorCode::ArgumentInvalid,
             TwinError::OtherEtag | TwinError::OtherVersion { .. } => HubErrorCode::PreconditionFailed,
         };
         Self::new(code, error.to_string())
@@ -113,6 +117,8 @@ pub enum WrongContent {
     Integer(String),
     /// It lies too deep.
     TooDeep,
+    /// It is null and lies in an array, where it removes nothing.
+    Null,
 }
 
 impl fmt::Display for WrongContent {
@@ -137,13 +143,14 @@ impl fmt::Display for WrongContent {
             Self::TooDeep => {
                 write!(f, "lies deeper than {DEPTH_MAX} objects and arrays in each other")
             }
+            Self::Null => f.write_str("has null in an array, a value in an array cannot be null"),
         }
     }
 }
 
-/// Checks keys and values; `null` may stand for what is to be removed.
+/// Checks keys and values; `null` may stand for what is to be removed, and so nowhere in an array.
 pub(super) fn check(part: Part, members: &Members) -> Result<(), TwinError> {
-    check_members(members, 0).map_err(|Misplaced { mut path, what }| {
+    check_members(members, 0, Null::Removes).map_err(|Misplaced { mut path, what }| {
         path.reverse();
         TwinError::Content { part, path: path.concat(), what }
     })
@@ -178,9 +185,18 @@ impl From<WrongContent> for Misplaced {
     }
 }
 
-fn check_members(members: &Members, depth: usize) -> Result<(), Misplaced> {
+/// What `null` means at a place.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Null {
+    /// That the property goes.
+    Removes,
+    /// Nothing: an array is set as a whole.
+    Wrong,
+}
+
+fn check_members(members: &Members, depth: usize, null: Null) -> Result<(), Misplaced> {
     members.iter().try_for_each(|(key, value)| {
-        check_key(key).map_err(Misplaced::from).and_then(|()| check_value(value, depth + 1)).map_err(
+        check_key(key).map_err(Misplaced::from).and_then(|()| check_value(value, depth + 1, null)).map_err(
             |mut wrong| {
                 wrong.path.push(format!(".{}", cut(key)));
                 wrong
@@ -203,8 +219,9 @@ fn check_key(key: &str) -> Result<(), WrongContent> {
 }
 
 /// `depth` is how many objects and arrays the value would be in, itself included, if it is one.
-fn check_value(value: &Value, depth: usize) -> Result<(), Misplaced> {
+fn check_value(value: &Value, depth: usize, null: Null) -> Result<(), Misplaced> {
     match value {
+        Value::Null if null == Null::Wrong => Err(WrongContent::Null.into()),
         Value::Null | Value::Bool(_) => Ok(()),
         Value::Number(number) => match (number.as_i64(), number.is_f64()) {
             (Some(integer), _) if INTEGER_RANGE.contains(&integer) => Ok(()),
@@ -216,7 +233,9 @@ fn check_value(value: &Value, depth: usize) -> Result<(), Misplaced> {
         }
         Value::String(_) => Ok(()),
         Value::Array(_) | Value::Object(_) if depth > DEPTH_MAX => Err(WrongContent::TooDeep.into()),
-        Value::Array(values) => values.iter().try_for_each(|value| check_value(value, depth + 1)),
-        Value::Object(members) => check_members(members, depth),
+        Value::Array(values) => {
+            values.iter().try_for_each(|value| check_value(value, depth + 1, Null::Wrong))
+        }
+        Value::Object(members) => check_members(members, depth, null),
     }
 }

@@ -74,7 +74,11 @@ impl TwinEdit {
     /// Reads `tags` and `properties.desired` of a document as clients send it. All else in it is what they were sent
     /// before, and is passed over: reported properties are not for a service to write (`spec/service-rest.md` §4.1).
     pub fn of(document: &Members) -> Result<Self, TwinError> {
-        let desired = document.get("properties").and_then(|properties| properties.get("desired"));
+        let desired = match document.get("properties") {
+            None | Some(Value::Null) => None,
+            Some(Value::Object(properties)) => properties.get("desired"),
+            Some(_) => return Err(TwinError::PropertiesNotAnObject),
+        };
         Ok(Self { tags: edit(Part::Tags, document.get("tags"))?, desired: edit(Part::Desired, desired)? })
     }
 }

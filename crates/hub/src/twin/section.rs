@@ -10,7 +10,7 @@ use super::{Members, Part};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Section {
-    /// The properties; no `null` is among them but in arrays.
+    /// The properties; no `null` is among them, but in arrays that earlier builds took.
     pub properties: Members,
     /// A tree like that of the properties, arrays being leaves: when each was written last and, for desired properties, in
     /// which version. It rests as the service API shows it.

@@ -62,7 +62,7 @@ fn a_patch_is_merged_by_rfc_7386() {
         (vec![json!({"a": {}})], json!({"a": {}})),
         (vec![json!({"a": {"b": null, "c": {"d": null}}})], json!({"a": {"c": {}}})),
         (vec![json!({"gone": null})], json!({})),
-        (vec![json!({"a": [1, 2]}), json!({"a": [{"b": null}, null]})], json!({"a": [{"b": null}, null]})),
+        (vec![json!({"a": [1, 2]}), json!({"a": [{"b": 3}]})], json!({"a": [{"b": 3}]})),
     ];
     for (patches, result) in cases {
         assert_eq!(desired_after(patches.clone()), result, "{patches:?}");
@@ -173,6 +173,13 @@ fn keys_and_values_are_held_to_their_limits() {
     assert!(reason(json!({"a": "x".repeat(4097)})).ends_with("is a text of 4097 bytes, the limit is 4096"));
     assert!(reason(json!({"a": 4_503_599_627_370_496_i64})).contains("is 4503599627370496, an integer lies"));
     assert!(reason(json!({"a": u64::MAX})).contains("integer"));
+    assert!(reason(json!({"a": i64::MAX})).contains("integer"));
+    for in_array in [json!([null]), json!([1, [null]]), json!([{"b": null}]), json!([{"b": {"c": null}}])] {
+        assert_eq!(
+            reason(json!({"x": {"a": in_array}})).split(" has ").nth(1),
+            Some("null in an array, a value in an array cannot be null"),
+        );
+    }
     for legal in [
         json!({"k".repeat(1024): "é".repeat(2048)}),
         json!({"a": -4_503_599_627_370_496_i64, "b": 4_503_599_627_370_495_i64, "c": 1e300, "d": true}),
@@ -221,6 +228,8 @@ fn a_part_that_is_no_object_is_refused() {
         let error = TwinEdit::of(&members(document)).expect_err("no object");
         assert!(error.to_string().ends_with("must be a JSON object, or null to clear it"), "{error}");
     }
+    let error = TwinEdit::of(&members(json!({"properties": [1]}))).expect_err("no object");
+    assert_eq!(error, TwinError::PropertiesNotAnObject);
 }
 
 #[test]
@@ -233,7 +242,7 @@ fn the_device_sees_both_sections_and_nothing_else() {
 #[test]
 fn a_twin_reads_back_as_it_was_written() {
     let twin =
-        merged([json!({"tags": {"b": 1, "a": [1.5, null]}, "properties": {"desired": {"z": {"y": "x"}}}})]);
+        merged([json!({"tags": {"b": 1, "a": [1.5, true]}, "properties": {"desired": {"z": {"y": "x"}}}})]);
     let text = serde_json::to_string(&crate::record::Record::Twin(Box::new(twin.clone()))).expect("written");
     let read = crate::record::Record::from_json(crate::record::Kind::Twin, &text).expect("read");
     assert_eq!(read, crate::record::Record::Twin(Box::new(twin)));

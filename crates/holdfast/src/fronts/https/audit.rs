@@ -11,9 +11,9 @@ use hub::error::{HubError, HubErrorCode};
 use hyper::body::Incoming;
 use serde_json::{Value, json};
 
-use super::HttpsFront;
 use super::answer::{Answer, json_body};
 use super::request::{self, Asked};
+use super::{HttpsFront, shapes};
 
 const BODY_BYTES_MAX: usize = 128 * 1024;
 /// Records that one answer lists.
@@ -63,7 +63,7 @@ pub(super) async fn dispatch(
         }
         ("POST", ["checkpoints"]) => answer(&notary.checkpoint(true).await?),
         ("POST", ["consistency"]) => {
-            let body = request::json(body, BODY_BYTES_MAX).await?;
+            let body = request::json(body, BODY_BYTES_MAX, &shapes::CONSISTENCY).await?;
             consistency(front, body["old"].as_str().unwrap_or_default()).await
         }
         _ => Err(HubError::new(HubErrorCode::GenericNotFound, "There is no such resource")),

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::answer::{self, Answer, no_content};
 use super::content::Content;
 use super::request::{self, Asked};
-use super::{authorize, route};
+use super::{authorize, route, shapes, specs};
 use crate::listen::Visitor;
 
 const BODY_BYTES_MAX: usize = 16 * 1024;
@@ -34,7 +34,7 @@ pub(super) async fn start(
 ) -> Result<Answer, HubError> {
     let identity = route::identity(device, None)?;
     let grant = authorize::device(hub, asked, visitor, &identity).await?;
-    let body = request::json(incoming, BODY_BYTES_MAX).await?;
+    let body = request::json(incoming, BODY_BYTES_MAX, &shapes::UPLOAD).await?;
     let name = body["blobName"].as_str().ok_or_else(|| {
         HubError::new(HubErrorCode::ArgumentNull, "`blobName` is missing: the name that the file is to have")
     })?;
@@ -62,7 +62,7 @@ pub(super) async fn finish(
 ) -> Result<Answer, HubError> {
     let identity = route::identity(device, None)?;
     let grant = authorize::device(hub, asked, visitor, &identity).await?;
-    let body = request::json(incoming, BODY_BYTES_MAX).await?;
+    let body = request::json(incoming, BODY_BYTES_MAX, &shapes::UPLOADED).await?;
     let in_body = body["correlationId"].as_str();
     let upload = match (in_path, in_body) {
         (Some(path), Some(body)) if path != body => {
@@ -75,8 +75,7 @@ pub(super) async fn finish(
             return Err(HubError::new(HubErrorCode::ArgumentNull, text));
         }
     };
-    let success = body["isSuccess"]
-        .as_bool()
+    let success = specs::truth(specs::object(&body)?, "isSuccess")?
         .ok_or_else(|| HubError::new(HubErrorCode::ArgumentNull, "`isSuccess` is missing: true or false"))?;
     let finished = Finished { upload, success };
     let ended =
@@ -138,7 +137,7 @@ pub(super) async fn account(hub: &Hub) -> Result<Value, HubError> {
 
 /// Sets the storage that files go to.
 pub(super) async fn set_account(hub: &Hub, incoming: &mut Incoming, by: &By) -> Result<Value, HubError> {
-    let body = request::json(incoming, ACCOUNT_BYTES_MAX).await?;
+    let body = request::json(incoming, ACCOUNT_BYTES_MAX, &shapes::FILE_STORAGE).await?;
     let text = |name: &str| body[name].as_str().map(str::to_owned);
     let account = AccountText {
         connection_string: text("connectionString").unwrap_or_default().into(),

@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 
 use super::answer::{Answer, json_body, no_content};
 use super::request::{self, Asked};
-use super::{HttpsFront, authorize, files, operator_inbox, posture, registry, route, trace};
+use super::{HttpsFront, authorize, files, operator_inbox, posture, registry, route, shapes, specs, trace};
 use crate::listen::Visitor;
 use crate::metrics::{MEDIA_TYPE, scrape};
 
@@ -53,8 +53,9 @@ pub(super) async fn dispatch(
         }
         ("GET", ["v1", "settings"]) => Ok(ok(&json!(hub.hub_settings().await?))),
         ("PUT", ["v1", "settings"]) => {
-            let settings = serde_json::from_value(request::json(body, BODY_BYTES_MAX).await?)
-                .map_err(|error| HubError::new(HubErrorCode::ArgumentInvalid, error.to_string()))?;
+            let settings =
+                serde_json::from_value(request::json(body, BODY_BYTES_MAX, &shapes::SETTINGS).await?)
+                    .map_err(|error| HubError::new(HubErrorCode::ArgumentInvalid, error.to_string()))?;
             Ok(ok(&json!(hub.put_hub_settings(settings, &by).await?)))
         }
         ("GET", ["v1", "devices", device, "children"]) => {
@@ -100,7 +101,7 @@ pub(super) async fn dispatch(
             Ok(ok(&policy_json(&hub.policy_with_keys(&policy_name(name)?).await?)))
         }
         ("PUT", ["v1", "policies", name]) => {
-            let body = request::json(body, BODY_BYTES_MAX).await?;
+            let body = request::json(body, BODY_BYTES_MAX, &shapes::POLICY).await?;
             let rights = Rights::parse(body["rights"].as_str().unwrap_or_default())
                 .map_err(|error| HubError::new(HubErrorCode::ArgumentInvalid, error.to_string()))?;
             Ok(ok(&policy_json(&hub.put_policy(&policy_name(name)?, rights, &by).await?)))
@@ -127,8 +128,8 @@ pub(super) async fn dispatch(
             Ok(ok(&authorities.iter().map(authority_json).collect()))
         }
         ("PUT", ["v1", "certificates", name]) => {
-            let body = request::json(body, BODY_BYTES_MAX).await?;
-            let verified = body["verified"].as_bool().unwrap_or(false);
+            let body = request::json(body, BODY_BYTES_MAX, &shapes::AUTHORITY).await?;
+            let verified = specs::truth(specs::object(&body)?, "verified")?.unwrap_or(false);
             Ok(ok(&authority_json(&hub.add_authority(name, &der(&body)?, verified, &by).await?)))
         }
         ("DELETE", ["v1", "certificates", name]) => {
@@ -136,14 +137,14 @@ pub(super) async fn dispatch(
             Ok(no_content())
         }
         ("POST", ["v1", "certificates", name, "verify"]) => {
-            let body = request::json(body, BODY_BYTES_MAX).await?;
+            let body = request::json(body, BODY_BYTES_MAX, &shapes::AUTHORITY).await?;
             Ok(ok(&authority_json(&hub.verify_authority(name, &der(&body)?, &by).await?)))
         }
         ("POST", ["v1", "certificates", name, "trust"]) => {
             Ok(ok(&authority_json(&hub.trust_authority(name, &by).await?)))
         }
         ("PUT", ["v1", "certificates", name, "revocation-list"]) => {
-            let body = request::json(body, BODY_BYTES_MAX).await?;
+            let body = request::json(body, BODY_BYTES_MAX, &shapes::REVOCATION_LIST).await?;
             let list = STANDARD.decode(body["list"].as_str().unwrap_or_default());
             let list =
                 list.map_err(|_| HubError::new(HubErrorCode::ArgumentInvalid, "`list` is DER in base64"))?;

@@ -20,6 +20,8 @@ mod posture;
 mod registry;
 mod request;
 mod route;
+mod shapes;
+mod specs;
 mod storage;
 mod telemetry;
 mod trace;

@@ -17,7 +17,7 @@ use serde_json::json;
 
 use super::answer::{Answer, json_body};
 use super::request::{self, Asked};
-use super::route;
+use super::{route, shapes};
 
 /// Base64 and JSON make the largest message this much longer.
 const BODY_BYTES_MAX: usize = MESSAGE_BYTES_MAX * 2;
@@ -60,7 +60,7 @@ pub(super) async fn dispatch(
 }
 
 async fn send(hub: &Hub, identity: &Identity, body: &mut Incoming) -> Result<Answer, HubError> {
-    let given: Given = serde_json::from_value(request::json(body, BODY_BYTES_MAX).await?)
+    let given: Given = serde_json::from_value(request::json(body, BODY_BYTES_MAX, &shapes::MESSAGE).await?)
         .map_err(|error| invalid(&error))?;
     let sequence = hub.send_to_device(identity, &given.submission()?).await.map_err(|error| match error {
         NotEnqueued::TooLarge { .. } => HubError::new(HubErrorCode::MessageTooLarge, error.to_string()),

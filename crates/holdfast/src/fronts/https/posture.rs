@@ -10,9 +10,9 @@ use jiff::Timestamp;
 use posture::check::Kind;
 use serde_json::{Value, json};
 
-use super::HttpsFront;
 use super::answer::{Answer, json_body};
 use super::request::{self, Asked};
+use super::{HttpsFront, shapes};
 use crate::guard::Report;
 
 const BODY_BYTES_MAX: usize = 16 * 1024;
@@ -69,8 +69,9 @@ pub(super) async fn dispatch(
             })
         }
         ("PUT", ["findings", id, "waiver"]) => {
-            let waiver: Waiver = serde_json::from_value(request::json(body, BODY_BYTES_MAX).await?)
-                .map_err(|error| HubError::new(HubErrorCode::ArgumentInvalid, error.to_string()))?;
+            let waiver: Waiver =
+                serde_json::from_value(request::json(body, BODY_BYTES_MAX, &shapes::WAIVER).await?)
+                    .map_err(|error| HubError::new(HubErrorCode::ArgumentInvalid, error.to_string()))?;
             guard.report().await?;
             let finding = hub.waive_finding(id, Some(waiver), by).await?;
             guard.look_again();

@@ -6,18 +6,17 @@ use hub::activity::Activity;
 use hub::error::{HubError, HubErrorCode};
 use hub::hub::Hub;
 use hub::identity::{DeviceId, Identity, ModuleId};
-use hub::record::{Authentication, Slot, Status};
-use hub::registry::{
-    AuthenticationSpec, BULK_MAX, By, DeviceSpec, DeviceView, IfMatch, LIST_MAX, ModuleSpec, ModuleView,
-};
+use hub::record::{Authentication, Slot};
+use hub::registry::{BULK_MAX, By, DeviceView, IfMatch, LIST_MAX, ModuleView};
 use hub::twin::{How, TwinEdit, time_text as time};
 use hyper::body::Incoming;
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use zeroize::Zeroizing;
 
 use super::answer::{Answer, NEVER, json_body, no_content, tagged};
-use super::authorize;
 use super::request::{self, Asked};
+use super::specs::{device_spec, module_spec, object, text};
+use super::{authorize, shapes};
 use crate::listen::Visitor;
 
 /// A bulk request of a hundred devices with certificates and tags stays well below this.
@@ -51,7 +50,7 @@ pub(super) async fn device(
         hub.delete_device(&id, if_match(asked), &by).await?;
         return Ok(no_content());
     }
-    let body = request::json(incoming, BODY_BYTES_MAX).await?;
+    let body = request::json(incoming, BODY_BYTES_MAX, &shapes::DEVICE).await?;
     same_id(&body, "deviceId", id.as_str())?;
     let view = hub.put_device(&id, device_spec(&body)?, if_match(asked), &by).await?;
     Ok(tagged(&device_json(&view), &view.device.etag))
@@ -88,7 +87,7 @@ pub(super) async fn module(
         hub.delete_module(&device, &id, if_match(asked), &by).await?;
         return Ok(no_content());
     }
-    let body = request::json(incoming, BODY_BYTES_MAX).await?;
+    let body = request::json(incoming, BODY_BYTES_MAX, &shapes::MODULE).await?;
     same_id(&body, "deviceId", device.as_str())?;
     same_id(&body, "moduleId", id.as_str())?;
     let view = hub.put_module(&device, &id, module_spec(&body)?, if_match(asked), &by).await?;
@@ -129,7 +128,7 @@ pub(super) async fn bulk(
     incoming: &mut Incoming,
 ) -> Result<Answer, HubError> {
     let by = authorize::service(hub, asked, visitor, Operation::WriteIdentities).await?;
-    let body = request::json(incoming, BODY_BYTES_MAX).await?;
+    let body = request::json(incoming, BODY_BYTES_MAX, &shapes::BULK).await?;
     let entries = body.as_array().ok_or_else(|| invalid("The body is an array of devices"))?;
     if entries.is_empty() {
         return Err(invalid("The array is empty"));
@@ -149,7 +148,12 @@ pub(super) async fn bulk(
     }
     let mut errors = Vec::new();
     for entry in entries {
-        let mode = entry["importMode"].as_str().unwrap_or("createOrUpdate").to_ascii_lowercase();
+        // What is no text is no mode either.
+        let mode = match &entry["importMode"] {
+            Value::Null => "createorupdate".to_owned(),
+            Value::String(mode) => mode.to_ascii_lowercase(),
+            other => other.to_string(),
+        };
         if let Err(error) = bulk_entry(hub, entry, &mode, &by).await {
             errors.push(json!({
                 "deviceId": entry["id"],
@@ -173,7 +177,7 @@ pub(super) async fn regenerate_keys(
     incoming: &mut Incoming,
 ) -> Result<Answer, HubError> {
     let by = authorize::service(hub, asked, visitor, Operation::WriteIdentities).await?;
-    let body = request::json(incoming, BODY_BYTES_MAX).await?;
+    let body = request::json(incoming, BODY_BYTES_MAX, &shapes::REGENERATE).await?;
     let which = body["policyKey"].as_str().unwrap_or_default();
     let slots: &[Slot] = match which.to_ascii_lowercase().as_str() {
         "primarykey" => &[Slot::Primary],
@@ -215,18 +219,19 @@ async fn regenerate_entry(
     by: &By,
 ) -> Result<[Zeroizing<String>; 2], HubError> {
     let device = device_id(entry["id"].as_str().ok_or_else(|| invalid("`id` is missing"))?)?;
-    let module = entry["moduleId"].as_str().filter(|id| !id.is_empty()).map(module_id).transpose()?;
+    let module = text(object(entry)?, "moduleId")?.filter(|id| !id.is_empty()).map(module_id).transpose()?;
     hub.regenerate_keys(&Identity { device, module }, slots, by).await
 }
 
 async fn bulk_entry(hub: &Hub, entry: &Value, mode: &str, by: &By) -> Result<(), HubError> {
     let device = device_id(entry["id"].as_str().ok_or_else(|| invalid("`id` is missing"))?)?;
-    let module = entry["moduleId"].as_str().filter(|id| !id.is_empty()).map(module_id).transpose()?;
-    let tag = |member: &str| if_match_of(entry[member].as_str().unwrap_or_default());
-    let etag = || tag("eTag");
-    let twin = TwinEdit::of(object(entry)?)?;
+    let module = text(object(entry)?, "moduleId")?.filter(|id| !id.is_empty()).map(module_id).transpose()?;
+    let members = object(entry)?;
+    let (etag, twin_etag) = (text(members, "eTag")?, text(members, "twinETag")?);
+    let etag = || if_match_of(etag.unwrap_or_default());
+    let twin = TwinEdit::of(members)?;
     if mode == "updatetwin" || mode == "updatetwinifmatchetag" {
-        let condition = (mode == "updatetwinifmatchetag").then(|| tag("twinETag"));
+        let condition = (mode == "updatetwinifmatchetag").then(|| if_match_of(twin_etag.unwrap_or_default()));
         let identity = Identity { device, module };
         return hub.edit_twin(&identity, &twin, How::Replace, condition.as_ref(), by).await.map(|_| ());
     }
@@ -300,83 +305,6 @@ fn unquoted(tag: &str) -> &str {
     let tag = tag.trim();
     let tag = tag.strip_prefix("W/").unwrap_or(tag);
     tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).unwrap_or(tag)
-}
-
-fn device_spec(body: &Value) -> Result<DeviceSpec, HubError> {
-    let body = object(body)?;
-    let status = match text(body, "status")? {
-        None => None,
-        Some(status) if status.eq_ignore_ascii_case("enabled") => Some(Status::Enabled),
-        Some(status) if status.eq_ignore_ascii_case("disabled") => Some(Status::Disabled),
-        Some(status) => {
-            return Err(invalid(&format!("The status '{status}' is neither enabled nor disabled")));
-        }
-    };
-    let parent_scopes = match body.get("parentScopes") {
-        None | Some(Value::Null) => None,
-        Some(Value::Array(scopes)) => Some(
-            scopes
-                .iter()
-                .map(|scope| {
-                    scope.as_str().map(str::to_owned).ok_or_else(|| invalid("`parentScopes` holds texts"))
-                })
-                .collect::<Result<_, _>>()?,
-        ),
-        Some(_) => return Err(invalid("`parentScopes` is an array")),
-    };
-    let edge = body.get("capabilities").and_then(|capabilities| capabilities.get("iotEdge"));
-    Ok(DeviceSpec {
-        status,
-        status_reason: text(body, "statusReason")?.map(str::to_owned),
-        authentication: authentication_spec(body)?,
-        edge: edge.and_then(Value::as_bool).unwrap_or(false),
-        device_scope: text(body, "deviceScope")?.map(str::to_owned),
-        parent_scopes,
-    })
-}
-
-fn module_spec(body: &Value) -> Result<ModuleSpec, HubError> {
-    let body = object(body)?;
-    Ok(ModuleSpec {
-        managed_by: text(body, "managedBy")?.map(str::to_owned),
-        authentication: authentication_spec(body)?,
-    })
-}
-
-fn authentication_spec(body: &Map<String, Value>) -> Result<Option<AuthenticationSpec>, HubError> {
-    let given = match body.get("authentication") {
-        None | Some(Value::Null) => return Ok(None),
-        Some(given) => object(given)?,
-    };
-    let member = |owner: &str, name: &str| match given.get(owner) {
-        None | Some(Value::Null) => Ok(None),
-        Some(owner) => text(object(owner)?, name).map(|text| text.map(str::to_owned)),
-    };
-    Ok(Some(AuthenticationSpec {
-        kind: text(given, "type")?.map(str::to_owned),
-        keys: [
-            member("symmetricKey", "primaryKey")?.map(Zeroizing::new),
-            member("symmetricKey", "secondaryKey")?.map(Zeroizing::new),
-        ],
-        thumbprints: [
-            member("x509Thumbprint", "primaryThumbprint")?,
-            member("x509Thumbprint", "secondaryThumbprint")?,
-        ],
-    }))
-}
-
-pub(super) fn object(value: &Value) -> Result<&Map<String, Value>, HubError> {
-    value
-        .as_object()
-        .ok_or_else(|| HubError::new(HubErrorCode::IotHubFormatError, "A JSON object is expected"))
-}
-
-fn text<'a>(object: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str>, HubError> {
-    match object.get(name) {
-        None | Some(Value::Null) => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(invalid(&format!("`{name}` is a text"))),
-    }
 }
 
 /// A device as the service API shows it.

@@ -8,6 +8,7 @@ use http::{HeaderMap, Method};
 use http_body_util::BodyExt as _;
 use hub::backoff::Pace;
 use hub::error::{HubError, HubErrorCode};
+use hub::json::Shape;
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 
@@ -111,11 +112,11 @@ pub(super) async fn drain(incoming: &mut Incoming, bytes_max: usize) {
     let _ = tokio::time::timeout(UNWANTED_TIMEOUT, drained).await;
 }
 
-/// Reads a JSON body; a byte order mark is passed over.
-pub(super) async fn json(incoming: &mut Incoming, bytes_max: usize) -> Result<serde_json::Value, HubError> {
-    let bytes = body(incoming, bytes_max).await?;
-    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-    serde_json::from_slice(text).map_err(|error| {
-        HubError::new(HubErrorCode::IotHubFormatError, format!("The body is not JSON: {error}"))
-    })
+/// Reads a JSON body of this shape.
+pub(super) async fn json(
+    incoming: &mut Incoming,
+    bytes_max: usize,
+    shape: &Shape,
+) -> Result<serde_json::Value, HubError> {
+    Ok(hub::json::read_body(&body(incoming, bytes_max).await?, shape)?)
 }

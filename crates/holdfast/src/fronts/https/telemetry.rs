@@ -20,7 +20,7 @@ use serde_json::Value;
 
 use super::answer::{Answer, no_content};
 use super::request::{self, Asked};
-use super::{HttpsFront, authorize};
+use super::{HttpsFront, authorize, shapes};
 use crate::listen::Visitor;
 use crate::metrics::DoorMetrics;
 
@@ -67,7 +67,7 @@ async fn take(
     let is_batch =
         content_type.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case(BATCH_TYPE));
     let messages = match is_batch {
-        true => batch(hub, grant, &request::json(incoming, BATCH_BYTES_MAX).await?)?,
+        true => batch(hub, grant, &request::json(incoming, BATCH_BYTES_MAX, &shapes::BATCH).await?)?,
         false => {
             let body = request::body(incoming, MESSAGE_BYTES_MAX).await?;
             vec![single(hub, grant, asked, header_names, body)?]

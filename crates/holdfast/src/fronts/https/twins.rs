@@ -11,11 +11,10 @@ use hyper::body::Incoming;
 use serde_json::{Value, json};
 
 use super::answer::{Answer, NEVER, no_content, tagged};
-use super::registry::{
-    BODY_BYTES_MAX, connection_state, if_match, kind_and_thumbprints, last_change, object,
-};
+use super::registry::{BODY_BYTES_MAX, connection_state, if_match, kind_and_thumbprints, last_change};
 use super::request::{self, Asked};
-use super::{HttpsFront, authorize, route};
+use super::specs::object;
+use super::{HttpsFront, authorize, route, shapes};
 use crate::listen::Visitor;
 
 /// `GET`, `PATCH` and `PUT /twins/{id}` and `/twins/{id}/modules/{mid}`.
@@ -54,7 +53,7 @@ async fn update(
     by: &By,
 ) -> Result<TwinView, HubError> {
     let identity = route::identity(device, module)?;
-    let body = request::json(incoming, BODY_BYTES_MAX).await?;
+    let body = request::json(incoming, BODY_BYTES_MAX, &shapes::TWIN).await?;
     let edit = TwinEdit::of(object(&body)?)?;
     let how = if asked.method == Method::PUT { How::Replace } else { How::Merge };
     hub.edit_twin(&identity, &edit, how, if_match(asked).as_ref(), by).await
@@ -71,7 +70,7 @@ pub(super) async fn apply_to_edge_device(
     let hub = &*front.hub;
     let by = authorize::service(hub, asked, visitor, Operation::ApplyConfiguration).await?;
     let device = route::identity(device, None)?.device;
-    let body = request::json(incoming, BODY_BYTES_MAX).await?;
+    let body = request::json(incoming, BODY_BYTES_MAX, &shapes::EDGE_CONTENT).await?;
     hub.apply_edge_content(&device, &EdgeContent::of(object(&body)?)?, &by).await?;
     Ok(no_content())
 }

@@ -303,6 +303,21 @@ test('a call has a UUID as its id, and its answer may bring it back as one or as
   });
 });
 
+test('a call without payload has an empty body, and one with null has null', async () => {
+  await signedIn(async (connection, record) => {
+    const { sender, receiver } = await openMethods(connection, record);
+    const authorization = token(ready.hostname, policyKey('service'), { policy: 'service' });
+    const url = `https://${ready.hostname}/twins/${record.deviceId}/methods?api-version=2021-04-12`;
+    for (const [body, payload] of [['{"methodName":"m"}', ''], ['{"methodName":"m","payload":null}', 'null']]) {
+      const calling = fetch(url, { method: 'POST', headers: { authorization }, body });
+      const { message } = await receiver.next();
+      assert.equal(message.body.content.toString(), payload);
+      await outcome(sender, answer(message.correlation_id, 200));
+      assert.equal((await calling).status, 200);
+    }
+  });
+});
+
 test('a device takes calls once both of its links are there, and no longer than that', async () => {
   await signedIn(async (connection, record) => {
     const offline = () => assert.rejects(call(record), (error) => /404103/.test(error.responseBody));

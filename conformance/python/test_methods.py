@@ -217,7 +217,7 @@ def test_the_largest_payload_goes_both_ways(hub, registry, manager, name):
         ({"responseTimeoutInSeconds": 4}, "ArgumentInvalid"),
         ({"responseTimeoutInSeconds": 301}, "ArgumentInvalid"),
         ({"connectTimeoutInSeconds": 301}, "ArgumentInvalid"),
-        ({"connectTimeoutInSeconds": "5"}, "ArgumentInvalid"),
+        ({"connectTimeoutInSeconds": "five"}, "ArgumentInvalid"),
     ],
     ids=str,
 )
@@ -283,12 +283,12 @@ def test_a_call_that_waited_in_vain_says_so_when_the_connect_time_is_over(hub, r
     assert 1.5 < time.monotonic() - begun < 2
 
 
-def test_a_call_is_sent_with_qos_0_a_plain_request_id_and_null_for_no_payload(hub, registry, name):
+def test_a_call_is_sent_with_qos_0_a_plain_request_id_and_an_empty_body_for_no_payload(hub, registry, name):
     with raw(hub, registry.create(name), b"{}") as device:
         call(Rest(hub), name)
         call(Rest(hub), name, payload=None)
         call(Rest(hub), name, payload="")
-    assert [message.payload for message in device.messages] == [b"null", b"null", b'""']
+    assert [message.payload for message in device.messages] == [b"", b"null", b'""']
     for message in device.messages:
         head, _, rid = message.topic.rpartition("/?$rid=")
         assert head == "$iothub/methods/POST/m" and message.qos == 0 and not message.retain
@@ -310,6 +310,27 @@ def test_a_payload_goes_both_ways_byte_for_byte(hub, registry, name):
         )
     assert device.messages[0].payload == written
     assert answer.content == b'{"status":200,"payload":' + written + b"}"
+
+
+@pytest.mark.parametrize("status", [2**31, -(2**31) - 1, 2**63, 10**30])
+def test_a_status_beyond_32_bits_is_a_bad_answer(hub, registry, name, status):
+    with raw(hub, registry.create(name), b"{}", status=str(status)):
+        answer = call(Rest(hub), name)
+        assert (answer.status, answer.error) == (502, "GenericBadGateway")
+
+
+@pytest.mark.parametrize("status", [2**31 - 1, -(2**31)])
+def test_a_status_of_32_bits_goes_on(hub, registry, name, status):
+    with raw(hub, registry.create(name), b"{}", status=str(status)):
+        assert call(Rest(hub), name).body == {"status": status, "payload": {}}
+
+
+def test_times_may_be_texts_as_az_iot_sends_them(hub, registry, name):
+    with raw(hub, registry.create(name), b"{}"):
+        assert call(Rest(hub), name, responseTimeoutInSeconds="10", connectTimeoutInSeconds="0").status == 200
+        refused = call(Rest(hub), name, responseTimeoutInSeconds="ten")
+        assert (refused.status, refused.error) == (400, "ArgumentInvalid")
+        assert "`responseTimeoutInSeconds`" in refused.body["Message"]
 
 
 def test_a_device_that_subscribed_to_one_method_gets_that_one_only(hub, registry, name):

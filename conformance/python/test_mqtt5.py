@@ -211,8 +211,10 @@ def call(registry, name):
     """Calls a method in the background, and gives what will be its answer."""
     pool = ThreadPoolExecutor(1)
 
-    def begin(method: str, payload=None):
-        body = {"methodName": method, "payload": payload, "responseTimeoutInSeconds": 10}
+    def begin(method: str, payload=None, has_payload: bool = True):
+        body = {"methodName": method, "responseTimeoutInSeconds": 10}
+        if has_payload:
+            body["payload"] = payload
         return pool.submit(registry.rest.call, "POST", f"/twins/{name}/methods", body)
 
     yield begin
@@ -236,8 +238,17 @@ def test_a_method_is_called_and_answered(device, call, wanted):
     called = device.receive(PUBLISH)
     assert (called.topic, called.flags, called.payload) == ("$iothub/methods/reboot", 0, b'{"delay": 2}')
     assert len(called.properties["correlation-data"]) == 16
-    answer(device, called, b'{"done":true}', [("response-code", "4294967295")])
-    assert answered.result().body == {"status": 4294967295, "payload": {"done": True}}
+    answer(device, called, b'{"done":true}', [("response-code", "2147483647")])
+    assert answered.result().body == {"status": 2147483647, "payload": {"done": True}}
+
+
+def test_a_call_without_payload_has_none_and_a_status_that_no_service_reads_is_a_bad_answer(device, call):
+    device.subscribe("$iothub/methods/+")
+    answered = call("reboot", has_payload=False)
+    called = device.receive(PUBLISH)
+    assert called.payload == b""
+    answer(device, called, b"", [("response-code", "4294967295")])
+    assert failure(answered) == (502, 502000)
 
 
 def test_a_device_that_cannot_carry_out_a_call_says_so(device, call):

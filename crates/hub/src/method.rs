@@ -7,12 +7,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::decision::cut;
 use crate::error::{HubError, HubErrorCode};
 use crate::hub::Hub;
 use crate::identity::Identity;
+use crate::json::{self, WrongJson};
 use crate::ports::clock::Random;
 use crate::record::{Key, Record, Status};
 use crate::registry::{unknown_device, unknown_module};
@@ -35,7 +36,7 @@ const CONNECT_SECONDS: (u64, u64, u64) = (0, 0, 300);
 pub struct MethodCall {
     /// The method.
     pub name: String,
-    /// JSON as it was given; `null` when nothing was.
+    /// JSON as it was given; empty when nothing was.
     pub payload: Bytes,
     /// How long to wait for the answer, from when the call is handed to the device.
     pub response_timeout: Duration,
@@ -43,57 +44,70 @@ pub struct MethodCall {
     pub connect_timeout: Duration,
 }
 
-/// The body of a call. Older clients have other names for the response time-out.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Body<'a> {
-    method_name: Option<String>,
-    response_timeout_in_seconds: Option<u64>,
-    timeout_in_seconds: Option<u64>,
-    timeout: Option<u64>,
-    connect_timeout_in_seconds: Option<u64>,
-    #[serde(borrow)]
-    payload: Option<&'a RawValue>,
-}
+/// The members of a call. Older clients have other names for the response time-out.
+const MEMBERS: &[&str] = &[
+    "methodName",
+    "responseTimeoutInSeconds",
+    "timeoutInSeconds",
+    "timeout",
+    "connectTimeoutInSeconds",
+    "payload",
+];
 
 impl MethodCall {
     /// Reads the body of a request. The payload is not looked into: a device gets it as it was written.
     pub fn parse(body: &[u8]) -> Result<Self, HubError> {
-        let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-        let body: Body<'_> = serde_json::from_slice(body)
-            .map_err(|error| invalid(format!("The body is no call of a method: {error}")))?;
-        let name = body.method_name.filter(|name| !name.is_empty()).ok_or_else(|| {
-            HubError::new(HubErrorCode::ArgumentNull, "`methodName` is missing: it names the method to call")
+        let members = json::members_of(body, MEMBERS).map_err(|wrong| match wrong {
+            WrongJson::Syntax(problem) => invalid(format!("The body is no call of a method: {problem}")),
+            other => other.into(),
         })?;
+        let member =
+            |name: &str| members.iter().find(|(have, _)| *have == name).map(|(_, value)| value.get());
+        let name = name_of(member("methodName"))?;
         check_name(&name)?;
-        let payload = body.payload.map_or("null", RawValue::get);
+        let payload = member("payload").unwrap_or_default();
         if payload.len() > PAYLOAD_BYTES_MAX {
             let text =
                 format!("The payload of {} bytes is over the limit of {PAYLOAD_BYTES_MAX}", payload.len());
             return Err(HubError::new(HubErrorCode::MessageTooLarge, text));
         }
-        let response = body.response_timeout_in_seconds.or(body.timeout_in_seconds).or(body.timeout);
+        let response = ["responseTimeoutInSeconds", "timeoutInSeconds", "timeout"];
         Ok(Self {
             payload: Bytes::copy_from_slice(payload.as_bytes()),
-            response_timeout: seconds("responseTimeoutInSeconds", response, RESPONSE_SECONDS)?,
-            connect_timeout: seconds(
-                "connectTimeoutInSeconds",
-                body.connect_timeout_in_seconds,
-                CONNECT_SECONDS,
-            )?,
+            response_timeout: seconds(&response, member, RESPONSE_SECONDS)?,
+            connect_timeout: seconds(&["connectTimeoutInSeconds"], member, CONNECT_SECONDS)?,
             name,
         })
     }
 }
 
-fn seconds(
-    member: &str,
-    given: Option<u64>,
+fn name_of(written: Option<&str>) -> Result<String, HubError> {
+    let name = serde_json::from_str::<Option<String>>(written.unwrap_or("null"))
+        .map_err(|_| invalid("`methodName` is a text: it names the method to call".to_owned()))?;
+    name.filter(|name| !name.is_empty()).ok_or_else(|| {
+        HubError::new(HubErrorCode::ArgumentNull, "`methodName` is missing: it names the method to call")
+    })
+}
+
+/// The first of these members that says something, or the default.
+fn seconds<'a>(
+    names: &[&str],
+    member: impl Fn(&str) -> Option<&'a str>,
     (default, least, most): (u64, u64, u64),
 ) -> Result<Duration, HubError> {
-    match given.unwrap_or(default) {
-        seconds if (least..=most).contains(&seconds) => Ok(Duration::from_secs(seconds)),
-        seconds => Err(invalid(format!("`{member}` is {seconds}, it lies between {least} and {most}"))),
+    let written = names.iter().find_map(|name| {
+        let written = member(name).filter(|written| !matches!(*written, "null" | "\"\""))?;
+        Some((*name, written))
+    });
+    let Some((name, written)) = written else { return Ok(Duration::from_secs(default)) };
+    // `az iot` sends numbers as texts, and Azure reads them.
+    let digits = written.strip_prefix('"').and_then(|text| text.strip_suffix('"')).unwrap_or(written).trim();
+    match digits.parse::<u64>() {
+        Ok(seconds) if (least..=most).contains(&seconds) => Ok(Duration::from_secs(seconds)),
+        Ok(_) | Err(_) => {
+            let text = format!("`{name}` is {}, it lies between {least} and {most}", cut(digits));
+            Err(invalid(text))
+        }
     }
 }
 
@@ -119,8 +133,8 @@ fn invalid(text: String) -> HubError {
 /// What a device answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MethodAnswer {
-    /// The status, whatever the device means by it.
-    pub status: i64,
+    /// The status, whatever the device means by it; the SDKs of services read 32 bits.
+    pub status: i32,
     /// JSON as the device wrote it; `null` when it wrote nothing.
     pub payload: Bytes,
 }
@@ -128,6 +142,7 @@ pub struct MethodAnswer {
 impl MethodAnswer {
     /// Judges what a device sent.
     pub fn judge(status: i64, payload: Bytes) -> Result<Self, MethodError> {
+        let status = i32::try_from(status).map_err(|_| MethodError::AnswerStatus { status })?;
         if payload.len() > PAYLOAD_BYTES_MAX {
             return Err(MethodError::AnswerTooLarge { bytes: payload.len() });
         }
@@ -165,6 +180,12 @@ pub enum MethodError {
         /// Where it is not.
         problem: String,
     },
+    /// The status is none that services can read.
+    #[error("The device answered with the status {status}, which is no 32-bit number")]
+    AnswerStatus {
+        /// The status.
+        status: i64,
+    },
     /// The answer is too large.
     #[error("The device answered with {bytes} bytes, the limit is {PAYLOAD_BYTES_MAX}")]
     AnswerTooLarge {
@@ -186,7 +207,7 @@ impl MethodError {
             Self::NotOnline => HubErrorCode::DeviceNotOnline,
             Self::ConnectionLost => HubErrorCode::DeviceConnectionClosedRemotely,
             Self::NoAnswer => HubErrorCode::GatewayTimeout,
-            Self::AnswerNotJson { .. } => HubErrorCode::GenericBadGateway,
+            Self::AnswerNotJson { .. } | Self::AnswerStatus { .. } => HubErrorCode::GenericBadGateway,
             Self::AnswerTooLarge { .. } | Self::CallTooLarge { .. } => HubErrorCode::MessageTooLarge,
             Self::TooManyToDevice => HubErrorCode::DeviceMaximumInflightMethodExceeded,
             Self::TooMany => HubErrorCode::ServerBusy,
@@ -217,7 +238,7 @@ pub struct Call {
     pub id: CallId,
     /// The method.
     pub name: String,
-    /// JSON.
+    /// JSON, or nothing.
     pub payload: Bytes,
     /// Takes the answer; dropped unused when none can come any more.
     pub answer: AnswerTo,
@@ -321,8 +342,9 @@ mod tests {
     #[test]
     fn a_payload_goes_on_as_it_was_written() {
         let cases = [
-            (r#"{"methodName":"m"}"#, "null"),
+            (r#"{"methodName":"m"}"#, ""),
             (r#"{"methodName":"m","payload":null}"#, "null"),
+            (r#"{"METHODNAME":"m","Payload":{"N":1e400,"n":1}}"#, r#"{"N":1e400,"n":1}"#),
             (r#"{"methodName":"m","payload":""}"#, r#""""#),
             (r#"{"methodName":"m","payload":1.10}"#, "1.10"),
             (
@@ -349,6 +371,16 @@ mod tests {
         assert_eq!(times(r#"{"methodName":"m","timeoutInSeconds":7}"#), (7, 0));
         assert_eq!(times(r#"{"methodName":"m","timeout":8,"connectTimeoutInSeconds":300}"#), (8, 300));
         assert_eq!(times(r#"{"methodName":"m","responseTimeoutInSeconds":5,"timeout":8}"#), (5, 0));
+        assert_eq!(times(r#"{"methodName":"m","responseTimeoutInSeconds":null,"timeout":8}"#), (8, 0));
+        assert_eq!(
+            times(r#"{"MethodName":"m","ResponseTimeoutInSeconds":"60","connectTimeoutInSeconds":"0"}"#),
+            (60, 0)
+        );
+        for wrong in [r#""four""#, r#""-5""#, "5.5", "-5", "[5]", "true", r#""301""#, "99999999999999999999"]
+        {
+            let body = format!(r#"{{"methodName":"m","responseTimeoutInSeconds":{wrong}}}"#);
+            assert_eq!(parse(&body).expect_err(wrong).code, HubErrorCode::ArgumentInvalid, "{wrong}");
+        }
         let error = parse(r#"{"methodName":"m","responseTimeoutInSeconds":4}"#).expect_err("too short");
         assert_eq!(error.message, "`responseTimeoutInSeconds` is 4, it lies between 5 and 300");
         assert!(parse(r#"{"methodName":"m","connectTimeoutInSeconds":301}"#).is_err());
@@ -361,6 +393,8 @@ mod tests {
         assert_eq!(code(r#"{"methodName":""}"#), HubErrorCode::ArgumentNull);
         assert_eq!(code(r#"{"methodName":5}"#), HubErrorCode::ArgumentInvalid);
         assert_eq!(code("{"), HubErrorCode::ArgumentInvalid);
+        assert_eq!(code(r#"{"methodName":"m","payloads":1}"#), HubErrorCode::ArgumentInvalid);
+        assert_eq!(code(r#"{"methodName":"m","payload":1,"Payload":2}"#), HubErrorCode::ArgumentInvalid);
         for name in ["a b", "a/b", "a#", "a+", "é", "a$"] {
             assert_eq!(
                 code(&format!(r#"{{"methodName":"{name}"}}"#)),
@@ -379,6 +413,14 @@ mod tests {
         assert_eq!(judge("").expect("nothing").payload, "null");
         assert_eq!(judge(r#"{"a": 1.0}"#).expect("JSON").payload, r#"{"a": 1.0}"#);
         assert!(matches!(judge("{"), Err(MethodError::AnswerNotJson { .. })));
+        for status in [i64::from(i32::MAX) + 1, i64::from(i32::MIN) - 1, i64::MAX] {
+            let error = MethodAnswer::judge(status, Bytes::new()).expect_err("no status");
+            assert_eq!(
+                (&error, error.code()),
+                (&MethodError::AnswerStatus { status }, HubErrorCode::GenericBadGateway)
+            );
+        }
+        assert_eq!(MethodAnswer::judge(-1, Bytes::new()).expect("a status").status, -1);
         let large = Bytes::from(vec![b' '; PAYLOAD_BYTES_MAX + 1]);
         assert!(matches!(MethodAnswer::judge(0, large), Err(MethodError::AnswerTooLarge { .. })));
     }

@@ -124,6 +124,14 @@ impl<'a> TwinRequest<'a> {
     }
 }
 
+/// A status; one beyond 64 bits is as far out of range as the last one within.
+fn method_status(text: &str) -> Option<i64> {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    let is_number = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit());
+    let furthest = if text.starts_with('-') { i64::MIN } else { i64::MAX };
+    is_number.then(|| text.parse().unwrap_or(furthest))
+}
+
 impl<'a> Request<'a> {
     /// Reads a topic below `$iothub/`; `None` for one that does not exist, or is longer than any that does.
     pub(crate) fn parse(topic: &'a str) -> Option<Self> {
@@ -131,7 +139,7 @@ impl<'a> Request<'a> {
         if let Some(rest) = rest.strip_prefix("methods/res/") {
             let (status, rest) = rest.split_once('/')?;
             let request_id = topic_parameter(rest.strip_prefix('?')?, "$rid")?;
-            return Some(Self::MethodAnswer { status: status.parse().ok()?, request_id });
+            return Some(Self::MethodAnswer { status: method_status(status)?, request_id });
         }
         let parameters = |root: &str| match rest.strip_prefix(root)?.trim_start_matches('/') {
             "" => Some(""),
@@ -271,7 +279,14 @@ mod tests {
         let answer = |status, request_id| Some(Request::MethodAnswer { status, request_id });
         assert_eq!(Request::parse("$iothub/methods/res/200/?$rid=1"), answer(200, "1"));
         assert_eq!(Request::parse("$iothub/methods/res/-7/?$rid=a%2D1"), answer(-7, "a%2D1"));
+        assert_eq!(Request::parse("$iothub/methods/res/99999999999999999999/?$rid=1"), answer(i64::MAX, "1"));
+        assert_eq!(
+            Request::parse("$iothub/methods/res/-99999999999999999999/?$rid=1"),
+            answer(i64::MIN, "1")
+        );
         for topic in [
+            "$iothub/methods/res/--1/?$rid=1",
+            "$iothub/methods/res//?$rid=1",
             "$iothub/twin/GET/",
             "$iothub/twin/GET/?$rid=",
             "$iothub/twin/DELETE/?$rid=1",

@@ -13,6 +13,7 @@ use serde_json::json;
 
 use super::answer::{self, Answer, no_content};
 use super::request::Asked;
+use super::spelling::WrittenNames;
 use super::{authorize, route};
 use crate::listen::Visitor;
 
@@ -79,9 +80,11 @@ fn message(identity: &Identity, delivery: &Delivery) -> Answer {
             set(name, value);
         }
     }
-    for (name, value) in &content.application {
-        set(&format!("iothub-app-{name}"), value);
+    let names: Vec<_> = content.application.iter().map(|(name, _)| format!("iothub-app-{name}")).collect();
+    for (name, (_, value)) in names.iter().zip(&content.application) {
+        set(name, value);
     }
+    response.extensions_mut().insert(WrittenNames(names));
     response
 }
 

@@ -22,6 +22,7 @@ mod request;
 mod route;
 mod shapes;
 mod specs;
+mod spelling;
 mod storage;
 mod telemetry;
 mod trace;
@@ -32,6 +33,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Method;
 use hub::decision::Act;
 use hub::hub::Hub;
 use hub::refusal::Refusal;
@@ -39,7 +41,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 
+use self::answer::Answer;
 use self::case_tap::CaseTap;
+use self::spelling::NextAnswer;
 use crate::drain::Drain;
 use crate::fronts::amqp::AmqpFront;
 use crate::guard::Guard;
@@ -83,8 +87,11 @@ impl Front for HttpsFront {
             let (front, visitor, names) = (front.clone(), visitor.clone(), names.clone());
             async move {
                 let header_names = names.take();
-                let response = route::answer(&front, request, &visitor, &header_names).await;
-                names.arm();
+                let to_head = request.method() == Method::HEAD;
+                let mut response = route::answer(&front, request, &visitor, &header_names).await;
+                let names_of = |answer: &mut Answer| answer.extensions_mut().remove().unwrap_or_default();
+                let own = names_of(&mut response);
+                names.arm(NextAnswer { to_head, names: own });
                 Ok::<_, Infallible>(response)
             }
         });

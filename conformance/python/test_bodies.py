@@ -5,7 +5,9 @@ import json
 import os
 
 import pytest
+import requests
 
+from harness import sas
 from harness.raw_mqtt import RawDevice
 from harness.rest import Rest, device_path
 from harness.wait import until
@@ -186,6 +188,25 @@ def test_null_in_an_array_is_refused_at_every_door(part, hub, registry, name):
         raw.subscribe("$iothub/twin/res/#")
         assert reported(raw, json.dumps({"a": part})).topic.startswith("$iothub/twin/res/400/")
     assert content(registry, name) == before
+
+
+@pytest.mark.parametrize("version", ["2016-02-03", "2016-11-14", "2017-06-30", "2017-11-08-preview", "2018-06-30", "2031-01-01"])
+def test_every_version_of_the_service_api_is_served(version, hub, registry, name):
+    registry.create(name)
+    token = sas.token(hub.hostname, hub.policy_key("iothubowner"), "iothubowner")
+    for path in (device_path(name), twin_path(name), "/devices", "/statistics/devices"):
+        url = f"https://{hub.hostname}{path}?api-version={version}"
+        answer = requests.get(url, headers={"Authorization": token}, verify=hub.ca_file, timeout=10)
+        assert answer.status_code == 200, (version, path, answer.text)
+
+
+@pytest.mark.parametrize("dots", [".", ".."])
+def test_an_id_that_no_path_carries_is_not_registered(dots, registry, name):
+    answer = registry.rest.call("POST", "/devices", [{"id": dots, "importMode": "create"}])
+    assert (answer.status, answer.body["errors"][0]["errorCode"]) == (400, 400004)
+    registry.create(name)
+    answer = registry.rest.call("POST", "/devices", [{"id": name, "moduleId": dots, "importMode": "create"}])
+    assert (answer.status, answer.body["errors"][0]["errorCode"]) == (400, 400004)
 
 
 def test_settings_are_read_in_any_case_and_by_their_names(hub):

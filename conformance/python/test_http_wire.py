@@ -100,3 +100,67 @@ def test_application_properties_keep_the_case_that_their_sender_gave(hub, servic
     assert caller.headers["iothub-app-Room"] == "7"
     lock = caller.headers["ETag"].strip('"')
     caller.names("DELETE", f"{device_path(device.device)}/messages/deviceBound/{lock}", status=204)
+
+
+def test_answers_to_requests_that_were_sent_ahead_are_spelled_too(hub, device):
+    stream = tls_stream(hub, "https")
+    path = device_path(device.device)
+    request = lambda method, path: (
+        f"{method} {path}?api-version={API_VERSION} HTTP/1.1\r\nHost: {hub.hostname}\r\nAuthorization: {owner(hub)}\r\n\r\n"
+    )
+    asked = [("GET", path), ("HEAD", path), ("GET", f"{path}-none"), ("GET", path)]
+    stream.sendall("".join(request(*one) for one in asked).encode())
+    for method, path in asked:
+        head = head_of(stream).decode()
+        names = [line.partition(":")[0] for line in head.split("\r\n")[1:-2]]
+        wanted = "ETag" if method == "GET" and not path.endswith("none") else "iothub-errorcode"
+        assert wanted in names and "Content-Length" in names and "Content-Type" in names, head
+        length = int(dict(line.split(": ", 1) for line in head.split("\r\n")[1:-2])["Content-Length"])
+        left = length if method == "GET" else 0
+        while left:
+            left -= len(stream.recv(left))
+
+
+@pytest.mark.parametrize("coding", ["gzip, chunked", "deflate, chunked", "identity, chunked"])
+def test_a_transfer_coding_that_nobody_decodes_is_501(hub, device, coding):
+    stream = tls_stream(hub, "https")
+    head = (
+        f"POST {device_path(device.device)}/messages/events?api-version={API_VERSION} HTTP/1.1\r\nHost: {hub.hostname}\r\n"
+        f"Authorization: {device.token()}\r\nTransfer-Encoding: {coding}\r\n\r\n1\r\nx\r\n0\r\n\r\n"
+    )
+    stream.sendall(head.encode())
+    answer = head_of(stream)
+    assert answer.startswith(b"HTTP/1.1 501 ") and b"\r\nConnection: close\r\n" in answer, answer
+
+
+PROTOCOLS = [
+    (["mqtt"], "mqtt"),
+    (["mqttv3.1", "mqtt"], "mqtt"),
+    (["nothing", "else, MQTT"], "MQTT"),
+    (["nothing", "AMQPWSB10", "mqtt"], "AMQPWSB10"),
+    (["", "mqtt"], "mqtt"),
+]
+
+
+@pytest.mark.parametrize("lines, chosen", PROTOCOLS)
+def test_sub_protocols_of_a_websocket_may_come_in_several_lines(hub, lines, chosen):
+    answer = upgraded(hub, lines)
+    assert answer.startswith(b"HTTP/1.1 101 ")
+    assert f"\r\nSec-WebSocket-Protocol: {chosen}\r\n".encode() in answer
+    assert b"\r\nSec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n" in answer
+
+
+def test_a_websocket_without_a_protocol_that_is_served_is_refused(hub):
+    assert upgraded(hub, ["mqttv3.1", "soap"]).startswith(b"HTTP/1.1 400 ")
+    [entry, *_] = hub.why()
+    assert entry["presented"] and "mqttv3.1, soap" in entry["presented"]
+
+
+def upgraded(hub, lines: list[str]) -> bytes:
+    stream = tls_stream(hub, "https")
+    offered = "".join(f"Sec-WebSocket-Protocol: {line}\r\n" for line in lines)
+    stream.sendall(
+        f"GET /$iothub/websocket HTTP/1.1\r\nHost: {hub.hostname}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{offered}\r\n".encode()
+    )
+    return head_of(stream)

@@ -486,6 +486,7 @@ impl Hub {
         spec: &DeviceSpec,
         now: Timestamp,
     ) -> Result<(Device, Vec<Write>), HubError> {
+        addressable(id.as_str())?;
         let generation = ticks(now).to_string();
         let identity = Identity::device(id.clone());
         let device = Device {
@@ -540,6 +541,7 @@ impl Hub {
         spec: &ModuleSpec,
         now: Timestamp,
     ) -> Result<Module, HubError> {
+        addressable(id.as_str())?;
         let identity = Identity::module(device.clone(), id.clone());
         Ok(Module {
             device: device.clone(),
@@ -732,6 +734,14 @@ fn check_etag(wanted: &IfMatch, etag: &str) -> Result<(), HubError> {
             HubErrorCode::PreconditionFailed,
             "Precondition failed: the ETag does not match",
         )),
+    }
+}
+
+/// Clients take `.` and `..` out of a path before they send it (RFC 3986 §5.2.4): nobody could read or delete such an identity.
+fn addressable(id: &str) -> Result<(), HubError> {
+    match id {
+        "." | ".." => Err(invalid(format!("The id '{id}' cannot stand in a path, so that it names nothing"))),
+        _ => Ok(()),
     }
 }
 

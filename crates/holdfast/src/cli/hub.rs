@@ -12,6 +12,7 @@ use ::hub::hub_events::HubEvents;
 use anyhow::Context as _;
 use serde_json::{Map, Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
 
 use super::terminal::{LogWriter, errln, outln};
 use crate::app::App;
@@ -330,11 +331,19 @@ fn notify_service_manager() {
     }
 }
 
+/// What is logged, without a line that says nothing: clients that know the hub by its address put that into SNI, with each
+/// connection, and rustls warns of it each time. Who asks for lines of rustls gets them.
+fn quiet(wanted: &str) -> String {
+    match wanted.contains("rustls") {
+        true => wanted.to_owned(),
+        false => format!("{wanted},rustls::msgs::handshake=error"),
+    }
+}
+
 fn start_logs(default: &str) {
-    // Clients that know the hub by its address put that into SNI, with each connection, and rustls warns of it each time.
-    let default = format!("{default},rustls::msgs::handshake=error");
-    let filter = tracing_subscriber::EnvFilter::try_from_env("HOLDFAST_LOG")
-        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new(default));
+    let wanted = std::env::var("HOLDFAST_LOG").ok();
+    let filter = wanted.and_then(|wanted| EnvFilter::try_new(quiet(&wanted)).ok());
+    let filter = filter.unwrap_or_else(|| EnvFilter::new(quiet(default)));
     let is_json = std::env::var("HOLDFAST_LOG_FORMAT").is_ok_and(|format| format == "json");
     // No colours: the writer escapes every control character, whoever put it there.
     let lines = tracing_subscriber::fmt()
@@ -352,6 +361,12 @@ mod tests {
     use clap::Parser as _;
 
     use crate::cli::Args;
+
+    #[test]
+    fn lines_about_addresses_in_sni_are_logged_to_those_who_ask_for_them() {
+        assert_eq!(super::quiet("debug"), "debug,rustls::msgs::handshake=error");
+        assert_eq!(super::quiet("info,rustls=warn"), "info,rustls=warn");
+    }
 
     #[test]
     fn only_a_hub_for_development_can_be_unwatched() {

@@ -2,12 +2,12 @@
 
 use super::Words;
 
-const VERSION: &str = "api-version=2021-04-12, or another date from 2018-06-30 on";
+const VERSION: &str = "api-version=2021-04-12, or another date";
 
 pub(super) fn api_version(presented: Option<&str>) -> Words {
     Words::new(
         match presented {
-            Some(version) => format!("The api-version `{version}` is none that this hub knows."),
+            Some(version) => format!("The api-version `{version}` is no date, such as 2021-04-12."),
             None => "The request has no api-version.".into(),
         },
         match presented {

@@ -43,6 +43,15 @@ pub(super) fn no_content() -> Answer {
     identified(response)
 }
 
+/// A body in a transfer coding that is not known: 501 (RFC 9112 §6.1). Where it would end is known to nobody who trusts such
+/// a client, so that the connection is closed.
+pub(super) fn unknown_coding() -> Answer {
+    let mut response = Response::new(Bytes::new().into());
+    *response.status_mut() = StatusCode::NOT_IMPLEMENTED;
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    identified(response)
+}
+
 /// A refusal or failure.
 pub(super) fn error(error: &HubError, now: Timestamp) -> Answer {
     // The text ends at the first `;` for those who parse it.

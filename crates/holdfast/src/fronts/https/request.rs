@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, Method};
+use http::{HeaderMap, HeaderValue, Method, header};
 use http_body_util::BodyExt as _;
 use hub::backoff::Pace;
 use hub::error::{HubError, HubErrorCode};
@@ -59,6 +59,17 @@ impl Asked {
     pub(super) fn path(&self) -> String {
         format!("/{}", self.segments.join("/"))
     }
+}
+
+/// Whether the body comes in a transfer coding beside `chunked`, which nobody decodes (RFC 9112 §6.1).
+pub(super) fn is_coded(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    let known = |value: &HeaderValue| {
+        value.to_str().is_ok_and(|codings| {
+            codings.split(',').map(str::trim).all(|coding| coding.eq_ignore_ascii_case("chunked"))
+        })
+    };
+    !codings.all(known)
 }
 
 fn decoded(text: &str) -> String {
@@ -119,4 +130,28 @@ pub(super) async fn json(
     shape: &Shape,
 ) -> Result<serde_json::Value, HubError> {
     Ok(hub::json::read_body(&body(incoming, bytes_max).await?, shape)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_chunked_is_a_transfer_coding() {
+        let coded = |lines: &[&'static str]| {
+            let mut headers = HeaderMap::new();
+            for line in lines {
+                headers.append(header::TRANSFER_ENCODING, HeaderValue::from_static(line));
+            }
+            is_coded(&headers)
+        };
+        for known in [&[][..], &["chunked"], &["Chunked "]] {
+            assert!(!coded(known), "{known:?}");
+        }
+        for unknown in
+            [&["gzip, chunked"][..], &["gzip", "chunked"], &["identity, chunked"], &["gzip;q=1"], &[""]]
+        {
+            assert!(coded(unknown), "{unknown:?}");
+        }
+    }
 }

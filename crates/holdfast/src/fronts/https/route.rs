@@ -17,9 +17,6 @@ use super::{
 };
 use crate::listen::Visitor;
 
-/// The first api-version of the service routes (`spec/service-rest.md` §1).
-const API_VERSION_MIN: &str = "2018-06-30";
-
 /// How much of a body that nobody wanted is taken to keep the connection.
 const UNWANTED_BYTES_MAX: usize = 512 * 1024;
 
@@ -34,6 +31,9 @@ pub(super) async fn answer(
         return websocket::upgrade(front, &mut request, visitor);
     }
     let (parts, mut body) = request.into_parts();
+    if request::is_coded(&parts.headers) {
+        return answer::unknown_coding();
+    }
     let mut asked = Asked::new(&parts);
     let answer = match dispatch(front, &asked, visitor, header_names, &mut body).await {
         Ok(answer) => answer,
@@ -250,7 +250,8 @@ fn only(method: &Method, allowed: &[Method]) -> Result<(), HubError> {
     }
 }
 
-/// Every service route needs an api-version: a date from 2018-06-30 on, with an optional suffix.
+/// Every service route needs an api-version: a date, with an optional suffix. All are served alike, those of the first SDKs
+/// too.
 fn api_version(asked: &Asked) -> Result<(), HubError> {
     let is_date = |text: &str| {
         text.len() == 10
@@ -261,7 +262,7 @@ fn api_version(asked: &Asked) -> Result<(), HubError> {
     };
     let known = asked.parameter("api-version").is_some_and(|version| {
         let (date, rest) = version.split_at_checked(10).unwrap_or((version, ""));
-        is_date(date) && date >= API_VERSION_MIN && (rest.is_empty() || rest.eq_ignore_ascii_case("-preview"))
+        is_date(date) && (rest.is_empty() || rest.eq_ignore_ascii_case("-preview"))
     });
     match known {
         true => Ok(()),

@@ -35,8 +35,9 @@ pub(super) fn upgrade(front: &HttpsFront, request: &mut Request<Incoming>, visit
     if !PATHS.iter().any(|known| known.eq_ignore_ascii_case(path)) {
         return refuse(front, visitor, StatusCode::NOT_FOUND, Refusal::WebsocketPath { path: cut(path) });
     }
-    let offered = request.headers().get(header::SEC_WEBSOCKET_PROTOCOL).and_then(|value| value.to_str().ok());
-    let offered = offered.unwrap_or_default().to_owned();
+    // Several lines are one list (RFC 6455 §11.3.4).
+    let lines = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL).iter();
+    let offered = lines.filter_map(|line| line.to_str().ok()).collect::<Vec<_>>().join(", ");
     let chosen = offered.split(',').map(str::trim).find_map(|protocol| Some((protocol, door_of(protocol)?)));
     let (Some((protocol, door)), Some(key)) = (chosen, request.headers().get(header::SEC_WEBSOCKET_KEY))
     else {

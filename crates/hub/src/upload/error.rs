@@ -27,9 +27,6 @@ pub enum UploadError {
         /// When.
         ended: Timestamp,
     },
-    /// The device says that it is done, and the file is not there.
-    #[error("the file was not written")]
-    NotWritten(String),
     /// The link is none of the hub's, or not for this.
     #[error("{0}")]
     Link(String),
@@ -75,9 +72,6 @@ impl UploadError {
             Self::Full => Refusal::UploadsFull { limit: OPEN_MAX },
             Self::Unknown(id) => Refusal::UploadUnknown { id: Some(cut(id)), ended: None },
             Self::Ended { ended } => Refusal::UploadUnknown { id: None, ended: Some(*ended) },
-            Self::NotWritten(name) => {
-                Refusal::UploadNotWritten { problem: format!("{name} was never written") }
-            }
             Self::Blocks(problem) => Refusal::UploadNotWritten { problem: problem.clone() },
             Self::Link(problem) => Refusal::UploadLink { problem: problem.clone() },
             Self::LinkEnded { ended } => Refusal::UploadLinkEnded { ended: *ended },
@@ -106,7 +100,7 @@ impl From<UploadError> for HubError {
             UploadError::Full => HubErrorCode::DeviceMaximumActiveFileUploadLimitExceeded,
             UploadError::Unknown(_) => HubErrorCode::InvalidFileUploadCorrelationId,
             UploadError::Ended { .. } => HubErrorCode::ExpiredFileUploadCorrelationId,
-            UploadError::NotWritten(_) | UploadError::Blocks(_) => HubErrorCode::InvalidStorageEndpointOrBlob,
+            UploadError::Blocks(_) => HubErrorCode::InvalidStorageEndpointOrBlob,
             UploadError::Link(_) | UploadError::LinkEnded { .. } => HubErrorCode::IotHubUnauthorizedAccess,
             UploadError::TooLarge { .. } => HubErrorCode::MessageTooLarge,
             UploadError::Exists => HubErrorCode::GenericConflict,

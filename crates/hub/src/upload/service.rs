@@ -273,12 +273,13 @@ impl Hub {
                 return Err(UploadError::Ended { ended: upload.ends });
             }
             let mut writes = Vec::with_capacity(4);
-            if finished.success {
-                let file = self.written_file(device, &upload, host).await?;
-                if notify {
-                    let notice = notice(device, &upload.name, &file, now);
-                    writes = self.service_bound_writes(Lane::FileNotifications, notice, now).await?;
-                }
+            // Services are told of files that are there: an upload may end well without one.
+            if finished.success
+                && notify
+                && let Some(file) = self.written_file(device, &upload, host).await?
+            {
+                let notice = notice(device, &upload.name, &file, now);
+                writes = self.service_bound_writes(Lane::FileNotifications, notice, now).await?;
             }
             // What it wrote besides may go now.
             writes.push(duty(device, &upload.id, &upload.name, now));
@@ -303,19 +304,23 @@ struct WrittenFile {
 }
 
 impl Hub {
-    /// What an upload wrote. `host` is a name of the hub.
+    /// What an upload wrote, if anything. `host` is a name of the hub.
     async fn written_file(
         &self,
         device: &DeviceId,
         upload: &Upload,
         host: &str,
-    ) -> Result<WrittenFile, UploadError> {
-        let not_written = || UploadError::NotWritten(upload.name.to_string());
+    ) -> Result<Option<WrittenFile>, UploadError> {
         let Some(Elsewhere { host, container }) = upload.elsewhere.clone() else {
             let stored = self.registry.load(Key::Blob(device.clone(), upload.name.clone())).await?;
-            let blob = blob_of(stored.as_ref()).filter(|_| upload.round > 0).ok_or_else(not_written)?;
+            let blob = blob_of(stored.as_ref()).filter(|_| upload.round > 0);
             let (host, container) = (host.to_owned(), CONTAINER.to_owned());
-            return Ok(WrittenFile { host, container, bytes: blob.bytes(), modified: blob.modified });
+            return Ok(blob.map(|blob| WrittenFile {
+                host,
+                container,
+                bytes: blob.bytes(),
+                modified: blob.modified,
+            }));
         };
         let unasked =
             |problem: String| UploadError::Hub(HubError::new(HubErrorCode::InvalidStorageEndpoint, problem));
@@ -330,8 +335,7 @@ impl Hub {
         let facts = self.remote.facts(url, account.authority.clone()).await.map_err(|problem| {
             unasked(format!("The storage at {host} could not be asked for the file: {problem}"))
         })?;
-        let facts = facts.ok_or_else(not_written)?;
-        Ok(WrittenFile { host, container, bytes: facts.bytes, modified: facts.modified })
+        Ok(facts.map(|facts| WrittenFile { host, container, bytes: facts.bytes, modified: facts.modified }))
     }
 }
 

@@ -242,9 +242,7 @@ fn code_of(error: &UploadError) -> (StatusCode, &'static str) {
         UploadError::Busy | UploadError::Full | UploadError::Blobs(BlobError::NoSpace) => {
             (StatusCode::SERVICE_UNAVAILABLE, "ServerBusy")
         }
-        UploadError::Unknown(_) | UploadError::Ended { .. } | UploadError::NotWritten(_) => {
-            (StatusCode::NOT_FOUND, "BlobNotFound")
-        }
+        UploadError::Unknown(_) | UploadError::Ended { .. } => (StatusCode::NOT_FOUND, "BlobNotFound"),
         UploadError::Blobs(BlobError::Gone | BlobError::Failed(_)) | UploadError::Hub(_) => {
             (StatusCode::INTERNAL_SERVER_ERROR, "InternalError")
         }

@@ -119,11 +119,11 @@ def _(the):
     tried(devices.by_key(the.hub, with_key(the, the.device(), the.device().key)))
 
 
-@mistake("key-of-another", "a module with the key of its device")
+@mistake("key-of-another", "a module with the key of another module of its device")
 def _(the):
-    identity = the.device()
-    module = the.registry.create_module(identity.device, "reader")
-    tried(devices.by_key(the.hub, with_key(the, module, identity.key)))
+    device = the.device().device
+    module, other = (the.registry.create_module(device, name) for name in ("reader", "writer"))
+    tried(devices.by_key(the.hub, with_key(the, module, other.key)))
 
 
 @mistake("key-of-another", "a device with the key of its module")

@@ -58,13 +58,13 @@ def test_the_key_of_a_device_that_is_no_neighbour(hub, registry, name):
     assert f"device zz-{name}" in the_refusal(hub, name)["presented"]
 
 
-def test_the_key_of_the_device_for_its_module_and_the_other_way_round(hub, registry, name):
+def test_the_key_of_a_module_for_another_one_and_for_its_device(hub, registry, name):
     identity = registry.create(name)
-    module = registry.create_module(name, "reader")
-    refused(devices.by_key(hub, with_key(hub, module, identity.key)))
+    module, other = registry.create_module(name, "reader"), registry.create_module(name, "writer")
+    refused(devices.by_key(hub, with_key(hub, module, other.key)))
     [entry] = hub.why(name)
     assert entry["cause"] == "key-of-another"
-    assert f"with a key of device {name}, but it is a token for module {name}/reader" in entry["explanation"]
+    assert f"with a key of module {name}/writer, but it is a token for module {name}/reader" in entry["explanation"]
     refused(devices.by_key(hub, with_key(hub, identity, module.key)))
     assert f"module {name}/reader" in hub.why(name)[0]["presented"]
 

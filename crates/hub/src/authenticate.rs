@@ -108,6 +108,8 @@ impl Grant {
 pub enum Basis {
     /// A symmetric key of the device or module.
     Key(Slot, Fingerprint),
+    /// A symmetric key of the device that the module is on.
+    DeviceKey(Slot, Fingerprint),
     /// A key of a shared access policy with DeviceConnect.
     Policy(PolicyName, Slot, Fingerprint),
     /// A registered thumbprint of the certificate.
@@ -132,7 +134,8 @@ impl Basis {
         match self {
             Self::Key(slot, _) | Self::Policy(_, slot, _) | Self::Thumbprint(slot, _) => Some(*slot),
             Self::Gateway(behind) => Some(behind.slot),
-            Self::Authority(..) => None,
+            // The slot of the device is none of the module's, whose keys nobody used.
+            Self::DeviceKey(..) | Self::Authority(..) => None,
         }
     }
 
@@ -140,7 +143,11 @@ impl Basis {
     pub fn policy(&self) -> Option<&PolicyName> {
         match self {
             Self::Policy(name, ..) => Some(name),
-            Self::Key(..) | Self::Thumbprint(..) | Self::Authority(..) | Self::Gateway(_) => None,
+            Self::Key(..)
+            | Self::DeviceKey(..)
+            | Self::Thumbprint(..)
+            | Self::Authority(..)
+            | Self::Gateway(_) => None,
         }
     }
 }
@@ -254,6 +261,15 @@ pub fn still_holds(grant: &Grant, known: &Known<'_>, now: Timestamp) -> Result<(
             Ok(())
         }
         (Basis::Key(..), Authentication::Sas { .. }) => Err(wrong_key(holder(identity))),
+        (Basis::DeviceKey(_, fingerprint), Authentication::Sas { .. }) => match &device.authentication {
+            Authentication::Sas { primary, secondary } if in_a_slot(fingerprint, [primary, secondary]) => {
+                Ok(())
+            }
+            Authentication::Sas { .. }
+            | Authentication::SelfSigned { .. }
+            | Authentication::CertificateAuthority
+            | Authentication::None => Err(wrong_key(holder(&Identity::device(identity.device.clone())))),
+        },
         (Basis::Gateway(behind), _) => still_behind(identity, behind, known),
         (Basis::Policy(name, _, fingerprint), _) => {
             let policy = known.policy.ok_or_else(|| unknown_policy(name.to_string()))?;
@@ -285,10 +301,21 @@ fn admit_by_key(
     // A token for another resource was signed with another key: that is the cause worth naming.
     in_scope(identity, token, known)?;
     let place = key_place(identity);
-    let (slot, fingerprint) = signing_slot(token, &place, [primary, secondary], known.secrets, false)
-        .ok_or_else(|| wrong_key(holder(identity)))?;
-    let ends = in_time(token, now)?;
-    Ok((Basis::Key(slot, fingerprint), Some(ends)))
+    let own = signing_slot(token, &place, [primary, secondary], known.secrets, false);
+    let basis = match own {
+        Some((slot, fingerprint)) => Basis::Key(slot, fingerprint),
+        None => by_key_of_device(identity, token, known).ok_or_else(|| wrong_key(holder(identity)))?,
+    };
+    Ok((basis, Some(in_time(token, now)?)))
+}
+
+/// A device's key is good for its modules too, as long as they have keys: it can give them others anyway (azure-iot-sdk-c).
+fn by_key_of_device(identity: &Identity, token: &Token<'_>, known: &Known<'_>) -> Option<Basis> {
+    identity.module.as_ref()?;
+    let Authentication::Sas { primary, secondary } = &known.device?.authentication else { return None };
+    let place = key_place(&Identity::device(identity.device.clone()));
+    let (slot, fingerprint) = signing_slot(token, &place, [primary, secondary], known.secrets, false)?;
+    Some(Basis::DeviceKey(slot, fingerprint))
 }
 
 fn admit_by_policy(
@@ -498,7 +525,7 @@ pub(crate) fn wrong_kind(presented: &str, registered: &Authentication) -> Refusa
 
 fn kind_of(basis: &Basis) -> &'static str {
     match basis {
-        Basis::Key(..) | Basis::Policy(..) | Basis::Gateway(_) => "a SAS token",
+        Basis::Key(..) | Basis::DeviceKey(..) | Basis::Policy(..) | Basis::Gateway(_) => "a SAS token",
         Basis::Thumbprint(..) | Basis::Authority(..) => "a client certificate",
     }
 }
@@ -507,7 +534,7 @@ fn kind_of(basis: &Basis) -> &'static str {
 fn auth_method(identity: &Identity, basis: &Basis) -> String {
     let own = if identity.module.is_some() { "module" } else { "device" };
     let (scope, kind) = match basis {
-        Basis::Key(..) | Basis::Gateway(_) => (own, "sas"),
+        Basis::Key(..) | Basis::DeviceKey(..) | Basis::Gateway(_) => (own, "sas"),
         Basis::Policy(..) => ("hub", "sas"),
         Basis::Thumbprint(..) | Basis::Authority(..) => (own, "x509"),
     };

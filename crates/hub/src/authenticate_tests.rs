@@ -245,17 +245,41 @@ fn each_cause_has_its_own_name() {
 }
 
 #[test]
-fn a_module_has_keys_of_its_own_and_its_device_s_key_does_not_open_it() {
+fn a_module_has_keys_of_its_own() {
     let fleet = Fleet::new();
     let own = token("/devices/d1/modules/m1", "m1-primary", NOW + 60, None);
     let grant = fleet.admit(&m1(), &own).expect("admitted");
     assert_eq!(grant.sender.generation, "g2");
-    assert_eq!(
-        fleet.cause(&m1(), &token("/devices/d1/modules/m1", "d1-primary", NOW + 60, None)),
-        "wrong-key"
-    );
     assert_eq!(fleet.cause(&d1(), &own), "token-scope");
+    assert_eq!(fleet.cause(&d1(), &token("/devices/d1", "m1-primary", NOW + 60, None)), "wrong-key");
     assert_eq!(Fleet { module: None, ..Fleet::new() }.cause(&m1(), &own), "unknown-module");
+}
+
+#[test]
+fn the_key_of_a_device_opens_its_modules_that_have_keys_as_long_as_it_is_one() {
+    let fleet = Fleet::new();
+    let by_device = |path: &str| token(path, "d1-secondary", NOW + 60, None);
+    let grant = fleet.admit(&m1(), &by_device("/devices/d1/modules/m1")).expect("admitted");
+    assert!(matches!(grant.basis, Basis::DeviceKey(Slot::Secondary, _)));
+    assert_eq!((&grant.sender.identity, grant.basis.slot()), (&m1(), None));
+    assert_eq!(fleet.cause(&m1(), &by_device("/devices/d1/modules/m2")), "token-scope");
+    assert_eq!(fleet.cause(&m1(), &by_device("/devices/d2")), "token-scope");
+    let without_keys =
+        |authentication| Fleet { module: Some(Module { authentication, ..module() }), ..Fleet::new() };
+    for authentication in [Authentication::None, Authentication::CertificateAuthority] {
+        let fleet = without_keys(authentication);
+        assert_eq!(fleet.cause(&m1(), &by_device("/devices/d1/modules/m1")), "credential-kind");
+    }
+
+    let ends = |fleet: &Fleet| still_holds(&grant, &fleet.known(&m1()), now()).is_err();
+    let with = |device: Device| Fleet { device: Some(device), ..Fleet::new() };
+    assert!(!ends(&fleet));
+    assert!(!ends(&with(Device { authentication: sas(&d1(), "d1-secondary", "new"), ..device() })));
+    assert!(ends(&with(Device { authentication: sas(&d1(), "d1-primary", "new"), ..device() })));
+    assert!(ends(&with(Device { authentication: Authentication::None, ..device() })));
+    assert!(ends(&with(Device { status: Status::Disabled, ..device() })));
+    assert!(ends(&without_keys(Authentication::None)));
+    assert!(ends(&Fleet { module: None, ..Fleet::new() }));
 }
 
 #[test]

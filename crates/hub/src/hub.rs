@@ -424,7 +424,11 @@ impl Hub {
             Key::Authority(_) => depending(&|basis| matches!(basis, Basis::Authority(..))),
             // What the settings may refuse stands on a token.
             Key::Settings => {
-                depending(&|basis| matches!(basis, Basis::Policy(..) | Basis::Key(..) | Basis::Gateway(_)))
+                let on_token = |basis: &Basis| match basis {
+                    Basis::Key(..) | Basis::DeviceKey(..) | Basis::Policy(..) | Basis::Gateway(_) => true,
+                    Basis::Thumbprint(..) | Basis::Authority(..) => false,
+                };
+                depending(&on_token)
             }
             Key::Session(_)
             | Key::ConsumerGroup(_)

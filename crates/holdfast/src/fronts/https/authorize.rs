@@ -7,11 +7,12 @@ use hub::authenticate::Grant;
 use hub::decision::{Act, Decision, Facts, cut};
 use hub::error::{HubError, HubErrorCode};
 use hub::hub::{Credential, Hub, NotAdmitted};
-use hub::identity::Identity;
+use hub::identity::{DeviceId, Identity};
 use hub::ports::registry::StoreError;
 use hub::refusal::Refusal;
 use hub::refusing::Refused;
 use hub::registry::By;
+use hub::sas::Token;
 use hub::service_grant::ServiceGrant;
 
 use super::HttpsFront;
@@ -44,6 +45,52 @@ pub(super) async fn service(
         Err(NotAdmitted::Unavailable(error)) => return Err(unavailable(error)),
     };
     Ok(By { actor: format!("policy {}", grant.policy), origin: visitor.origin.clone() })
+}
+
+/// Admits who reads or writes the modules of a device: a service that may, or the device itself, by its own key or
+/// certificate (IoT Edge, azure-iot-sdk-c). Or says 401.
+pub(super) async fn of_modules(
+    hub: &Hub,
+    asked: &Asked,
+    visitor: &Visitor,
+    device: &str,
+    operation: Operation,
+) -> Result<By, HubError> {
+    let is_own = match asked.header("authorization") {
+        Some(token) => Token::parse(token).is_ok_and(|token| token.skn.is_none()),
+        None => visitor.chain.is_some(),
+    };
+    match (is_own, DeviceId::parse(device)) {
+        (true, Ok(device)) => own_modules(hub, asked, visitor, &Identity::device(device), operation).await,
+        (false, _) | (true, Err(_)) => service(hub, asked, visitor, operation).await,
+    }
+}
+
+async fn own_modules(
+    hub: &Hub,
+    asked: &Asked,
+    visitor: &Visitor,
+    device: &Identity,
+    operation: Operation,
+) -> Result<By, HubError> {
+    let mut facts = facts(asked, visitor);
+    let credential = match (asked.header("authorization"), &visitor.chain) {
+        (Some(token), _) => Credential::Token(token),
+        (None, Some(chain)) => Credential::Certificate(chain),
+        (None, None) => Credential::Nothing,
+    };
+    let admitted = hub.admit(device, credential, &mut facts).await;
+    let (act, name) = (Act::Operation { name: operation.as_str().to_owned() }, device.to_string());
+    match admitted {
+        Ok(_) => {
+            hub.record(act, Some(name), visitor.origin.clone(), facts, None);
+            Ok(By { actor: format!("device {}", device.device), origin: visitor.origin.clone() })
+        }
+        Err(NotAdmitted::Refused(refusal)) => {
+            Err(refused(hub, asked, visitor, act, Some(name), facts, refusal))
+        }
+        Err(NotAdmitted::Unavailable(error)) => Err(unavailable(error)),
+    }
 }
 
 /// Admits the device or module of the path, or says 401.

@@ -63,7 +63,7 @@ pub(super) async fn modules(
     visitor: &Visitor,
     device: &str,
 ) -> Result<Answer, HubError> {
-    authorize::service(hub, asked, visitor, Operation::ReadIdentities).await?;
+    authorize::of_modules(hub, asked, visitor, device, Operation::ReadIdentities).await?;
     let modules = hub.modules(&device_id(device)?).await?;
     Ok(json_body(StatusCode::OK, &modules.iter().map(module_json).collect()))
 }
@@ -77,11 +77,11 @@ pub(super) async fn module(
     incoming: &mut Incoming,
 ) -> Result<Answer, HubError> {
     if asked.method == Method::GET {
-        authorize::service(hub, asked, visitor, Operation::ReadIdentities).await?;
+        authorize::of_modules(hub, asked, visitor, device, Operation::ReadIdentities).await?;
         let view = hub.module(&device_id(device)?, &module_id(id)?).await?;
         return Ok(tagged(&module_json(&view), &view.module.etag));
     }
-    let by = authorize::service(hub, asked, visitor, Operation::WriteIdentities).await?;
+    let by = authorize::of_modules(hub, asked, visitor, device, Operation::WriteIdentities).await?;
     let (device, id) = (device_id(device)?, module_id(id)?);
     if asked.method == Method::DELETE {
         hub.delete_module(&device, &id, if_match(asked), &by).await?;

@@ -209,7 +209,7 @@ impl<S: Stream> Conversation<S> {
         match &grant.basis {
             Basis::Thumbprint(_, chain) | Basis::Authority(_, chain) => facts.chain = chain.facts(),
             Basis::Gateway(behind) => facts.gateway = Some(behind.gateway.to_string()),
-            Basis::Key(..) | Basis::Policy(..) => {}
+            Basis::Key(..) | Basis::DeviceKey(..) | Basis::Policy(..) => {}
         }
         let _connected = door.connected(&grant.basis);
         let epoch = self.front.hub.claim(known.live.clone());

@@ -60,6 +60,7 @@ def test_a_twin_is_shown_changed_and_replaced_on_the_command_line(hub, registry,
     assert hub.cli("twin", "update", name, "--module", "m1", "--tags", '{"a": 1}')["moduleId"] == "m1"
     for arguments, words in [
         (["update", name, "--tags", "north"], "--tags is not JSON"),
+        (["update", name, "--desired", '{"n": 18446744073709551616}'], "`--desired.n` is 18446744073709551616, a whole number"),
         (["update", name, "--tags", "5"], "it takes a JSON object"),
         (["update", name, "--desired", '{"a.b": 1}'], "`properties.desired.a.b` has '.' in its key"),
         (["update", name, "--tags", "{}", "--etag", updated["etag"]], "the ETag does not match"),

@@ -3,7 +3,8 @@
 use std::io::Read as _;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail};
+use ::hub::json::{self, WrongJson};
+use anyhow::{Context as _, anyhow, bail};
 use clap::Subcommand;
 use serde_json::{Map, Value, json};
 
@@ -156,9 +157,14 @@ pub(super) fn document(option: &str, text: &str) -> anyhow::Result<Value> {
         }
         Some(file) => std::fs::read_to_string(file).with_context(|| format!("could not read {file}"))?,
     };
-    serde_json::from_str(&read).with_context(|| {
-        format!("{option} is not JSON; a text is written with its quotes: {option} '\"text\"', and {option} @FILE reads a file")
-    })
+    match json::read(read.as_bytes()).map_err(|wrong| wrong.below(option)) {
+        Ok(value) => Ok(value),
+        Err(WrongJson::Syntax(problem)) => Err(anyhow!(problem)).with_context(|| {
+            format!("{option} is not JSON; a text is written with its quotes: {option} '\"text\"', and {option} @FILE reads a file")
+        }),
+        // The hub would be sent another number than was meant.
+        Err(other) => Err(other.into()),
+    }
 }
 
 fn part(option: &str, text: &str) -> anyhow::Result<Value> {

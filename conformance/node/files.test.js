@@ -55,7 +55,7 @@ async function notices(door) {
     waiting.get(notice.blobName)?.(notice);
   });
   const next = (name) => came.get(name) ?? new Promise((resolve) => waiting.set(name, resolve));
-  return { next, close: () => service.close() };
+  return { next, has: (name) => came.has(name), close: () => service.close() };
 }
 
 for (const [transport, door] of [['mqtt', 'amqp'], ['mqtt-ws', 'amqp-ws'], ['amqp', 'amqp'], ['http', 'amqp-ws']]) {
@@ -83,6 +83,20 @@ for (const [transport, door] of [['mqtt', 'amqp'], ['mqtt-ws', 'amqp-ws'], ['amq
     });
   }
 }
+
+test('a success without a file is taken, and no service hears of it', async () => {
+  const owner = await createDevice();
+  const heard = await notices('amqp');
+  const client = byKey(owner, transports.mqtt);
+  const { correlationId } = await client.getBlobSharedAccessSignature('nothing.txt');
+  await client.notifyBlobUploadStatus(correlationId, true, 200, 'so it says');
+  await client.uploadToBlob('something.txt', Readable.from(content(1024)), 1024);
+  // Notices come in the order in which uploads ended.
+  await heard.next(`${owner.deviceId}/something.txt`);
+  assert.ok(!heard.has(`${owner.deviceId}/nothing.txt`));
+  await client.close().catch(() => {});
+  await heard.close();
+});
 
 for (const credential of ['thumbprint', 'CA-signed', 'policy key']) {
   test(`a device with ${credential} uploads a file`, async () => {

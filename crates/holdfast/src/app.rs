@@ -23,6 +23,7 @@ use store::{Journal, JournalConfig, MemoryBus, ObjectBlobs, OnCommit, SqliteConf
 use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
+use crate::descriptors::Descriptors;
 use crate::drain::Drain;
 use crate::files::create_private_directory;
 use crate::fronts::amqp::{self, AmqpFront};
@@ -40,6 +41,7 @@ use crate::recorder::{NoRecorder, QueueRecorder};
 use crate::remote::HttpsFiles;
 use crate::secrets::{KeyRing, SystemRandom};
 use crate::tls::{ServerCertificate, server_config};
+use crate::unadmitted;
 
 /// How often old events are looked for.
 const PRUNE_EVERY: Duration = Duration::from_secs(60);
@@ -209,7 +211,12 @@ impl App {
         lanes: Lanes,
     ) -> anyhow::Result<()> {
         let (hub, drain, shared) = (self.hub.clone(), self.drain.clone(), Lanes::default());
-        let seen = Seen { hub: hub.clone(), metrics: self.metrics.clone() };
+        let seen = Seen {
+            hub: hub.clone(),
+            metrics: self.metrics.clone(),
+            unadmitted: unadmitted::start(&hub, drain.clone()),
+            descriptors: Descriptors::of_process(),
+        };
         let amqp = Arc::new(AmqpFront {
             hub: hub.clone(),
             metrics: self.metrics.clone(),

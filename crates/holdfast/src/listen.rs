@@ -4,11 +4,11 @@
 use std::future::poll_fn;
 use std::io;
 use std::mem::{MaybeUninit, take};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hub::certificate::Chain;
 use hub::decision::{Act, Door, Facts, Origin, cut};
@@ -21,10 +21,12 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::StartHandshake;
 
+use crate::descriptors::Descriptors;
 use crate::drain::Drain;
-use crate::io::TlsConnection;
+use crate::io::{Guarded, TlsConnection};
 use crate::lanes::Entry;
 use crate::metrics::Metrics;
+use crate::unadmitted::{Admission, Unadmitted};
 
 /// How long a client may take over its handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
@@ -40,6 +42,8 @@ pub(crate) struct Visitor {
     pub(crate) facts: Facts,
     /// The certificates it offered; that it holds the key of the first is proved.
     pub(crate) chain: Option<Chain>,
+    /// Its place among the connections that are not admitted; a front says when it is.
+    pub(crate) admission: Arc<Admission>,
 }
 
 /// What a door does with a client that is through the handshake.
@@ -59,6 +63,10 @@ pub(crate) struct Seen {
     pub(crate) hub: Arc<Hub>,
     /// Counts all.
     pub(crate) metrics: Arc<Metrics>,
+    /// Bounds what those take that are not admitted.
+    pub(crate) unadmitted: Arc<Unadmitted>,
+    /// Those that connections may take.
+    pub(crate) descriptors: Descriptors,
 }
 
 /// Accepts connections at these entries until the drain begins, each served by its own task.
@@ -87,6 +95,10 @@ async fn accept<F: Front>(
     let address = entry.listener.local_addr();
     let local = address.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |address| address.ip());
     loop {
+        let descriptor = tokio::select! {
+            descriptor = seen.descriptors.take(&seen.unadmitted) => descriptor,
+            () = drain.begun() => return,
+        };
         let accepted = tokio::select! {
             accepted = entry.listener.accept() => accepted,
             () = drain.begun() => return,
@@ -103,16 +115,18 @@ async fn accept<F: Front>(
         let (tls, seen, front, guard) = (tls.clone(), seen.clone(), front.clone(), drain.guard());
         let handshake_drain = drain.clone();
         let lane = seat.handle();
-        lane.spawn(async move {
-            let origin = Origin { address: Some(peer.ip()), port: Some(peer.port()), door: Some(door) };
+        let origin = Origin { address: Some(peer.ip()), port: Some(peer.port()), door: Some(door) };
+        let admission = seen.unadmitted.enter(&origin, Instant::now());
+        let own = admission.clone();
+        let task = lane.spawn(async move {
             // Boxed: the handshake's state is large, and the connection outlives it.
             let shaken = tokio::select! {
-                shaken = Box::pin(handshake(stream, &tls, peer, origin.clone())) => shaken,
+                shaken = Box::pin(handshake(stream, &tls, origin.clone(), own)) => shaken,
                 () = handshake_drain.begun() => return,
             };
             match shaken {
                 Ok((stream, visitor)) => {
-                    let suite = stream.get_ref().1.negotiated_cipher_suite();
+                    let suite = stream.tls().negotiated_cipher_suite();
                     let version =
                         if visitor.facts.tls_version.as_deref() == Some("1.3") { "1.3" } else { "1.2" };
                     seen.metrics
@@ -128,8 +142,9 @@ async fn accept<F: Front>(
                 }
                 Err(None) => {}
             }
-            drop((guard, seat));
+            drop((guard, seat, descriptor));
         });
+        admission.served_by(task.abort_handle());
     }
 }
 
@@ -159,18 +174,18 @@ impl From<Reason> for Box<Failure> {
 async fn handshake(
     stream: TcpStream,
     tls: &Arc<ServerConfig>,
-    peer: SocketAddr,
     origin: Origin,
+    admission: Arc<Admission>,
 ) -> Result<Handshake, Option<Box<Failure>>> {
-    let (stream, server_name) = match timeout(HANDSHAKE_TIMEOUT, shake(stream, tls)).await {
+    let (stream, server_name) = match timeout(HANDSHAKE_TIMEOUT, shake(stream, tls, &admission)).await {
         Ok(result) => result?,
         Err(_) => {
-            tracing::debug!(%peer, "the handshake took too long");
+            tracing::debug!(peer = ?origin.address, "the handshake took too long");
             let problem = format!("it took longer than {} s", HANDSHAKE_TIMEOUT.as_secs());
             return Err(Some(Reason::Refused(Refusal::TlsFailed { problem }).into()));
         }
     };
-    let (_, connection) = stream.get_ref();
+    let connection = stream.tls();
     let facts = Facts {
         tls_version: connection.protocol_version().map(|version| match version {
             rustls::ProtocolVersion::TLSv1_3 => "1.3".into(),
@@ -186,13 +201,14 @@ async fn handshake(
     let chain = connection
         .peer_certificates()
         .and_then(|certificates| Chain::new(certificates.iter().map(|c| c.clone().into_owned()).collect()));
-    Ok((stream, Box::new(Visitor { origin, facts, chain })))
+    Ok((stream, Box::new(Visitor { origin, facts, chain, admission })))
 }
 
 /// The handshake proper, in two steps: what the client asks for is known even when the second one fails.
 async fn shake(
     mut stream: TcpStream,
     tls: &Arc<ServerConfig>,
+    admission: &Arc<Admission>,
 ) -> Result<(TlsConnection, Option<String>), Option<Box<Failure>>> {
     let failure = |reason, server_name| Box::new(Failure { reason, server_name });
     let (accepted, offered) = read_hello(&mut stream).await.map_err(|refusal| refusal.map(Box::from))?;
@@ -206,7 +222,7 @@ async fn shake(
     };
     let shaken = StartHandshake::from_parts(accepted, stream).into_stream(tls.clone()).await;
     match (shaken, strange) {
-        (Ok(stream), _) => Ok((Box::new(stream), server_name)),
+        (Ok(stream), _) => Ok((Box::new(Guarded::new(stream, admission.clone())), server_name)),
         // A client of an old version has none of our suites either, and its version is what is worth naming.
         (Err(error), Some(offered_suites)) if offered.is_none() && is_incompatible(&error) => {
             let refusal = Refusal::NoCommonCipher { offered: offered_suites };

@@ -5,6 +5,7 @@
 mod app;
 mod cli;
 mod config;
+mod descriptors;
 mod drain;
 mod files;
 mod fronts;
@@ -22,6 +23,8 @@ mod recorder;
 mod remote;
 mod secrets;
 mod tls;
+mod unadmitted;
+mod websocket;
 
 use std::process::ExitCode;
 

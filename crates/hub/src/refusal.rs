@@ -10,6 +10,34 @@ use crate::access::{Operation, Right, Rights};
 use crate::error::HubErrorCode;
 use crate::record::Slot;
 
+/// What connections that are not admitted may take (`docs/limits.md`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "of", rename_all = "kebab-case", rename_all_fields = "camelCase")]
+pub enum AdmissionBound {
+    /// The time from the first packet of TCP to a good credential.
+    Time {
+        /// How long, in seconds.
+        seconds: u64,
+    },
+    /// What one connection sends.
+    Bytes {
+        /// How many bytes.
+        bytes: usize,
+    },
+    /// What all connections of one network make the hub hold; the oldest goes.
+    MemoryOfNetwork {
+        /// How many bytes.
+        bytes: usize,
+    },
+    /// What all connections make the hub hold; the oldest goes.
+    MemoryOfAll {
+        /// How many bytes.
+        bytes: usize,
+    },
+    /// The file descriptors of the hub; the oldest goes.
+    Descriptors,
+}
+
 /// Why a request was refused.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "cause", rename_all = "kebab-case", rename_all_fields = "camelCase")]
@@ -387,6 +415,11 @@ pub enum Refusal {
     QosTwo,
     /// No CONNECT came in time.
     ConnectTimeout,
+    /// The connection showed no good credential within the bounds of those that are not admitted.
+    NotAdmittedWithin {
+        /// The bound.
+        bound: AdmissionBound,
+    },
     /// A subscription to what is none of the device's own.
     TopicFilter {
         /// The filter.
@@ -605,6 +638,7 @@ impl Refusal {
             | Self::QosTwo
             | Self::SubscriptionsFull { .. }
             | Self::ConnectTimeout
+            | Self::NotAdmittedWithin { .. }
             | Self::TopicFilter { .. }
             | Self::KeepAliveMissed { .. }
             | Self::NotReading
@@ -743,6 +777,7 @@ impl Refusal {
             Self::SubscriptionsFull { .. } => "subscriptions-full",
             Self::QosTwo => "qos-two",
             Self::ConnectTimeout => "connect-timeout",
+            Self::NotAdmittedWithin { .. } => "not-admitted-within",
             Self::TopicFilter { .. } => "topic-filter",
             Self::KeepAliveMissed { .. } => "keep-alive-missed",
             Self::TakenOver { .. } => "taken-over",

@@ -3,7 +3,7 @@ use hub::access::Rights;
 use hub::decision::{Act, Decision};
 use hub::explain::explain;
 use hub::record::Slot;
-use hub::refusal::{ChangeFacts, Newcomer, Refusal};
+use hub::refusal::{AdmissionBound, ChangeFacts, Newcomer, Refusal};
 use jiff::Timestamp;
 
 use crate::cli::Args;
@@ -90,6 +90,11 @@ fn one_of_each() -> Vec<Refusal> {
         Refusal::SubscriptionsFull { limit: 50 },
         Refusal::QosTwo,
         Refusal::ConnectTimeout,
+        Refusal::NotAdmittedWithin { bound: AdmissionBound::Time { seconds: 30 } },
+        Refusal::NotAdmittedWithin { bound: AdmissionBound::Bytes { bytes: 49_152 } },
+        Refusal::NotAdmittedWithin { bound: AdmissionBound::MemoryOfNetwork { bytes: 1 << 27 } },
+        Refusal::NotAdmittedWithin { bound: AdmissionBound::MemoryOfAll { bytes: 1 << 27 } },
+        Refusal::NotAdmittedWithin { bound: AdmissionBound::Descriptors },
         Refusal::Topic { topic: text() },
         Refusal::TopicFilter { filter: text() },
         Refusal::MessageTooLarge { size: 300_000, limit: 262_144 },

@@ -1,6 +1,7 @@
 //! Refusals in plain words: what was presented, what would have been right, the smallest change that would have admitted
 //! it, and the command that makes the change.
 
+mod admission;
 mod amqp;
 mod certificate;
 mod ends;
@@ -139,6 +140,7 @@ fn words(refusal: &Refusal, about: &About<'_>) -> Words {
         Refusal::SubscriptionsFull { limit } => mqtt_five::subscriptions_full(about, *limit),
         Refusal::QosTwo => mqtt::qos_two(about),
         Refusal::ConnectTimeout => mqtt::connect_timeout(),
+        Refusal::NotAdmittedWithin { bound } => admission::not_within(*bound),
         Refusal::Topic { topic } => mqtt::topic(about, topic),
         Refusal::TopicFilter { filter } => mqtt::topic_filter(about, filter),
         Refusal::MessageTooLarge { size, limit } => mqtt::message_too_large(about, *size, *limit),

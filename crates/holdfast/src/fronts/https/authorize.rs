@@ -36,6 +36,7 @@ pub(super) async fn service(
     let act = Act::Operation { name: operation.as_str().to_owned() };
     let grant = match admitted {
         Ok(grant) => {
+            visitor.admission.admit().await;
             hub.record(act, None, visitor.origin.clone(), facts, None);
             grant
         }
@@ -115,6 +116,7 @@ pub(super) async fn device(
     match admitted {
         // A message that is let in is counted, not recorded.
         Ok(grant) => {
+            visitor.admission.admit().await;
             let mut seen = Decision::new(hub.now(), act);
             seen.identity = Some(identity.to_string());
             seen.origin = visitor.origin.clone();
@@ -157,6 +159,7 @@ pub(super) async fn module_to_call(
         (Act::Operation { name: Operation::CallMethods.as_str().to_owned() }, caller.to_string());
     match admitted {
         Ok(()) => {
+            visitor.admission.admit().await;
             hub.record(act, Some(name), visitor.origin.clone(), facts, None);
             Ok(())
         }
@@ -168,13 +171,14 @@ pub(super) async fn module_to_call(
 }
 
 /// Admits the operator to Holdfast's own API, or says 401.
-pub(super) fn operator(
+pub(super) async fn operator(
     front: &HttpsFront,
     asked: &Asked,
     visitor: &Visitor,
     operation: &str,
 ) -> Result<(), HubError> {
     if front.management.admits(asked.header("authorization")) {
+        visitor.admission.admit().await;
         return Ok(());
     }
     let act = Act::Operation { name: operation.to_owned() };

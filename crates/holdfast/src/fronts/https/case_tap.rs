@@ -11,10 +11,8 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::head_names::HeadNames;
 use super::spelling::{Next, NextAnswer, head_length, is_final, spell};
-
-/// Heads longer than this are not kept; hyper refuses them too.
-const HEAD_BYTES_MAX: usize = 64 * 1024;
 
 /// A stream whose request heads are kept until they are taken, and whose answers have names as they are to be.
 pub(super) struct CaseTap<S> {
@@ -26,13 +24,13 @@ pub(super) struct CaseTap<S> {
     spelled: BytesMut,
 }
 
-/// The head of the request that came last, as it was written.
+/// The names of the request that came last, as they were written.
 #[derive(Clone, Default)]
 pub(super) struct HeaderNames(Arc<Mutex<Head>>);
 
 #[derive(Default)]
 struct Head {
-    bytes: Vec<u8>,
+    names: HeadNames,
     /// Whether what comes belongs to a body.
     passing: bool,
     /// The answers that were given and whose heads are not written yet: a client may send ahead and read slowly.
@@ -53,19 +51,12 @@ impl HeaderNames {
     pub(super) fn take(&self) -> Vec<String> {
         let mut head = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         head.passing = true;
-        let bytes = std::mem::take(&mut head.bytes);
-        let end = bytes.windows(4).position(|window| window == b"\r\n\r\n").unwrap_or(0);
-        bytes[..end]
-            .split(|byte| *byte == b'\n')
-            .skip(1)
-            .filter_map(|line| line.split(|byte| *byte == b':').next())
-            .filter_map(|name| std::str::from_utf8(name).ok().map(str::to_owned))
-            .collect()
+        std::mem::take(&mut head.names).names()
     }
 
     /// The first byte of a head that was not taken, for one that is none.
     pub(super) fn first_byte(&self) -> Option<u8> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).bytes.first().copied()
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).names.first_byte()
     }
 
     /// Says that the request is served by this answer: what comes next is a head.
@@ -79,7 +70,7 @@ impl HeaderNames {
     fn forget(&self) {
         let mut head = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         head.passing = true;
-        head.bytes = Vec::new();
+        head.names = HeadNames::default();
     }
 
     /// What is known of the answer that is written now. hyper gives some itself.
@@ -89,8 +80,8 @@ impl HeaderNames {
 
     fn pass(&self, bytes: &[u8]) {
         let mut head = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !head.passing && head.bytes.len() < HEAD_BYTES_MAX {
-            head.bytes.extend_from_slice(bytes);
+        if !head.passing {
+            head.names.read(bytes);
         }
     }
 }

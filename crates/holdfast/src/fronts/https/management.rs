@@ -34,7 +34,7 @@ pub(super) async fn dispatch(
     segments: &[&str],
     body: &mut Incoming,
 ) -> Result<Answer, HubError> {
-    authorize::operator(front, asked, visitor, "use Holdfast's own API")?;
+    authorize::operator(front, asked, visitor, "use Holdfast's own API").await?;
     let by = By { actor: "operator".to_owned(), origin: visitor.origin.clone() };
     let hub = &*front.hub;
     match (asked.method.as_str(), segments) {
@@ -170,8 +170,9 @@ pub(super) async fn metrics(
 ) -> Result<Answer, HubError> {
     let is_local = visitor.origin.address.is_some_and(|address| address.is_loopback());
     if !is_local {
-        authorize::operator(front, asked, visitor, "read the metrics")?;
+        authorize::operator(front, asked, visitor, "read the metrics").await?;
     }
+    visitor.admission.admit().await;
     let text = scrape(&front.metrics, &front.hub, &front.guard).await?;
     let mut answer = Answer::new(Bytes::from(text).into());
     answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));

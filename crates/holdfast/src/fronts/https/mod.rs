@@ -12,6 +12,7 @@ mod case_tap;
 mod content;
 mod feedback;
 mod files;
+mod head_names;
 mod inbox;
 mod management;
 mod methods;
@@ -54,6 +55,8 @@ use crate::metrics::Metrics;
 use crate::notary::Notary;
 use crate::recorder::QueueRecorder;
 
+/// The longest head of a request. hyper holds twice of it at the worst, which is what a stranger may make the hub hold.
+const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// How long a client may take to send the head of a request. It is the idle time-out of kept connections too.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(125);
 
@@ -98,7 +101,7 @@ impl Front for HttpsFront {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
-            .max_buf_size(64 * 1024)
+            .max_buf_size(HEAD_BYTES_MAX)
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
         tokio::pin!(connection);

@@ -12,6 +12,8 @@ use hub::json::Shape;
 use hyper::body::Incoming;
 use percent_encoding::percent_decode_str;
 
+use crate::unadmitted::Admission;
+
 /// A request without its body.
 pub(super) struct Asked {
     /// The method, after `X-HTTP-Method-Override`.
@@ -110,10 +112,11 @@ async fn collect(body: &mut Incoming, bytes_max: usize) -> Result<Bytes, HubErro
 const UNWANTED_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Takes what is left of a body that nobody wanted, so that the connection can be used again.
-pub(super) async fn drain(incoming: &mut Incoming, bytes_max: usize) {
+pub(super) async fn drain(incoming: &mut Incoming, bytes_max: usize, admission: &Admission) {
     let drained = async {
         let mut bytes = 0;
         while let Some(Ok(frame)) = incoming.frame().await {
+            admission.consumed();
             bytes += frame.data_ref().map_or(0, Bytes::len);
             if bytes > bytes_max {
                 return;

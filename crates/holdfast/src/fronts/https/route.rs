@@ -30,6 +30,8 @@ pub(super) async fn answer(
     if websocket::is_upgrade(&request) {
         return websocket::upgrade(front, &mut request, visitor);
     }
+    // The head is read, and nothing of it waits any more.
+    visitor.admission.consumed();
     let (parts, mut body) = request.into_parts();
     if request::is_coded(&parts.headers) {
         return answer::unknown_coding();
@@ -48,7 +50,7 @@ pub(super) async fn answer(
             () = front.drain.begun() => {}
         }
     }
-    request::drain(&mut body, UNWANTED_BYTES_MAX).await;
+    request::drain(&mut body, UNWANTED_BYTES_MAX, &visitor.admission).await;
     answer
 }
 

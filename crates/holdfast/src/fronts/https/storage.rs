@@ -51,7 +51,7 @@ pub(super) async fn dispatch(hub: &Hub, asked: &Asked, visitor: &Visitor, body: 
     if let Failure::Upload(error) = &failure {
         explain(hub, asked, visitor, known, error);
     }
-    request::drain(body, UNWANTED_BYTES_MAX).await;
+    request::drain(body, UNWANTED_BYTES_MAX, &visitor.admission).await;
     failed(asked, &failure)
 }
 
@@ -88,6 +88,7 @@ async fn serve(
         *known = Some(device.to_string());
     }
     let writable = admitted?;
+    visitor.admission.admit().await;
     let only_new = asked.header("if-none-match").is_some_and(|value| value.trim() == "*");
     match asked.parameter("comp").map(str::to_ascii_lowercase).as_deref() {
         None => put_blob(hub, asked, &writable, body, only_new).await,

@@ -6,21 +6,16 @@ use http::{HeaderValue, Request, Response, StatusCode, header};
 use hub::decision::{Act, Door, cut};
 use hub::refusal::Refusal;
 use hyper::body::Incoming;
-use hyper_util::rt::TokioIo;
-use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 
 use super::HttpsFront;
 use super::answer::Answer;
 use crate::fronts::{amqp, mqtt};
-use crate::io::WebSocketBytes;
 use crate::listen::Visitor;
+use crate::websocket::WebSocketBytes;
 
 /// The paths of devices and services, and of Event Hubs clients, decoded and without a trailing slash.
 const PATHS: [&str; 2] = ["/$iothub/websocket", "/$servicebus/websocket"];
-/// A message may be as large as the largest packet and its headers.
-const MESSAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// Whether a request asks for a WebSocket.
 pub(super) fn is_upgrade(request: &Request<Incoming>) -> bool {
@@ -61,16 +56,10 @@ pub(super) fn upgrade(front: &HttpsFront, request: &mut Request<Incoming>, visit
     let (hub, metrics) = (front.hub.clone(), front.metrics.clone());
     let (drain, guard) = (front.drain.clone(), front.drain.guard());
     let (front, upgrading) = (front.amqp.clone(), hyper::upgrade::on(request));
-    tokio::spawn(async move {
+    let admission = visitor.admission.clone();
+    let task = tokio::spawn(async move {
         let Ok(upgraded) = upgrading.await else { return };
-        let config = WebSocketConfig::default()
-            .max_message_size(Some(MESSAGE_BYTES_MAX))
-            .max_frame_size(Some(MESSAGE_BYTES_MAX))
-            .read_buffer_size(8 * 1024)
-            .write_buffer_size(0);
-        let socket =
-            WebSocketStream::from_raw_socket(TokioIo::new(upgraded), Role::Server, Some(config)).await;
-        let stream = Box::new(WebSocketBytes::new(socket));
+        let stream = Box::new(WebSocketBytes::new(upgraded, visitor.admission.clone()));
         match door {
             Door::AmqpWs | Door::Amqp => amqp::serve(stream, visitor, front).await,
             Door::MqttWs | Door::Mqtt | Door::Https => {
@@ -79,6 +68,7 @@ pub(super) fn upgrade(front: &HttpsFront, request: &mut Request<Incoming>, visit
         }
         drop(guard);
     });
+    admission.served_by(task.abort_handle());
     response
 }
 

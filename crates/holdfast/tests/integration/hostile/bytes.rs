@@ -103,25 +103,29 @@ pub(super) fn http() -> Vec<Vec<u8>> {
     ]
 }
 
+const KEY: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+
+fn request(path: &str, rest: &str) -> Vec<u8> {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\n{rest}\r\n"
+    )
+    .into_bytes()
+}
+
+/// A request for a WebSocket that is answered with one.
+pub(super) fn upgrade(protocol: &str) -> Vec<u8> {
+    request("/$iothub/websocket", &format!("{KEY}Sec-WebSocket-Protocol: {protocol}\r\n"))
+}
+
 /// WebSockets that break the protocol, in the head or behind it.
 pub(super) fn websocket() -> Vec<Vec<u8>> {
-    let upgrade = |path: &str, rest: &str| {
-        format!(
-            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-             Sec-WebSocket-Version: 13\r\n{rest}\r\n"
-        )
-        .into_bytes()
-    };
-    const KEY: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
-    let good = |protocol: &str| {
-        upgrade("/$iothub/websocket", &format!("{KEY}Sec-WebSocket-Protocol: {protocol}\r\n"))
-    };
     let mut all = vec![
-        upgrade("/", KEY),
-        upgrade("/$iothub/websocket", ""),
-        upgrade("/$iothub/websocket", KEY),
-        upgrade("/$iothub/websocket", &format!("{KEY}Sec-WebSocket-Protocol: chat\r\n")),
-        upgrade("/$iothub/websocket", "Sec-WebSocket-Key: \r\nSec-WebSocket-Protocol: mqtt\r\n"),
+        request("/", KEY),
+        request("/$iothub/websocket", ""),
+        request("/$iothub/websocket", KEY),
+        request("/$iothub/websocket", &format!("{KEY}Sec-WebSocket-Protocol: chat\r\n")),
+        request("/$iothub/websocket", "Sec-WebSocket-Key: \r\nSec-WebSocket-Protocol: mqtt\r\n"),
     ];
     let frames: [&[u8]; 12] = [
         // Unmasked, text, a reserved opcode, reserved bits, a continuation of nothing.
@@ -141,9 +145,11 @@ pub(super) fn websocket() -> Vec<Vec<u8>> {
         b"\x88\x81\0\0\0\0\x03",
     ];
     for protocol in ["mqtt", "AMQPWSB10"] {
-        all.extend(frames.iter().map(|frame| [good(protocol), frame.to_vec()].concat()));
-        all.push([good(protocol), b"\x89\x80\0\0\0\0".repeat(5_000)].concat());
-        all.push([good(protocol), b"\x02\x80\0\0\0\0".to_vec(), b"\x00\x81\0\0\0\0x".repeat(5_000)].concat());
+        all.extend(frames.iter().map(|frame| [upgrade(protocol), frame.to_vec()].concat()));
+        all.push([upgrade(protocol), b"\x89\x80\0\0\0\0".repeat(5_000)].concat());
+        all.push(
+            [upgrade(protocol), b"\x02\x80\0\0\0\0".to_vec(), b"\x00\x81\0\0\0\0x".repeat(5_000)].concat(),
+        );
     }
     all
 }

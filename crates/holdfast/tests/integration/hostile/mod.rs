@@ -4,6 +4,7 @@ mod bytes;
 mod cycles;
 mod drips;
 mod flood;
+mod strangers;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

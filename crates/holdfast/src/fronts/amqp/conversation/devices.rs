@@ -193,6 +193,7 @@ impl<S: Stream> Conversation<S> {
         facts.sdk = attach.properties.text(CLIENT_VERSION).map(cut).or(facts.sdk.take());
         facts.api_version = attach.properties.text(API_VERSION).map(cut);
         self.identify(identity, attach.properties.text(AUTH_CHAIN), facts).await?;
+        self.visitor.admission.admit().await;
         let door = self.door.clone();
         let Some(known) = self.devices.known.get_mut(identity) else {
             return Err(Refusal::NoCredential.into());

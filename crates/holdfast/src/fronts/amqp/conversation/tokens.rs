@@ -47,6 +47,7 @@ impl<S: Stream> Conversation<S> {
         let hub = self.front.hub.clone();
         let mut verdict = cbs::decide(&hub, request, &mut facts).await;
         if let Some(admitted) = verdict.admitted {
+            self.visitor.admission.admit().await;
             let token = facts.token.clone();
             let taken = match admitted {
                 Admitted::Policy(grant) => self.take_grant(grant).await,
@@ -159,6 +160,7 @@ impl<S: Stream> Conversation<S> {
         };
         match admitted {
             Ok(admitted) => {
+                self.visitor.admission.admit().await;
                 self.record_of(Act::Token, identity.as_ref(), facts.clone(), None);
                 // The first of a connection always has room.
                 let _ = match admitted {

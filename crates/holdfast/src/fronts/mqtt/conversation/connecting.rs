@@ -93,6 +93,7 @@ impl<S: Stream> Conversation<S> {
                 return Err(End::NotAdmitted(Box::new(pace)));
             }
         };
+        self.visitor.admission.admit().await;
         let now = Instant::now();
         let ends = grant.ends.map(|ends| now + until(ends, self.hub.now()));
         let live = Arc::new(Live::new(grant));

@@ -4,6 +4,7 @@ import pytest
 import requests
 
 from harness.rest import Rest
+from harness.sas import new_key
 from harness.why import Refusals, the_refusal
 
 UPGRADE = {
@@ -57,3 +58,22 @@ def test_a_websocket_of_another_protocol(offered, hub):
         assert get(hub, "/$iothub/websocket", headers) == 400
         entry = refusals.of("websocket-protocol")
     assert (offered or "no Sec-WebSocket-Protocol") in entry["presented"]
+
+
+@pytest.mark.parametrize(
+    "method, path, operation",
+    [
+        ("POST", "messages/events", "send telemetry"),
+        ("GET", "messages/devicebound", "receive cloud-to-device messages"),
+        ("DELETE", "messages/devicebound/00000000-0000-0000-0000-000000000000", "settle a cloud-to-device message"),
+        ("POST", "files", "begin an upload"),
+        ("POST", "files/notifications", "end an upload"),
+    ],
+)
+def test_a_refused_request_is_recorded_as_what_it_was(method, path, operation, hub, registry, name):
+    identity = registry.create(name)
+    rest = Rest(hub, authorization=identity.token(key=new_key()))
+    assert rest.call(method, f"/devices/{name}/{path}", data=b"{}").status == 401
+    the_refusal(hub, name)
+    [record] = hub.cli("audit", "list", "--device", name, "--kind", "refusal")
+    assert record["act"] == {"kind": "operation", "name": operation}

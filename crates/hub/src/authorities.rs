@@ -6,6 +6,7 @@ use base64::engine::general_purpose::STANDARD;
 use rustls_pki_types::CertificateDer;
 
 use crate::certificate::{authority_facts, proves_possession};
+use crate::deed::PlainChange;
 use crate::error::{HubError, HubErrorCode};
 use crate::hub::{AUTHORITIES_MAX, Hub};
 use crate::ports::registry::{Versioned, Write};
@@ -50,7 +51,7 @@ impl Hub {
             revocation_list: None,
             created: now,
         };
-        self.put_authority(name, "add certificate authority", by, |stored| match stored {
+        self.put_authority(name, PlainChange::AddAuthority, by, |stored| match stored {
             Some(_) => {
                 let text = format!("There is a certificate authority '{name}' already");
                 Err(HubError::new(HubErrorCode::GenericConflict, text))
@@ -68,7 +69,7 @@ impl Hub {
         by: &By,
     ) -> Result<Authority, HubError> {
         let now = self.now();
-        self.put_authority(name, "verify certificate authority", by, |stored| {
+        self.put_authority(name, PlainChange::VerifyAuthority, by, |stored| {
             let authority = stored.ok_or_else(|| unknown(name))?;
             let code = authority.verification_code.as_deref().unwrap_or_default();
             proves_possession(proof, authority, code, now).map_err(|refusal| unfit(&refusal))?;
@@ -79,7 +80,7 @@ impl Hub {
 
     /// Takes the operator's word that the authority's key is held by who it should be.
     pub async fn trust_authority(&self, name: &str, by: &By) -> Result<Authority, HubError> {
-        self.put_authority(name, "trust certificate authority", by, |stored| {
+        self.put_authority(name, PlainChange::TrustAuthority, by, |stored| {
             let authority = stored.ok_or_else(|| unknown(name))?;
             Ok(Authority { verified: true, verification_code: None, ..authority.clone() })
         })
@@ -90,7 +91,7 @@ impl Hub {
     pub async fn set_revocation_list(&self, name: &str, list: &[u8], by: &By) -> Result<Authority, HubError> {
         webpki::OwnedCertRevocationList::from_der(list)
             .map_err(|error| invalid(format!("It is no certificate revocation list in DER: {error:?}")))?;
-        self.put_authority(name, "set revocation list", by, |stored| {
+        self.put_authority(name, PlainChange::SetRevocationList, by, |stored| {
             let authority = stored.ok_or_else(|| unknown(name))?;
             Ok(Authority { revocation_list: Some(STANDARD.encode(list)), ..authority.clone() })
         })
@@ -104,7 +105,7 @@ impl Hub {
         self.change(std::slice::from_ref(&key), |loaded| {
             let stored = loaded[0].as_ref().ok_or_else(|| unknown(name))?;
             let write = Write { key: key.clone(), replaces: Some(stored.version), record: None };
-            Ok((change(vec![write], "delete certificate authority", name.to_owned(), by, now), ()))
+            Ok((change(vec![write], PlainChange::DeleteAuthority, name.to_owned(), by, now), ()))
         })
         .await
     }
@@ -112,7 +113,7 @@ impl Hub {
     async fn put_authority(
         &self,
         name: &str,
-        what: &str,
+        what: PlainChange,
         by: &By,
         decide: impl Fn(Option<&Authority>) -> Result<Authority, HubError>,
     ) -> Result<Authority, HubError> {

@@ -1,5 +1,6 @@
 //! The rules of consumer groups of the built-in endpoint (`spec/event-hubs-endpoint.md` §2).
 
+use crate::deed::PlainChange;
 use crate::error::{HubError, HubErrorCode};
 use crate::hub::Hub;
 use crate::ports::registry::Write;
@@ -44,7 +45,7 @@ impl Hub {
             }
             let record = Some(Record::ConsumerGroup(ConsumerGroup { name: name.to_owned(), created: now }));
             let write = Write { key: key.clone(), replaces: None, record };
-            Ok((change(vec![write], "create consumer group", name.to_owned(), by, now), ()))
+            Ok((change(vec![write], PlainChange::CreateConsumerGroup, name.to_owned(), by, now), ()))
         })
         .await
     }
@@ -63,7 +64,7 @@ impl Hub {
             let gone = |key: &Key, version| Write { key: key.clone(), replaces: Some(version), record: None };
             let mut writes = vec![gone(&keys[0], stored.version)];
             writes.extend(loaded[1].as_ref().map(|positions| gone(&keys[1], positions.version)));
-            Ok((change(writes, "delete consumer group", name.to_owned(), by, now), ()))
+            Ok((change(writes, PlainChange::DeleteConsumerGroup, name.to_owned(), by, now), ()))
         })
         .await?;
         self.positions.forget(name);

@@ -9,8 +9,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::access::PolicyName;
 use crate::backoff::Slowed;
+use crate::deed::{ChangeKind, OperationName};
 use crate::edge::Moved;
 use crate::key_search::Clue;
+use crate::ports::bus::Ending;
 use crate::record::Slot;
 use crate::refusal::Refusal;
 
@@ -76,8 +78,11 @@ pub enum Act {
     Connect,
     /// The end of a device connection.
     Disconnect {
-        /// Why it ended.
+        /// Why it ended, in words.
         reason: String,
+        /// Why the hub ended it, where it did. Records of earlier builds have the words only.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ending: Option<Ending>,
     },
     /// A link of an AMQP connection.
     Link {
@@ -89,12 +94,12 @@ pub enum Act {
     /// An operation of a device or service.
     Operation {
         /// Which one.
-        name: String,
+        name: OperationName,
     },
     /// A change of the registry; its record commits with it.
     Change {
         /// What was changed, in a word or two: `create device`.
-        what: String,
+        what: ChangeKind,
         /// The key of the record.
         target: String,
         /// Whether it is one that back ends make all day: it is kept as long as a connection is, and not for ever.

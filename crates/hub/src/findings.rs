@@ -3,6 +3,7 @@
 use jiff::{SignedDuration, Timestamp};
 
 use crate::decision::Origin;
+use crate::deed::PlainChange;
 use crate::error::{HubError, HubErrorCode};
 use crate::finding::{Finding, Severity, Waiver};
 use crate::hub::Hub;
@@ -63,8 +64,8 @@ impl Hub {
         let now = self.now();
         let replaces = self.registry.load(key.clone()).await?.map(|stored| stored.version);
         let what = match turn {
-            Turn::Opened => Some("open finding"),
-            Turn::Closed => Some("close finding"),
+            Turn::Opened => Some(PlainChange::OpenFinding),
+            Turn::Closed => Some(PlainChange::CloseFinding),
             Turn::Changed | Turn::Forgotten => None,
         };
         let target = format!("{} {} {}", finding.id, finding.check, finding.resource);
@@ -96,7 +97,7 @@ impl Hub {
             if let Some(waiver) = &waiver {
                 check(waiver, finding.severity, now)?;
             }
-            let what = if waiver.is_some() { "waive finding" } else { "end waiver of finding" };
+            let what = if waiver.is_some() { PlainChange::WaiveFinding } else { PlainChange::EndWaiver };
             let finding = Finding { waiver: waiver.clone(), ..(**finding).clone() };
             let target = match &waiver {
                 Some(w) => format!("{id} {} until {}: {} ({})", finding.check, w.until, w.reason, w.owner),

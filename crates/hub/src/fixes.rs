@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::access::{Policy, PolicyName, Rights};
 use crate::authenticate::{key_place, policy_place, seal_key};
+use crate::deed::ChangeKind;
 use crate::error::{HubError, HubErrorCode};
 use crate::finding::{AppliedFix, ChangedFile, Finding, Fix, Replaced};
 use crate::hub::Hub;
@@ -139,8 +140,8 @@ impl Hub {
         };
         let record = Some(Record::AppliedFix(Box::new(applied.clone())));
         writes.push(Write { key: Key::AppliedFix(applied.id.clone()), replaces: None, record });
-        let what = format!("fix {}", finding.check);
-        let change = change(writes, &what, format!("{} {}", finding.id, finding.resource), by, now);
+        let what = ChangeKind::Fix(finding.check.to_string());
+        let change = change(writes, what, format!("{} {}", finding.id, finding.resource), by, now);
         match self.registry.commit(change).await {
             Ok(_) => Ok(applied),
             Err(StoreError::Stale(key)) => {
@@ -182,8 +183,11 @@ impl Hub {
         applied.undone = Some(now);
         let record = Some(Record::AppliedFix(Box::new(applied.clone())));
         writes.push(Write { key, replaces: Some(version), record });
-        let what = format!("undo fix {}", applied.check);
-        match self.registry.commit(change(writes, &what, format!("{id} {}", applied.finding), by, now)).await
+        let what = ChangeKind::UndoFix(applied.check.to_string());
+        match self
+            .registry
+            .commit(change(writes, what.clone(), format!("{id} {}", applied.finding), by, now))
+            .await
         {
             Ok(_) => Ok(applied),
             Err(StoreError::Stale(key)) => {

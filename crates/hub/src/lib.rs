@@ -15,6 +15,7 @@ pub mod backoff;
 pub mod certificate;
 pub mod consumer_groups;
 pub mod decision;
+pub mod deed;
 pub mod edge;
 pub mod ending;
 pub mod error;

@@ -5,6 +5,7 @@ use zeroize::Zeroizing;
 
 use crate::access::{DEFAULT_POLICIES, Policy, PolicyName, Rights};
 use crate::authenticate::{open_key, policy_place, seal_key};
+use crate::deed::PlainChange;
 use crate::error::{HubError, HubErrorCode};
 use crate::hub::Hub;
 use crate::ports::registry::{StoreError, Versioned, Write};
@@ -37,7 +38,11 @@ impl Hub {
             let record = Some(Record::Policy(self.new_policy(&name, rights, now)?));
             writes.push(Write { key: Key::Policy(name), replaces: None, record });
         }
-        match self.registry.commit(change(writes, "create policies", "defaults".to_owned(), by, now)).await {
+        match self
+            .registry
+            .commit(change(writes, PlainChange::CreatePolicies, "defaults".to_owned(), by, now))
+            .await
+        {
             Ok(_) | Err(StoreError::Stale(_)) => Ok(()),
             Err(error) => Err(error.into()),
         }
@@ -75,14 +80,14 @@ impl Hub {
             .change(std::slice::from_ref(&key), |loaded| {
                 let stored = loaded[0].as_ref();
                 let (what, policy) = match as_policy(stored) {
-                    Some(policy) => ("update policy", Policy { rights, ..policy.clone() }),
+                    Some(policy) => (PlainChange::UpdatePolicy, Policy { rights, ..policy.clone() }),
                     None if count >= POLICIES_MAX as u64 => {
                         return Err(HubError::new(
                             HubErrorCode::GenericConflict,
                             format!("A hub has at most {POLICIES_MAX} policies"),
                         ));
                     }
-                    None => ("create policy", self.new_policy(name, rights, now)?),
+                    None => (PlainChange::CreatePolicy, self.new_policy(name, rights, now)?),
                 };
                 let record = Some(Record::Policy(policy.clone()));
                 let write = Write { key: key.clone(), replaces: stored.map(|stored| stored.version), record };
@@ -112,7 +117,7 @@ impl Hub {
                 }
                 let record = Some(Record::Policy(policy.clone()));
                 let write = Write { key: key.clone(), replaces: stored.map(|stored| stored.version), record };
-                Ok((change(vec![write], "regenerate policy key", name.to_string(), by, now), policy))
+                Ok((change(vec![write], PlainChange::RegeneratePolicyKey, name.to_string(), by, now), policy))
             })
             .await?;
         self.policy_view(policy)
@@ -125,7 +130,7 @@ impl Hub {
         self.change(std::slice::from_ref(&key), |loaded| {
             let stored = loaded[0].as_ref().ok_or_else(|| unknown(name))?;
             let write = Write { key: key.clone(), replaces: Some(stored.version), record: None };
-            Ok((change(vec![write], "delete policy", name.to_string(), by, now), ()))
+            Ok((change(vec![write], PlainChange::DeletePolicy, name.to_string(), by, now), ()))
         })
         .await
     }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::access::{Operation, Right, Rights};
+use crate::deed::ChangeKind;
 use crate::error::HubErrorCode;
 use crate::record::Slot;
 
@@ -581,7 +582,7 @@ pub enum Refusal {
 #[serde(rename_all = "camelCase")]
 pub struct ChangeFacts {
     /// What was done: `delete device`.
-    pub what: String,
+    pub what: ChangeKind,
     /// To what.
     pub target: String,
     /// By whom: a policy, or `operator`.

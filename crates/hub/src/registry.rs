@@ -8,6 +8,7 @@ use zeroize::Zeroizing;
 use crate::activity::Activity;
 use crate::authenticate::{key_place, open_key, seal_key};
 use crate::decision::{Act, Decision, Origin};
+use crate::deed::{ChangeKind, PlainChange};
 use crate::edge::{Moved, own_scope, parent_named};
 use crate::error::{HubError, HubErrorCode};
 use crate::hub::Hub;
@@ -172,7 +173,8 @@ impl Hub {
                         (device, writes)
                     }
                 };
-                let what = if stored.is_some() { "update device" } else { "create device" };
+                let what =
+                    if stored.is_some() { PlainChange::UpdateDevice } else { PlainChange::CreateDevice };
                 let version = stored.map(|stored| stored.version);
                 let record = Some(Record::Device(device.clone()));
                 let events = self.made(&writes, now);
@@ -221,7 +223,13 @@ impl Hub {
                 Some(Write { key: key.clone(), replaces: Some(stored.as_ref()?.version), record: None })
             });
             let events = self.removed(&keys, loaded, now);
-            Ok((Change { events, ..change(writes.collect(), "delete device", id.to_string(), by, now) }, ()))
+            Ok((
+                Change {
+                    events,
+                    ..change(writes.collect(), PlainChange::DeleteDevice, id.to_string(), by, now)
+                },
+                (),
+            ))
         })
         .await
     }
@@ -306,7 +314,8 @@ impl Hub {
                         module
                     }
                 };
-                let what = if stored.is_some() { "update module" } else { "create module" };
+                let what =
+                    if stored.is_some() { PlainChange::UpdateModule } else { PlainChange::CreateModule };
                 let version = stored.map(|stored| stored.version);
                 let record = Some(Record::Module(module.clone()));
                 let events = self.made(&writes, now);
@@ -355,7 +364,10 @@ impl Hub {
                 Some(Write { key: key.clone(), replaces: Some(stored.as_ref()?.version), record: None })
             });
             let (target, events) = (format!("{device}/{id}"), self.removed(&keys, loaded, now));
-            Ok((Change { events, ..change(writes.collect(), "delete module", target, by, now) }, ()))
+            Ok((
+                Change { events, ..change(writes.collect(), PlainChange::DeleteModule, target, by, now) },
+                (),
+            ))
         })
         .await
     }
@@ -408,7 +420,10 @@ impl Hub {
                 let authentication = authentication.clone();
                 let write =
                     Write { key: keys[0].clone(), replaces: stored.map(|s| s.version), record: Some(record) };
-                Ok((change(vec![write], "regenerate keys", identity.to_string(), by, now), authentication))
+                Ok((
+                    change(vec![write], PlainChange::RegenerateKeys, identity.to_string(), by, now),
+                    authentication,
+                ))
             })
             .await?;
         opened(&authentication, identity, &*self.secrets)
@@ -657,9 +672,15 @@ fn opened(
 }
 
 /// A change of the registry with its record.
-pub fn change(writes: Vec<Write>, what: &str, target: String, by: &By, now: Timestamp) -> Change {
+pub fn change(
+    writes: Vec<Write>,
+    what: impl Into<ChangeKind>,
+    target: String,
+    by: &By,
+    now: Timestamp,
+) -> Change {
     let mut decision =
-        Decision::new(now, Act::Change { what: what.to_owned(), target: target.clone(), routine: false });
+        Decision::new(now, Act::Change { what: what.into(), target: target.clone(), routine: false });
     let concerns_a_device = matches!(
         writes.first().map(|write| write.key.kind()),
         Some(Kind::Device | Kind::Module | Kind::Session | Kind::Twin)

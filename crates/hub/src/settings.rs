@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::authenticate::{Basis, Grant};
+use crate::deed::PlainChange;
 use crate::error::{HubError, HubErrorCode};
 use crate::hub::Hub;
 use crate::ports::registry::{StoreError, Write};
@@ -109,7 +110,7 @@ impl Hub {
                 record: Some(Record::Settings(settings.clone())),
             };
             let target = serde_json::to_string(&settings).unwrap_or_default();
-            Ok((change(vec![write], "change settings", target, by, now), settings.clone()))
+            Ok((change(vec![write], PlainChange::ChangeSettings, target, by, now), settings.clone()))
         })
         .await
     }

@@ -2,6 +2,7 @@
 //! they are put into words. Nothing here runs for a client.
 
 use crate::decision::{Act, Decision, DecisionFilter, Numbered};
+use crate::deed::{ChangeKind, PlainChange};
 use crate::explain::{Explanation, explain, near_misses};
 use crate::hub::Hub;
 use crate::ports::registry::StoreError;
@@ -49,7 +50,7 @@ impl Hub {
         let (device, module) = claimed.split_once('/').unwrap_or((&claimed, ""));
         let sharper = match &record.refusal {
             Some(Refusal::UnknownDevice { .. }) => {
-                match self.change_of(device, number, |what| what == "delete device").await? {
+                match self.change_of(device, number, |what| *what == PlainChange::DeleteDevice).await? {
                     Some(change) => Some(Refusal::DeletedDevice { change: Box::new(change) }),
                     None => Some(Refusal::UnknownDevice { near: self.near_devices(device).await? }),
                 }
@@ -64,7 +65,7 @@ impl Hub {
                 Some(Refusal::UnknownPolicy { policy: policy.clone(), near })
             }
             Some(Refusal::WrongKey { holder, unsearched, .. }) => {
-                let replaced = |what: &str| what == "regenerate keys" || what == "update device";
+                let replaced = ChangeKind::may_replace_keys;
                 let change = self.change_of(device, number, replaced).await?;
                 Some(Refusal::WrongKey {
                     holder: holder.clone(),
@@ -106,7 +107,7 @@ impl Hub {
         &self,
         device: &str,
         before: u64,
-        did: impl Fn(&str) -> bool,
+        did: impl Fn(&ChangeKind) -> bool,
     ) -> Result<Option<ChangeFacts>, StoreError> {
         if device.is_empty() {
             return Ok(None);
@@ -118,13 +119,9 @@ impl Hub {
     /// The last change before a decision that may have ended the right of a device: of the device, or of what all
     /// depend on.
     async fn change_before(&self, device: &str, before: u64) -> Result<Option<ChangeFacts>, StoreError> {
-        // What is in a twin is no right.
-        let concerns_rights = |change: &ChangeFacts| !change.what.ends_with("twin");
-        let own = self.changes(Some(device), before).await?.into_iter().find(concerns_rights);
-        let concerns_many = |change: &ChangeFacts| {
-            ["policy", "certificate", "settings"].iter().any(|word| change.what.contains(word))
-        };
-        let shared = self.changes(None, before).await?.into_iter().find(concerns_many);
+        let own =
+            self.changes(Some(device), before).await?.into_iter().find(|change| !change.what.is_of_twin());
+        let shared = self.changes(None, before).await?.into_iter().find(|change| change.what.concerns_all());
         Ok([own, shared].into_iter().flatten().max_by_key(|change| change.time))
     }
 

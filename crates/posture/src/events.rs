@@ -94,7 +94,7 @@ impl Events {
     pub fn observe(&mut self, decision: &Decision) {
         let (time, address) = (decision.time, decision.origin.address);
         match (&decision.act, &decision.refusal) {
-            (Act::Disconnect { reason }, _) if reason.starts_with(Ending::TakenOver.as_str()) => {
+            (Act::Disconnect { ending: Some(Ending::TakenOver), .. }, _) => {
                 let Some(identity) = &decision.identity else { return };
                 let new =
                     self.admitted.get(&self.hasher.hash_one(identity)).and_then(|(_, address)| *address);
@@ -262,7 +262,7 @@ mod tests {
         newer.origin.address = Some(IpAddr::from([10, 0, 0, 2]));
         events.observe(&newer);
         let reason = Ending::TakenOver.as_str().to_owned();
-        events.observe(&decision(1, Act::Disconnect { reason }, None));
+        events.observe(&decision(1, Act::Disconnect { reason, ending: Some(Ending::TakenOver) }, None));
         let takeover = &events.takeovers["d1"][0];
         assert_eq!((takeover.old, takeover.new), (Some([10, 0, 0, 1].into()), Some([10, 0, 0, 2].into())));
     }

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use hub::access::{Operation, PolicyName, Right, Rights};
 use hub::activity::{Activity, CertificateUse, CredentialUse, LongToken, PolicyUse, RightUse};
 use hub::decision::{Act, Decision};
+use hub::deed::OperationName;
 use hub::identity::Identity;
 use hub::ports::bus::Ending;
 use jiff::Timestamp;
@@ -44,14 +45,15 @@ impl Usage {
                 self.policy(decision, Rights::of(&[Right::DeviceConnect]));
             }
             // The one that took over goes on.
-            (Act::Disconnect { reason }, Some(identity))
-                if !reason.starts_with(Ending::TakenOver.as_str()) =>
-            {
+            (Act::Disconnect { ending, .. }, Some(identity)) if *ending != Some(Ending::TakenOver) => {
                 self.identities.entry(identity).or_default().ended = Some(decision.time);
             }
             (Act::Operation { name }, None) => {
-                let operation = Operation::ALL.into_iter().find(|operation| operation.as_str() == name);
-                self.policy(decision, operation.map_or(Rights::NONE, Operation::needs));
+                let needs = match name {
+                    OperationName::Service(operation) => operation.needs(),
+                    OperationName::Device(_) | OperationName::Other(_) => Rights::NONE,
+                };
+                self.policy(decision, needs);
             }
             // Of a device's token its connection tells.
             (Act::Token, Some(_)) => {}
@@ -149,7 +151,7 @@ mod tests {
 
     #[test]
     fn what_is_taken_back_is_as_if_it_had_never_been_taken() {
-        let end = || Act::Disconnect { reason: "closed".to_owned() };
+        let end = || Act::Disconnect { reason: "closed".to_owned(), ending: None };
         let decisions = [
             decision(1, Act::Connect),
             decision(2, end()),

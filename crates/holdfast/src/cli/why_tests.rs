@@ -13,7 +13,7 @@ fn one_of_each() -> Vec<Refusal> {
     let (text, names) = (|| "it's x".to_owned(), || vec!["hub.example.net".to_owned()]);
     let (now, none) = (Timestamp::UNIX_EPOCH, Vec::new);
     let change = Box::new(ChangeFacts {
-        what: "delete device".into(),
+        what: hub::deed::PlainChange::DeleteDevice.into(),
         target: "d1".into(),
         actor: Some("operator".into()),
         address: None,

@@ -4,6 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::{About, Words, command, span, when, who_and_when};
 use crate::access::Rights;
+use crate::deed::PlainChange;
 use crate::refusal::ChangeFacts;
 
 const FORM: &str = "SharedAccessSignature sr={host}/devices/{id}&sig={signature}&se={seconds since 1970}";
@@ -21,10 +22,7 @@ pub(super) fn wrong_key(
         ", nor with one of the keys that it may have been mistaken for."
     };
     let changed = change.map(|change| {
-        let what = match change.what.as_str() {
-            "regenerate keys" => "got new keys",
-            _ => "was changed",
-        };
+        let what = if change.what == PlainChange::RegenerateKeys { "got new keys" } else { "was changed" };
         format!(
             " `{}` {what} {}: the client may still have the old key.",
             change.target,

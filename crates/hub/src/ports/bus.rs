@@ -1,5 +1,6 @@
 //! The port that knows who holds the connection of an identity.
 
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
 use super::BoxFuture;
@@ -70,7 +71,8 @@ pub trait Holder: Send + Sync {
 pub struct Epoch(pub u64);
 
 /// Why the hub ends a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Ending {
     /// A newer connection of the same identity came.
     TakenOver,

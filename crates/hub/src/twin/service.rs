@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::{How, Members, Twin, TwinEdit};
 use crate::activity::Activity;
 use crate::decision::{Act, Decision};
+use crate::deed::PlainChange;
 use crate::error::HubError;
 use crate::hub::Hub;
 use crate::hub_events::TwinParts;
@@ -89,7 +90,7 @@ impl Hub {
                 let edited = twin.edited(edit, how, if_match, now)?;
                 let desired_version = edited.twin.desired.version;
                 let record = Some(Record::Twin(Box::new(edited.twin.clone())));
-                let what = if how == How::Merge { "update twin" } else { "replace twin" };
+                let what = if how == How::Merge { PlainChange::UpdateTwin } else { PlainChange::ReplaceTwin };
                 let write = Write { key: key.clone(), replaces: Some(version), record };
                 let mut change = change(vec![write], what, identity.to_string(), by, now);
                 if let Some(Decision { act: Act::Change { routine, .. }, .. }) = &mut change.decision {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::authenticate::{open_key, seal_key};
+use crate::deed::PlainChange;
 use crate::error::{HubError, HubErrorCode};
 use crate::hub::Hub;
 use crate::ports::registry::Write;
@@ -166,7 +167,7 @@ impl Hub {
             );
             let record = account.clone().map(|account| Record::UploadAccount(Box::new(account)));
             let write = Write { key: Key::UploadAccount, replaces, record };
-            Ok((change(vec![write], "set upload account", target, by, now), ()))
+            Ok((change(vec![write], PlainChange::SetUploadAccount, target, by, now), ()))
         })
         .await
     }

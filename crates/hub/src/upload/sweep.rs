@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::service::{blob_of, duty};
 use super::{Blob, BlobName, Duty, Upload};
+use crate::deed::PlainChange;
 use crate::error::HubError;
 use crate::hub::Hub;
 use crate::identity::DeviceId;
@@ -58,7 +59,7 @@ impl Hub {
             let replaces = stored.map(|stored| stored.version);
             let gone = Write { key: key.clone(), replaces, record: None };
             let writes = vec![gone, duty(device, &blob.upload, &name, now)];
-            Ok((change(writes, "delete file", format!("{device}/{name}"), by, now), ()))
+            Ok((change(writes, PlainChange::DeleteFile, format!("{device}/{name}"), by, now), ()))
         })
         .await
     }

@@ -8,6 +8,7 @@ use holdfast_store::sqlite::{SqliteConfig, SqliteRegistry};
 use hub::audit::BLOCK_RECORDS;
 use hub::audit::retention::STEP_RECORDS;
 use hub::decision::{Act, Decision, DecisionFilter};
+use hub::deed::{ChangeKind, PlainChange};
 use hub::identity::{DeviceId, Identity, ModuleId};
 use hub::ports::registry::{Change, Committed, Registry, StoreError, Write};
 use hub::record::{Authentication, ConsumerGroup, Device, Key, Kind, Record, Session, Status, Subscription};
@@ -99,7 +100,11 @@ pub(crate) fn write(key: Key, replaces: Option<u64>, record: Option<Record>) -> 
 }
 
 pub(crate) fn changed(what: &str) -> Decision {
-    let act = Act::Change { what: what.to_owned(), target: "somebody".to_owned(), routine: false };
+    let act = Act::Change {
+        what: ChangeKind::from(std::borrow::Cow::from(what)),
+        target: "somebody".to_owned(),
+        routine: false,
+    };
     Decision::new(Timestamp::UNIX_EPOCH, act)
 }
 
@@ -328,7 +333,8 @@ fn the_oldest_decisions_go_but_never_those_about_changes_that_are_no_routine(reg
     // A change of a twin counts as a connection does.
     let mut routine = write(group("h"), None, group_record("h"));
     let mut decision = changed("update twin");
-    decision.act = Act::Change { what: "update twin".to_owned(), target: "d0".to_owned(), routine: true };
+    decision.act =
+        Act::Change { what: PlainChange::UpdateTwin.into(), target: "d0".to_owned(), routine: true };
     routine.decision = Some(decision.clone());
     wait(registry.commit(routine)).unwrap();
     let most = DECISIONS_MAX + STEP_RECORDS;

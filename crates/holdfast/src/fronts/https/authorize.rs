@@ -5,6 +5,7 @@ use std::time::Instant;
 use hub::access::Operation;
 use hub::authenticate::Grant;
 use hub::decision::{Act, Decision, Facts, cut};
+use hub::deed::{DeviceOperation, OperationName};
 use hub::error::{HubError, HubErrorCode};
 use hub::hub::{Credential, Hub, NotAdmitted};
 use hub::identity::{DeviceId, Identity};
@@ -33,7 +34,7 @@ pub(super) async fn service(
     };
     let admitted: Result<ServiceGrant, NotAdmitted> =
         admitted.and_then(|grant| grant.may(operation).map(|()| grant).map_err(Into::into));
-    let act = Act::Operation { name: operation.as_str().to_owned() };
+    let act = Act::Operation { name: operation.into() };
     let grant = match admitted {
         Ok(grant) => {
             visitor.admission.admit().await;
@@ -81,7 +82,7 @@ async fn own_modules(
         (None, None) => Credential::Nothing,
     };
     let admitted = hub.admit(device, credential, &mut facts).await;
-    let (act, name) = (Act::Operation { name: operation.as_str().to_owned() }, device.to_string());
+    let (act, name) = (Act::Operation { name: operation.into() }, device.to_string());
     match admitted {
         Ok(_) => {
             hub.record(act, Some(name), visitor.origin.clone(), facts, None);
@@ -100,6 +101,7 @@ pub(super) async fn device(
     asked: &Asked,
     visitor: &Visitor,
     identity: &Identity,
+    operation: DeviceOperation,
 ) -> Result<Grant, HubError> {
     let mut facts = facts(asked, visitor);
     let credential = match (asked.header("authorization"), &visitor.chain) {
@@ -112,7 +114,7 @@ pub(super) async fn device(
         credential => hub.admit(identity, credential, &mut facts).await,
     };
     let by_policy = facts.token.as_ref().is_some_and(|token| token.skn.is_some());
-    let act = Act::Operation { name: "send telemetry".to_owned() };
+    let act = Act::Operation { name: operation.into() };
     match admitted {
         // A message that is let in is counted, not recorded.
         Ok(grant) => {
@@ -155,8 +157,7 @@ pub(super) async fn module_to_call(
             Err(error) => Err(error),
         },
     };
-    let (act, name) =
-        (Act::Operation { name: Operation::CallMethods.as_str().to_owned() }, caller.to_string());
+    let (act, name) = (Act::Operation { name: Operation::CallMethods.into() }, caller.to_string());
     match admitted {
         Ok(()) => {
             visitor.admission.admit().await;
@@ -181,7 +182,7 @@ pub(super) async fn operator(
         visitor.admission.admit().await;
         return Ok(());
     }
-    let act = Act::Operation { name: operation.to_owned() };
+    let act = Act::Operation { name: OperationName::Other(operation.to_owned()) };
     let refusal = Refusal::ManagementCredential;
     Err(refused(&front.hub, asked, visitor, act, None, visitor.facts.clone(), refusal))
 }
@@ -194,20 +195,31 @@ pub(super) fn not_served(
     device: Option<String>,
     refusal: Refusal,
 ) {
-    let act = Act::Operation { name: format!("{} {}", asked.method, cut(&asked.path())) };
+    let act = requested(asked);
     hub.record(act, device, visitor.origin.clone(), facts(asked, visitor), Some(refusal));
 }
 
 /// Records that a device did something that is not done with each message.
-pub(super) fn served(hub: &Hub, asked: &Asked, visitor: &Visitor, identity: &Identity, operation: &str) {
-    let act = Act::Operation { name: operation.to_owned() };
+pub(super) fn served(
+    hub: &Hub,
+    asked: &Asked,
+    visitor: &Visitor,
+    identity: &Identity,
+    operation: DeviceOperation,
+) {
+    let act = Act::Operation { name: operation.into() };
     hub.record(act, Some(identity.to_string()), visitor.origin.clone(), facts(asked, visitor), None);
 }
 
 /// Records that a link does not open what was asked for, and decides how long the answer waits.
 pub(super) fn link_refused(hub: &Hub, asked: &Asked, visitor: &Visitor, refusal: Refusal) {
-    let act = Act::Operation { name: format!("{} {}", asked.method, cut(&asked.path())) };
+    let act = requested(asked);
     refused(hub, asked, visitor, act, None, facts(asked, visitor), refusal);
+}
+
+/// A request that is named by its own method and path.
+fn requested(asked: &Asked) -> Act {
+    Act::Operation { name: OperationName::Other(format!("{} {}", asked.method, cut(&asked.path()))) }
 }
 
 /// Why a request without `Authorization` is refused.

@@ -4,6 +4,7 @@
 use http::header::{CONTENT_TYPE, ETAG};
 use http::{HeaderValue, StatusCode};
 use hub::access::Operation;
+use hub::deed::DeviceOperation;
 use hub::error::{HubError, HubErrorCode};
 use hub::hub::Hub;
 use hub::identity::DeviceId;
@@ -33,14 +34,14 @@ pub(super) async fn start(
     incoming: &mut Incoming,
 ) -> Result<Answer, HubError> {
     let identity = route::identity(device, None)?;
-    let grant = authorize::device(hub, asked, visitor, &identity).await?;
+    let grant = authorize::device(hub, asked, visitor, &identity, DeviceOperation::BeginUpload).await?;
     let body = request::json(incoming, BODY_BYTES_MAX, &shapes::UPLOAD).await?;
     let name = body["blobName"].as_str().ok_or_else(|| {
         HubError::new(HubErrorCode::ArgumentNull, "`blobName` is missing: the name that the file is to have")
     })?;
     let started = hub.start_upload(&identity.device, &grant.sender.generation, name).await;
     let started = started.map_err(|error| told(hub, asked, visitor, &identity.device, error))?;
-    authorize::served(hub, asked, visitor, &identity, "begin an upload");
+    authorize::served(hub, asked, visitor, &identity, DeviceOperation::BeginUpload);
     let elsewhere = started.elsewhere;
     let answer = json!({
         "correlationId": started.upload,
@@ -61,7 +62,7 @@ pub(super) async fn finish(
     incoming: &mut Incoming,
 ) -> Result<Answer, HubError> {
     let identity = route::identity(device, None)?;
-    let grant = authorize::device(hub, asked, visitor, &identity).await?;
+    let grant = authorize::device(hub, asked, visitor, &identity, DeviceOperation::EndUpload).await?;
     let body = request::json(incoming, BODY_BYTES_MAX, &shapes::UPLOADED).await?;
     let in_body = body["correlationId"].as_str();
     let upload = match (in_path, in_body) {
@@ -81,7 +82,7 @@ pub(super) async fn finish(
     let ended =
         hub.finish_upload(&identity.device, &grant.sender.generation, &finished, &host(hub, asked)).await;
     ended.map_err(|error| told(hub, asked, visitor, &identity.device, error))?;
-    authorize::served(hub, asked, visitor, &identity, "end an upload");
+    authorize::served(hub, asked, visitor, &identity, DeviceOperation::EndUpload);
     Ok(no_content())
 }
 

@@ -3,6 +3,7 @@
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use hub::access::Operation;
+use hub::deed::DeviceOperation;
 use hub::error::HubError;
 use hub::hub::Hub;
 use hub::identity::Identity;
@@ -24,7 +25,7 @@ pub(super) async fn receive(
     visitor: &Visitor,
     identity: Identity,
 ) -> Result<Answer, HubError> {
-    let grant = authorize::device(hub, asked, visitor, &identity).await?;
+    let grant = authorize::device(hub, asked, visitor, &identity, DeviceOperation::ReceiveMessages).await?;
     let delivery = hub.take_from_inbox(&identity, &grant.sender.generation, Receiver::Requests).await?;
     Ok(delivery.map_or_else(no_content, |delivery| message(&identity, &delivery)))
 }
@@ -37,7 +38,7 @@ pub(super) async fn settle(
     identity: Identity,
     lock: &str,
 ) -> Result<Answer, HubError> {
-    let grant = authorize::device(hub, asked, visitor, &identity).await?;
+    let grant = authorize::device(hub, asked, visitor, &identity, DeviceOperation::SettleMessage).await?;
     let settlement = match (asked.method == Method::POST, asked.parameter("reject")) {
         (true, _) => Settlement::Abandon,
         (false, Some(_)) => Settlement::Reject,

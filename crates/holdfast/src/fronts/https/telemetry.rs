@@ -9,6 +9,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use hub::authenticate::Grant;
 use hub::decision::Door;
+use hub::deed::DeviceOperation;
 use hub::error::{HubError, HubErrorCode};
 use hub::hub::{Hub, NotTaken};
 use hub::identity::Identity;
@@ -42,7 +43,7 @@ pub(super) async fn send(
 ) -> Result<Answer, HubError> {
     let hub = &*front.hub;
     let door = front.metrics.door(Some(Door::Https));
-    let grant = authorize::device(hub, asked, visitor, &identity).await?;
+    let grant = authorize::device(hub, asked, visitor, &identity, DeviceOperation::SendTelemetry).await?;
     let sent = take(hub, &door, asked, header_names, &grant, incoming).await;
     if let Err(HubError { code: HubErrorCode::MessageTooLarge, .. }) = &sent {
         door.too_large();

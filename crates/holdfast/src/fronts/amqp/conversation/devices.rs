@@ -337,7 +337,7 @@ impl<S: Stream> Conversation<S> {
             let (epoch, is_own) = (online.epoch, known.is_own);
             known.online = None;
             mailbox.close();
-            self.release(&sender.identity, epoch, "the client said good-bye".to_owned(), None);
+            self.release(&sender.identity, epoch, ("the client said good-bye".to_owned(), None), None);
             if !is_own {
                 self.devices.forget(&sender.identity);
             }
@@ -347,10 +347,16 @@ impl<S: Stream> Conversation<S> {
         }
     }
 
-    fn release(&self, identity: &Identity, epoch: Epoch, reason: String, refusal: Option<Refusal>) {
+    fn release(
+        &self,
+        identity: &Identity,
+        epoch: Epoch,
+        (reason, ending): (String, Option<Ending>),
+        refusal: Option<Refusal>,
+    ) {
         let hub = &self.front.hub;
         hub.release(identity, epoch);
-        let (act, origin) = (Act::Disconnect { reason }, self.visitor.origin.clone());
+        let (act, origin) = (Act::Disconnect { reason, ending }, self.visitor.origin.clone());
         hub.record(act, Some(identity.to_string()), origin, Facts::default(), refusal);
     }
 
@@ -410,7 +416,7 @@ impl<S: Stream> Conversation<S> {
         self.leave(online, &known.live);
         let hub = self.front.hub.clone();
         let refusal = hub.cause_of_end(ending, known.live.grant()).await;
-        self.release(&sender.identity, epoch, ending.as_str().to_owned(), refusal);
+        self.release(&sender.identity, epoch, (ending.as_str().to_owned(), Some(ending)), refusal);
     }
 
     /// Somebody is not connected any more: nobody waits for its answers, and others may have what it did not settle.
@@ -436,7 +442,7 @@ impl<S: Stream> Conversation<S> {
         for (identity, known) in std::mem::take(&mut self.devices).known {
             if let Some(online) = known.online {
                 any = true;
-                self.release(&identity, online.epoch, reason.to_owned(), refusal.cloned());
+                self.release(&identity, online.epoch, (reason.to_owned(), None), refusal.cloned());
                 self.leave(online, &known.live);
             }
         }

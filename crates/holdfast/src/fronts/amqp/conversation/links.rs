@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use hub::decision::Act;
+use hub::deed::DeviceOperation;
 use hub::hub::NotAdmitted;
 use hub::identity::Identity;
 use hub::put_token::is_unknown;
@@ -59,14 +60,14 @@ impl Purpose {
     }
 
     /// What a client does by it, in records.
-    fn operation(self) -> &'static str {
+    fn operation(self) -> DeviceOperation {
         match self {
-            Self::Telemetry => "send telemetry",
-            Self::Messages => "receive device-bound messages",
-            Self::Calls => "receive calls of methods",
-            Self::CallAnswers => "answer a call of a method",
-            Self::TwinRequests => "ask about the twin",
-            Self::TwinAnswers => "receive the twin",
+            Self::Telemetry => DeviceOperation::SendTelemetry,
+            Self::Messages => DeviceOperation::ReceiveMessages,
+            Self::Calls => DeviceOperation::ReceiveCalls,
+            Self::CallAnswers => DeviceOperation::AnswerCall,
+            Self::TwinRequests => DeviceOperation::AskAboutTwin,
+            Self::TwinAnswers => DeviceOperation::ReceiveTwin,
         }
     }
 
@@ -213,7 +214,7 @@ impl<S: Stream> Conversation<S> {
 
     /// Records that something was refused that a device did by a link.
     pub(super) fn record_operation(&self, sender: &Sender, purpose: Purpose, refusal: Refusal) {
-        let name = purpose.operation().to_owned();
+        let name = purpose.operation().into();
         let (act, origin) = (Act::Operation { name }, self.visitor.origin.clone());
         let identity = Some(sender.identity.to_string());
         self.front.hub.record(act, identity, origin, self.facts(), Some(refusal));

@@ -317,7 +317,7 @@ impl<S: Stream> Conversation<S> {
         let Over { reason, refusal } = std::mem::take(&mut self.over);
         let anybody = self.end_all_devices(&reason, refusal.as_deref());
         if let Some(refusal) = refusal.filter(|_| !anybody) {
-            self.record(Act::Disconnect { reason: reason.into_owned() }, None, Some(*refusal));
+            self.record(Act::Disconnect { reason: reason.into_owned(), ending: None }, None, Some(*refusal));
         }
     }
 

@@ -46,7 +46,11 @@ impl<S: Stream> Conversation<S> {
     pub(super) fn detach_displaced(&mut self) {
         for (id, text) in self.signals.take_displaced() {
             let refusal = Refusal::ReaderDisplaced { problem: cut(&text) };
-            self.record(Act::Disconnect { reason: "displaced".to_owned() }, None, Some(refusal));
+            self.record(
+                Act::Disconnect { reason: "displaced".to_owned(), ending: None },
+                None,
+                Some(refusal),
+            );
             self.detach(id, Error::new(condition::STOLEN, text));
         }
     }

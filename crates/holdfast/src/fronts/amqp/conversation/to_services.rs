@@ -248,7 +248,11 @@ impl<S: Stream> Conversation<S> {
         });
         let ended: Vec<LinkId> = ended.map(|(id, _)| *id).collect();
         if !ended.is_empty() {
-            self.record(Act::Disconnect { reason: text.to_owned() }, None, Some(refusal.clone()));
+            self.record(
+                Act::Disconnect { reason: text.to_owned(), ending: None },
+                None,
+                Some(refusal.clone()),
+            );
         }
         for id in ended {
             self.detach(id, Error::new(condition::UNAUTHORIZED_ACCESS, text));

@@ -103,9 +103,24 @@ impl<S: Stream> Conversation<S> {
                     (how.clone(), None)
                 }
             };
+            let ending = match &end {
+                End::Ended(ending) => Some(*ending),
+                End::Disconnected(_)
+                | End::Lost(_)
+                | End::NotAdmitted(_)
+                | End::NotRenewed
+                | End::Refused(_)
+                | End::Failed(_) => None,
+            };
             let facts = Facts::default();
             let origin = self.visitor.origin.clone();
-            self.hub.record(Act::Disconnect { reason }, Some(identity.to_string()), origin, facts, refusal);
+            self.hub.record(
+                Act::Disconnect { reason, ending },
+                Some(identity.to_string()),
+                origin,
+                facts,
+                refusal,
+            );
         } else if let End::Refused(refusal) = end {
             let (origin, facts) = (self.visitor.origin.clone(), std::mem::take(&mut self.visitor.facts));
             self.hub.record(Act::Connect, None, origin, facts, Some(refusal));

@@ -4,6 +4,7 @@
 use bytes::Bytes;
 use bytestring::ByteString;
 use hub::decision::{Act, Facts};
+use hub::deed::DeviceOperation;
 use hub::error::HubError;
 use hub::method::{MethodAnswer, MethodError};
 use hub::ports::bus::Holder as _;
@@ -94,15 +95,15 @@ impl<S: Stream> Conversation<S> {
             self.machine.disconnect(reason, properties);
             return Err(End::Refused(refusal));
         }
-        self.record_refused("publish", refusal)?;
+        self.record_refused(DeviceOperation::Publish, refusal)?;
         self.unacknowledged.push_back((Due::Refused(Box::new(outcome)), packet_id));
         Ok(())
     }
 
     /// Records a refusal that does not end the connection.
-    pub(super) fn record_refused(&self, operation: &str, refusal: Refusal) -> Result<(), End> {
+    pub(super) fn record_refused(&self, operation: DeviceOperation, refusal: Refusal) -> Result<(), End> {
         let (identity, origin) = (self.identity()?.to_string(), self.visitor.origin.clone());
-        let act = Act::Operation { name: operation.to_owned() };
+        let act = Act::Operation { name: operation.into() };
         self.hub.record(act, Some(identity), origin, Facts::default(), Some(refusal));
         Ok(())
     }

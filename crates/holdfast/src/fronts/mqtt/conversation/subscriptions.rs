@@ -2,6 +2,7 @@
 
 use bytestring::ByteString;
 use hub::decision::cut;
+use hub::deed::DeviceOperation;
 use hub::identity::Identity;
 use hub::record::{Session, Subscription};
 use hub::refusal::Refusal;
@@ -48,7 +49,7 @@ impl<S: Stream> Conversation<S> {
             answers.push(answer);
         }
         if let Some(refusal) = refused {
-            self.record_refused("subscribe", refusal)?;
+            self.record_refused(DeviceOperation::Subscribe, refusal)?;
         }
         self.remember(identity, session).await?;
         self.machine.suback(packet_id, answers);

@@ -20,6 +20,7 @@
 //! **Bounds.** `pending_bytes_max` bounds what waits for the disk (beyond it: [`AppendError::Full`]),
 //! `recent_bytes_max` what is kept for readers at the tail. A read holds about what it returns.
 
+mod ahead;
 mod batch;
 mod codec;
 #[doc(hidden)]
@@ -87,6 +88,9 @@ pub struct JournalConfig {
     /// How long the writer waits for more messages at most, and never longer than half of what a commit takes, when
     /// as many as last time may still be coming. Default 1 ms; zero writes at once.
     pub gather_max: Duration,
+    /// How much room small batches find ahead of them, so that they overwrite instead of growing the file. Default 256 KiB; zero lets
+    /// the file grow with each batch.
+    pub ahead_bytes: u64,
     /// How long a disk that failed is left alone before it is tried again. Default 200 ms.
     pub retry_after: Duration,
     /// Is told how long each batch took to become durable; must return at once. Default: nobody.
@@ -113,6 +117,7 @@ impl Default for JournalConfig {
             retention: Duration::from_secs(24 * 60 * 60),
             bytes_max: None,
             gather_max: Duration::from_millis(1),
+            ahead_bytes: ahead::AHEAD_BYTES,
             retry_after: writer::RETRY_AFTER,
             on_commit: None,
         }

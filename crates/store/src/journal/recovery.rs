@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 
+use super::ahead;
 use super::batch::End;
 use super::damage::{Damage, Harm};
 use super::disk::{Disk, DiskFile, read_full, write_all};
@@ -216,15 +217,14 @@ fn settle_newest(
     let found = scan::scan(newest, Arc::clone(&file), None, true)?;
     let size = file.size()?;
     if size > found.end {
-        let cut = Cut { segment: newest.number, position: found.end, bytes: size - found.end };
-        tracing::warn!(
-            segment = cut.segment,
-            position = cut.position,
-            bytes = cut.bytes,
-            "a torn tail is cut"
-        );
+        // Zeros were written ahead, and are no part of a batch.
+        let bytes = ahead::zeros_begin(&*file, found.end, size)? - found.end;
+        if bytes > 0 {
+            let (segment, position) = (newest.number, found.end);
+            tracing::warn!(segment, position, bytes, "a torn tail is cut");
+            report.cut = Some(Cut { segment, position, bytes });
+        }
         file.truncate(found.end)?;
-        report.cut = Some(cut);
     }
     report.clean = found.closed && report.cut.is_none();
     if !found.closed

@@ -9,6 +9,7 @@ use bytes::Bytes;
 use hub::ports::event_log::AppendError;
 use hub::telemetry::Millis;
 
+use super::ahead::Ahead;
 use super::batch::{self, End, Head, Placed, Section};
 use super::disk::{DiskFile, write_all};
 use super::index::Index;
@@ -34,13 +35,29 @@ pub(super) struct Writer {
 pub(super) struct Active {
     segment: Arc<Segment>,
     opened: Arc<Opened>,
+    ahead: Ahead,
     /// The latest time in its first batch.
     begun: Option<Millis>,
 }
 
 impl Active {
     pub(super) fn new(segment: Arc<Segment>, opened: Arc<Opened>, begun: Option<Millis>) -> Self {
-        Self { segment, opened, begun }
+        let ahead = Ahead::of(segment.size());
+        Self { segment, opened, ahead, begun }
+    }
+}
+
+impl Active {
+    /// Takes away the room that is ahead: the file ends with its last batch. Zeros that stay do no harm.
+    fn end_here(&mut self) {
+        let (file, size) = (&self.opened.file, self.segment.size());
+        if !self.ahead.is_beyond(size) {
+            return;
+        }
+        match file.truncate(size).and_then(|()| file.sync()) {
+            Ok(()) => self.ahead.cut(size),
+            Err(error) => tracing::debug!(%error, segment = self.segment.number, "a segment keeps its zeros"),
+        }
     }
 }
 
@@ -106,7 +123,10 @@ impl Writer {
         let Some(active) = &mut self.active else { return Err(ErrorKind::NotFound.into()) };
         let position = active.segment.size();
         let (head, bytes) = encode(batch, &self.ends, active.segment.salt.unwrap_or_default(), position);
+        let more = self.shared.config.ahead_bytes;
+        active.ahead.make_room(&*active.opened.file, position, bytes.len(), more);
         if let Err(error) = write_durably(&*active.opened.file, &bytes, position) {
+            active.ahead.cut(position);
             if error.ends_file {
                 tracing::error!(segment = active.segment.number, error = %error.source, "a journal segment ends");
                 active.segment.set_opened(None);
@@ -153,6 +173,9 @@ impl Writer {
 
     /// Begins a new segment. Nothing in it counts before its header and its name are durable.
     fn begin_segment(&mut self) -> io::Result<()> {
+        if let Some(full) = &mut self.active {
+            full.end_here();
+        }
         let disk = &self.shared.segments.disk;
         let number = self.next_number;
         // A number is never used twice, so that what a failed attempt leaves behind is in nobody's way.
@@ -214,7 +237,8 @@ impl Writer {
 
     /// Says in the file that nothing follows, so that damage to its last batch is not taken for a torn tail.
     fn seal(&mut self) {
-        let Some(active) = &self.active else { return };
+        let Some(active) = &mut self.active else { return };
+        active.end_here();
         let position = active.segment.size();
         let head = Head {
             flags: batch::CLOSED,

@@ -13,7 +13,7 @@ use crate::{settle, wait};
 const NAME: &str = "00000000000000000000.journal";
 
 fn config() -> JournalConfig {
-    JournalConfig { partitions: 2, ..JournalConfig::default() }
+    JournalConfig { partitions: 2, ahead_bytes: 0, ..JournalConfig::default() }
 }
 
 pub(crate) fn open(disk: &Arc<PowerDisk>, config: JournalConfig) -> Result<Journal, OpenError> {
@@ -59,7 +59,9 @@ fn a_tail_torn_at_any_byte_is_cut_and_its_number_is_free() {
         let journal = open(&disk, config()).unwrap();
         assert_eq!(journal.damages(), []);
         let cut = journal.recovery().cut.map(|cut| (cut.position as usize, cut.bytes as usize));
-        assert_eq!(cut, (length > starts[4]).then_some((starts[4], length - starts[4])));
+        // A zero at its end might as well be room ahead.
+        let torn = files[NAME][starts[4]..length].iter().rposition(|byte| *byte != 0);
+        assert_eq!(cut, torn.map(|last| (starts[4], last + 1)));
         assert_eq!(texts(&journal, 0), ["number 0", "number 2"]);
         assert_eq!(texts(&journal, 1), ["number 1", "number 3"]);
         put(&journal, 0, "again");
@@ -74,9 +76,58 @@ fn a_tail_of_zeros_or_garbage_is_cut() {
     for tail in [vec![0; 5_000], vec![0xf7; 300], b"\xF7HFb".repeat(100)] {
         let disk = with(&files, |bytes| bytes.extend(&tail));
         let journal = open(&disk, config()).unwrap();
-        assert_eq!(journal.recovery().cut.map(|cut| cut.position as usize), Some(starts[5]));
+        // Zeros are the room ahead of a batch, and no part of one.
+        let cut = tail.iter().any(|byte| *byte != 0).then_some(starts[5]);
+        assert_eq!(journal.recovery().cut.map(|cut| cut.position as usize), cut);
+        assert_eq!(disk.files()[NAME].len(), starts[5]);
         assert_eq!(texts(&journal, 0), ["number 0", "number 2", "number 4"]);
     }
+}
+
+/// As on a quiet hub: batches overwrite zeros.
+fn roomy() -> JournalConfig {
+    JournalConfig { ahead_bytes: 4_096, ..config() }
+}
+
+#[test]
+fn a_batch_that_was_torn_in_the_room_ahead_is_cut_and_its_number_is_free() {
+    let (_, starts) = batches();
+    let disk = PowerDisk::new(1);
+    let journal = open(&disk, roomy()).unwrap();
+    (0..5).for_each(|n| put(&journal, n % 2, &format!("number {n}")));
+    let files = disk.crash(Crash::Kill).files();
+    assert!(files[NAME].len() >= starts[0] + 4_096, "there is room ahead");
+    for length in starts[4]..=starts[5] {
+        let disk = with(&files, |bytes| bytes[length..].fill(0));
+        let journal = open(&disk, roomy()).unwrap();
+        assert_eq!(journal.damages(), []);
+        let whole = files[NAME][length..starts[5]].iter().all(|byte| *byte == 0);
+        let fourth: &[&str] =
+            if whole { &["number 0", "number 2", "number 4"] } else { &["number 0", "number 2"] };
+        assert_eq!(texts(&journal, 0), fourth, "{length}");
+        assert_eq!(texts(&journal, 1), ["number 1", "number 3"]);
+        put(&journal, 1, "again");
+        let disk = disk.crash(Crash::LoseAll);
+        assert_eq!(texts(&open(&disk, roomy()).unwrap(), 1), ["number 1", "number 3", "again"]);
+    }
+}
+
+#[test]
+fn a_segment_that_ends_keeps_no_room_ahead() {
+    let disk = PowerDisk::new(1);
+    let small = JournalConfig { segment_bytes: 1_000, ..roomy() };
+    let journal = open(&disk, small.clone()).unwrap();
+    (0..40).for_each(|n| put(&journal, 0, &format!("number {n}")));
+    journal.close();
+    let files = disk.files();
+    let segments: Vec<_> = files.iter().filter(|(name, _)| name.ends_with(".journal")).collect();
+    assert!(segments.len() > 2);
+    for (name, bytes) in segments {
+        assert!(bytes.len() < 2_000, "{name} has {} bytes", bytes.len());
+    }
+    let journal = open(&disk, small).unwrap();
+    assert!(journal.recovery().clean);
+    assert_eq!(texts(&journal, 0).len(), 40);
 }
 
 #[test]

@@ -15,7 +15,8 @@ use crate::{settle, wait};
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 fn config() -> JournalConfig {
-    JournalConfig { partitions: 2, retry_after: Duration::from_millis(1), ..JournalConfig::default() }
+    let retry_after = Duration::from_millis(1);
+    JournalConfig { partitions: 2, ahead_bytes: 0, retry_after, ..JournalConfig::default() }
 }
 
 fn try_put(journal: &Journal, text: &str) -> Result<Ticket, AppendError> {

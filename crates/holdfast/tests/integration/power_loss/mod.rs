@@ -83,6 +83,8 @@ async fn a_loss_of_power_under_load_loses_nothing_that_was_acknowledged_or_read(
 /// A data directory under the fault layer, and all that is known of it.
 pub(crate) struct Site {
     pub(crate) shim: Shim,
+    /// Whether sectors that were not synced may survive a loss of power.
+    pub(crate) leftovers: bool,
     pub(crate) ledger: Arc<Ledger>,
     back_ends: Vec<BackEnd>,
     uploader: Option<Uploader>,
@@ -147,6 +149,7 @@ impl Site {
         let (mut random, reported) = (Random(seed), Arc::new(Steps::default()));
         Self {
             shim: Shim::new(place.path()),
+            leftovers: true,
             ledger: Arc::default(),
             back_ends: (0..BACK_ENDS).map(|number| BackEnd::new(number, random.fork())).collect(),
             uploader: Some(Uploader::new(name(0), random.fork())),
@@ -262,7 +265,7 @@ impl Site {
 
     fn lose_unsynced(&mut self) {
         let names = if self.random.once_in(2) { Names::Directory } else { Names::Ordered };
-        let cut = Cut { names, leftovers: !self.random.once_in(3) };
+        let cut = Cut { names, leftovers: self.leftovers && !self.random.once_in(3) };
         self.shim.cut_power(cut, &mut self.random);
     }
 }

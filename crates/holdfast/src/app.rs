@@ -138,7 +138,7 @@ impl App {
             events: Arc::new(EventStream::new(journal.clone())),
             secrets,
             blobs: Arc::new(blobs),
-            remote: Arc::new(HttpsFiles),
+            remote: Arc::new(HttpsFiles::default()),
             bus: Arc::new(MemoryBus::new()),
             clock,
             random: Arc::new(SystemRandom),

@@ -9,6 +9,7 @@ use hub::ports::remote::{RemoteFacts, RemoteFiles};
 use jiff::fmt::rfc2822;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
+use tokio::sync::Semaphore;
 use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 
 /// How long a question may take: a device waits for the answer.
@@ -17,8 +18,19 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 const BUNDLES: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
 
+/// Questions under way at a time. Each keeps a thread, of which the operator's commands want some too.
+const AT_ONCE: usize = 4;
+
 /// Storages that speak HTTPS as Azure's does.
-pub(crate) struct HttpsFiles;
+pub(crate) struct HttpsFiles {
+    places: Arc<Semaphore>,
+}
+
+impl Default for HttpsFiles {
+    fn default() -> Self {
+        Self { places: Arc::new(Semaphore::new(AT_ONCE)) }
+    }
+}
 
 impl RemoteFiles for HttpsFiles {
     fn facts(
@@ -27,7 +39,15 @@ impl RemoteFiles for HttpsFiles {
         authority: Option<String>,
     ) -> BoxFuture<'_, Result<Option<RemoteFacts>, String>> {
         Box::pin(async move {
-            let asked = tokio::task::spawn_blocking(move || ask(&url, authority.as_deref()));
+            let place = tokio::time::timeout(TIMEOUT, self.places.clone().acquire_owned()).await;
+            let Ok(Ok(place)) = place else {
+                return Err("too many files wait for its answers".to_owned());
+            };
+            let asked = tokio::task::spawn_blocking(move || {
+                let facts = ask(&url, authority.as_deref());
+                drop(place);
+                facts
+            });
             asked.await.unwrap_or_else(|_| Err("the question failed".to_owned()))
         })
     }

@@ -169,7 +169,7 @@ impl Hub {
     async fn write_part(&self, writable: &Writable, part: &PartName) -> Result<Writing, UploadError> {
         let staging: &Arc<_> = &self.staging;
         let bytes_max = self.settings.upload_bytes_max;
-        staging.begin(&*self.blobs, writable.upload.stage(), part, bytes_max).await
+        staging.begin(&*self.blobs, (&writable.device, writable.upload.stage()), part, bytes_max).await
     }
 
     /// Makes a file of blocks that were written, in this order (Put Block List).
@@ -262,6 +262,8 @@ impl Hub {
     ) -> Result<(), UploadError> {
         let key = Key::Uploads(device.clone());
         let notify = self.hub_settings().await?.file_notifications;
+        // A storage elsewhere is asked once, however often the step is decided again.
+        let mut found_elsewhere = None;
         for _ in 0..RETRIES_MAX {
             let now = self.now();
             let stored = self.registry.load(key.clone()).await?;
@@ -274,12 +276,16 @@ impl Hub {
             }
             let mut writes = Vec::with_capacity(4);
             // Services are told of files that are there: an upload may end well without one.
-            if finished.success
-                && notify
-                && let Some(file) = self.written_file(device, &upload, host).await?
-            {
-                let notice = notice(device, &upload.name, &file, now);
-                writes = self.service_bound_writes(Lane::FileNotifications, notice, now).await?;
+            if finished.success && notify {
+                let file = match found_elsewhere.take().filter(|_| upload.elsewhere.is_some()) {
+                    Some(found) => found,
+                    None => self.written_file(device, &upload, host).await?,
+                };
+                if let Some(file) = &file {
+                    let notice = notice(device, &upload.name, file, now);
+                    writes = self.service_bound_writes(Lane::FileNotifications, notice, now).await?;
+                }
+                found_elsewhere = Some(file);
             }
             // What it wrote besides may go now.
             writes.push(duty(device, &upload.id, &upload.name, now));

@@ -1,26 +1,35 @@
 //! How much is written at the moment: bounds on what links may put on the disk.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{BLOCKS_MAX, UploadError};
+use crate::identity::DeviceId;
 use crate::ports::blobs::{Blobs, PartName, PartWriter, Stage};
 
 /// Parts that may be written at the same time, by all devices together.
 pub const WRITERS_MAX: usize = 256;
 /// By one upload: the SDKs write up to 20 blocks at a time.
 const WRITERS_OF_UPLOAD_MAX: usize = 32;
+/// By all uploads of one device, so that it leaves places to the others.
+const WRITERS_OF_DEVICE_MAX: usize = 64;
+/// Stages that are remembered while nobody writes to them, so that their parts are not listed for each block.
+const REMEMBERED_MAX: usize = 1_024;
 
 /// What is written at the moment.
 #[derive(Default)]
 pub struct Staging {
-    /// Only stages that somebody writes to: what lies on the disk is counted when the first one comes.
+    /// The stages that somebody writes to, and some that were written to lately: what lies on the disk is counted when the first
+    /// writer comes.
     stages: Mutex<HashMap<Stage, Tally>>,
 }
 
 /// What lies in a stage, and who writes to it.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone)]
 struct Tally {
+    device: DeviceId,
+    /// At least what lies there: a part that was written anew counts twice until the parts are listed again.
     bytes: u64,
     parts: usize,
     writers: usize,
@@ -40,26 +49,37 @@ impl Staging {
     pub(super) async fn begin(
         self: &Arc<Self>,
         blobs: &dyn Blobs,
-        stage: Stage,
+        (device, stage): (&DeviceId, Stage),
         part: &PartName,
         bytes_max: u64,
     ) -> Result<Writing, UploadError> {
-        let known = self.stages().get(&stage).copied();
-        let tally = match known {
-            Some(tally) => tally,
-            None => {
-                let lies = blobs.parts(&stage).await?;
-                Tally { bytes: lies.iter().map(|part| part.bytes).sum(), parts: lies.len(), writers: 0 }
-            }
-        };
-        if tally.parts >= BLOCKS_MAX {
-            return Err(UploadError::too_many_blocks());
-        }
+        let is_known = self.stages().get(&stage).is_some_and(|tally| tally.is_believed(bytes_max));
+        let counted = if is_known { None } else { Some(Tally::count(blobs, device, &stage).await?) };
         {
             let mut stages = self.stages();
-            let writers: usize = stages.values().map(|tally| tally.writers).sum();
-            let tally = stages.entry(stage.clone()).or_insert(tally);
-            if writers >= WRITERS_MAX || tally.writers >= WRITERS_OF_UPLOAD_MAX {
+            let all: usize = stages.values().map(|tally| tally.writers).sum();
+            let own: usize =
+                stages.values().filter(|tally| tally.device == *device).map(|tally| tally.writers).sum();
+            if stages.len() >= REMEMBERED_MAX {
+                stages.retain(|_, tally| tally.writers > 0);
+            }
+            let tally = match (stages.entry(stage.clone()), counted) {
+                (Entry::Occupied(entry), counted) => {
+                    let tally = entry.into_mut();
+                    // Counts of a stage that somebody began to write to meanwhile are newer.
+                    if let Some(counted) = counted.filter(|_| tally.writers == 0) {
+                        *tally = counted;
+                    }
+                    tally
+                }
+                (Entry::Vacant(entry), Some(counted)) => entry.insert(counted),
+                // It was forgotten in this moment.
+                (Entry::Vacant(_), None) => return Err(UploadError::Busy),
+            };
+            if tally.parts >= BLOCKS_MAX {
+                return Err(UploadError::too_many_blocks());
+            }
+            if all >= WRITERS_MAX || own >= WRITERS_OF_DEVICE_MAX || tally.writers >= WRITERS_OF_UPLOAD_MAX {
                 return Err(UploadError::Busy);
             }
             tally.writers += 1;
@@ -72,6 +92,19 @@ impl Staging {
 
     fn stages(&self) -> MutexGuard<'_, HashMap<Stage, Tally>> {
         self.stages.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tally {
+    async fn count(blobs: &dyn Blobs, device: &DeviceId, stage: &Stage) -> Result<Self, UploadError> {
+        let lies = blobs.parts(stage).await?;
+        let bytes = lies.iter().map(|part| part.bytes).sum();
+        Ok(Self { device: device.clone(), bytes, parts: lies.len(), writers: 0 })
+    }
+
+    /// Whether the counts are good enough: near a bound the parts are listed again, as soon as nobody writes.
+    fn is_believed(&self, bytes_max: u64) -> bool {
+        self.writers > 0 || (self.bytes <= bytes_max / 2 && self.parts <= BLOCKS_MAX / 2)
     }
 }
 
@@ -108,9 +141,10 @@ impl Drop for Writing {
             // What was given up is not there; what was finished is.
             tally.bytes = tally.bytes.saturating_sub(self.written);
             tally.writers = tally.writers.saturating_sub(1);
-            if tally.writers == 0 {
-                stages.remove(&self.stage);
-            }
         }
     }
 }
+
+#[cfg(test)]
+#[path = "staging_tests.rs"]
+mod tests;

@@ -1,7 +1,7 @@
 //! As much of Azure's Blob storage as devices need to write a file with the link that the hub gave them: Put Blob, Put
 //! Block, Put Block List (`spec/file-upload.md` §2).
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, ETAG, LAST_MODIFIED, RETRY_AFTER};
@@ -24,6 +24,8 @@ use crate::listen::Visitor;
 const LIST_BYTES_MAX: usize = BLOCKS_MAX * 160;
 /// How long a client may be silent while it sends a file.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
+/// What comes of a body in each second after the first minute, at least: each takes a place of those who write.
+const BYTES_PER_SECOND_MIN: u64 = 1024;
 /// How much of a body that is refused is taken, so that the client reads the answer.
 const UNWANTED_BYTES_MAX: usize = 5 * 1024 * 1024;
 
@@ -149,14 +151,22 @@ async fn put_block(
 /// Writes a body as it comes: no more of it is in memory than what was read at once.
 async fn take(body: &mut Incoming, writing: &mut Writing) -> Result<(), Failure> {
     let broken = |text: &str| request_failure("IncompleteBody", text.to_owned());
+    let (begun, mut taken) = (Instant::now(), 0);
     loop {
-        let frame = match tokio::time::timeout(SILENCE_MAX, body.frame()).await {
+        let due = begun + SILENCE_MAX + Duration::from_secs(taken / BYTES_PER_SECOND_MIN);
+        let patience = due.saturating_duration_since(Instant::now()).min(SILENCE_MAX);
+        let frame = match tokio::time::timeout(patience, body.frame()).await {
             Ok(None) => return Ok(()),
             Ok(Some(Ok(frame))) => frame,
             Ok(Some(Err(_))) => return Err(broken("The body broke off")),
-            Err(_) => return Err(broken("Nothing came for a minute")),
+            Err(_) => {
+                return Err(broken(
+                    "Too little came: a kibibyte a second is the least, after the first minute",
+                ));
+            }
         };
         if let Ok(data) = frame.into_data() {
+            taken += data.len() as u64;
             writing.write(data).await?;
         }
     }

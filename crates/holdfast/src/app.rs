@@ -39,12 +39,11 @@ use crate::outgoing::Outgoing;
 use crate::positions;
 use crate::recorder::{NoRecorder, QueueRecorder};
 use crate::remote::HttpsFiles;
+use crate::retention::Retention;
 use crate::secrets::{KeyRing, SystemRandom};
 use crate::tls::{ServerCertificate, server_config};
 use crate::unadmitted;
 
-/// How often old events are looked for.
-const PRUNE_EVERY: Duration = Duration::from_secs(60);
 /// Changes that may wait for their connections to be rechecked; beyond it everything is.
 const CHANGES_MAX: usize = 10_000;
 
@@ -160,7 +159,14 @@ impl App {
         });
         let by = By { actor: "first start".to_owned(), origin: Origin::default() };
         hub.ensure_default_policies(&by).await.context("the default policies could not be made")?;
-        let guard = Guard::new(hub.clone(), Place::new(&config.data), certificate.clone(), config.secrets());
+        let retention = Arc::new(Retention::open(&config.data, journal.clone()));
+        let guard = Guard::new(
+            hub.clone(),
+            Place::new(&config.data),
+            certificate.clone(),
+            retention.clone(),
+            config.secrets(),
+        );
         recorder.observe_with({
             let guard = guard.clone();
             let metrics = metrics.clone();
@@ -174,7 +180,7 @@ impl App {
         outgoing.start(&hub);
         hub.load_positions().await.context("the positions of readers could not be read")?;
         positions::keep(&hub);
-        prune_now_and_then(&journal);
+        retention.keep();
         if !config.unwatched {
             notary.start();
         }
@@ -361,20 +367,4 @@ fn follow_changes(
         }
     });
     policy_changes
-}
-
-fn prune_now_and_then(journal: &Arc<Journal>) {
-    let journal = Arc::downgrade(journal);
-    tokio::spawn(async move {
-        let mut every = tokio::time::interval(PRUNE_EVERY);
-        loop {
-            every.tick().await;
-            let Some(journal) = journal.upgrade() else { return };
-            let pruned =
-                tokio::task::spawn_blocking(move || journal.prune(Timestamp::now().as_millisecond())).await;
-            if let Ok(Err(error)) = pruned {
-                tracing::error!(%error, "old events could not be removed");
-            }
-        }
-    });
 }

@@ -21,6 +21,7 @@ mod outgoing;
 mod positions;
 mod recorder;
 mod remote;
+mod retention;
 mod secrets;
 mod tls;
 mod unadmitted;

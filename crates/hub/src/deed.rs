@@ -164,6 +164,8 @@ worded! {
         DeleteFile = "delete file",
         /// The storage account of uploads.
         SetUploadAccount = "set upload account",
+        /// That the time of day is trusted though it jumped ahead.
+        TrustClock = "trust clock",
         /// A setting of the running hub.
         ChangeSettings = "change settings",
         /// A finding of the posture engine.

@@ -24,6 +24,7 @@ pub mod export;
 pub mod finding;
 pub mod findings;
 pub mod fixes;
+pub mod held_time;
 pub mod hub;
 pub mod hub_events;
 pub mod identity;

@@ -99,6 +99,12 @@ impl Hub {
         })
     }
 
+    /// Puts on record that an operator trusts the time of day, after it jumped ahead.
+    pub async fn note_trusted_clock(&self, by: &By) -> Result<(), HubError> {
+        let now = self.now();
+        self.change(&[], |_| Ok((change(Vec::new(), PlainChange::TrustClock, now.to_string(), by, now), ()))).await
+    }
+
     /// Changes the settings.
     pub async fn put_hub_settings(&self, settings: HubSettings, by: &By) -> Result<HubSettings, HubError> {
         settings.check()?;

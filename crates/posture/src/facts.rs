@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hub::access::Policy;
 use hub::activity::{Activity, PolicyUse};
 use hub::finding::Resource;
+use hub::held_time::Ahead;
 use hub::key_quality::KeyQuality;
 use hub::ports::secrets::Fingerprint;
 use hub::record::{Authority, Slot, Status, Thumbprint};
@@ -86,6 +87,8 @@ pub struct HubFacts<'a> {
     pub files: &'a [FileFacts],
     /// Secrets of the configuration, and whether each is a reference.
     pub configured_secrets: &'a [ConfiguredSecret],
+    /// What is doubted of the time of day, if it jumped ahead.
+    pub clock_ahead: Option<Ahead>,
     /// What happened lately.
     pub events: &'a Events,
 }

@@ -24,6 +24,7 @@ mod simulate;
 mod target;
 pub(crate) mod terminal;
 mod trace;
+mod trust_clock;
 mod twin;
 mod watch;
 mod why;
@@ -103,6 +104,7 @@ enum Command {
     /// Say why somebody was refused, and what would have admitted them.
     Why(why::WhyArgs),
     Trace(trace::TraceArgs),
+    TrustClock(trust_clock::TrustClockArgs),
     /// List the audit log, verify it, prove a record, export a checkpoint.
     #[command(subcommand)]
     Audit(audit::AuditCommand),
@@ -147,6 +149,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Export(args) => export::run(args),
         Command::Why(args) => why::run(args),
         Command::Trace(args) => trace::run(args),
+        Command::TrustClock(args) => trust_clock::run(args),
         Command::Audit(command) => audit::run(command),
         Command::Explain(args) => explain::run(args),
         Command::Completions { shell } => {

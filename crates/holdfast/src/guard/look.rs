@@ -92,6 +92,7 @@ impl Guard {
             server_certificate: &certificate,
             files: &files,
             configured_secrets: &self.configured_secrets,
+            clock_ahead: self.retention.ahead(),
             events,
         }))
     }

@@ -27,6 +27,7 @@ use posture::usage::Usage;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
+use crate::retention::Retention;
 use crate::tls::ServerCertificate;
 
 use self::fleet::Fleet;
@@ -46,6 +47,7 @@ pub(crate) struct Guard {
     hub: Arc<Hub>,
     place: Place,
     certificate: Arc<ServerCertificate>,
+    retention: Arc<Retention>,
     configured_secrets: Vec<ConfiguredSecret>,
     observed: Mutex<Observed>,
     latest: Mutex<Option<Arc<Report>>>,
@@ -115,12 +117,14 @@ impl Guard {
         hub: Arc<Hub>,
         place: Place,
         certificate: Arc<ServerCertificate>,
+        retention: Arc<Retention>,
         configured_secrets: Vec<ConfiguredSecret>,
     ) -> Arc<Self> {
         Arc::new(Self {
             hub,
             place,
             certificate,
+            retention,
             configured_secrets,
             observed: Mutex::default(),
             latest: Mutex::default(),
@@ -203,6 +207,11 @@ impl Guard {
     /// What is known of the hub's own certificate.
     pub(crate) fn server_certificate(&self) -> posture::facts::ServerCertificateFacts {
         self.certificate.facts()
+    }
+
+    /// The deletion of old events.
+    pub(crate) fn retention(&self) -> &Arc<Retention> {
+        &self.retention
     }
 
     /// The last look, if there was one.

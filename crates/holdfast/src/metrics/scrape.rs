@@ -66,6 +66,13 @@ async fn now(hub: &Hub, guard: &Guard) -> Result<Registry, HubError> {
         ConstGauge::new(guard.place().bytes("registry.db") as i64),
     );
 
+    let ahead = guard.retention().ahead().map_or(0, |ahead| ahead.ahead.as_secs());
+    registry.register(
+        "clock_ahead_seconds",
+        "How far the time of day is ahead of the time by which events are deleted; 0 where it is believed",
+        ConstGauge::new(ahead as i64),
+    );
+
     messages(&mut registry, hub).await?;
     let outgoing: Family<Labels, Gauge> = Family::default();
     for (lane, kind) in [(Lane::Feedback, "feedback"), (Lane::FileNotifications, "file_notification")] {

@@ -5,6 +5,7 @@ mod auth_hub_key_leaked;
 mod auth_hub_key_on_device;
 mod auth_owner_in_use;
 mod auth_sas_ttl;
+mod hub_clock_ahead;
 mod id_conflicting_connection;
 mod id_never_connected;
 mod id_shared_credential;
@@ -36,6 +37,7 @@ pub fn all() -> Vec<Box<dyn Check>> {
         Box::new(key_in_config::InConfig),
         Box::new(key_file_perms::FilePerms),
         Box::new(tls_legacy_client::LegacyClient),
+        Box::new(hub_clock_ahead::ClockAhead),
     ]
 }
 

@@ -167,8 +167,10 @@ impl Writer {
         // Retention drops whole segments: a slow one must not hold a day's events back until it is full.
         let stretch = Millis::try_from((config.retention / SEGMENTS_PER_RETENTION).as_millis());
         let stretch = stretch.unwrap_or(Millis::MAX);
+        // After a clock went back, stream time stands still, and what comes is older than it.
+        let stood = active.segment.starts.iter().map(|start| start.last_time).max().unwrap_or_default();
         active.segment.size() >= config.segment_bytes
-            || active.begun.is_some_and(|begun| newest.saturating_sub(begun) > stretch)
+            || active.begun.is_some_and(|begun| newest.saturating_sub(begun.max(stood)) > stretch)
     }
 
     /// Begins a new segment. Nothing in it counts before its header and its name are durable.

@@ -321,6 +321,26 @@ fn events_go_when_they_are_old_and_their_numbers_never_come_back() {
 }
 
 #[test]
+fn a_clock_that_goes_back_makes_no_segment_of_each_message_and_keeps_the_order() {
+    let disk = PowerDisk::new(10);
+    let journal = open(&disk, config()).unwrap();
+    let day = DAY.as_millis() as i64;
+    let times = [10 * day, 11 * day + 1].into_iter().chain((0..50).map(|n| 10 * day + n));
+    for time in times {
+        let ticket = journal.append(0, &[message("d1", time, "x".to_owned())]).unwrap();
+        settle(&journal, ticket).unwrap();
+    }
+    let read = wait(journal.read(0, 0, 100, 100_000)).unwrap();
+    assert_eq!(read.iter().map(|event| event.sequence).collect::<Vec<_>>(), (0..52).collect::<Vec<_>>());
+    assert!(read.windows(2).all(|pair| pair[0].stored <= pair[1].stored));
+    journal.close();
+    drop(journal);
+    let journal = open(&disk.crash(Crash::Kill), config()).unwrap();
+    assert!(journal.recovery().segments <= 3, "{:?}", journal.recovery());
+    assert_eq!(wait(journal.read(0, 0, 100, 100_000)).unwrap().len(), 52);
+}
+
+#[test]
 fn a_journal_keeps_to_its_size() {
     let disk = PowerDisk::new(11);
     let bounded = JournalConfig { segment_bytes: 2_000, bytes_max: Some(10_000), ..config() };

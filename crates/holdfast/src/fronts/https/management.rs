@@ -8,6 +8,7 @@ use http::{HeaderValue, Method, StatusCode};
 use hub::access::{PolicyName, Rights};
 use hub::decision::{DecisionFilter, Numbered};
 use hub::error::{HubError, HubErrorCode};
+use hub::held_time::Ahead;
 use hub::policies::PolicyView;
 use hub::record::{Authority, Slot};
 use hub::registry::{By, DeviceView, LIST_MAX};
@@ -44,6 +45,13 @@ pub(super) async fn dispatch(
             "partitions": hub.partition_count(),
             "tls": ["1.2", "1.3"],
         }))),
+        ("GET", ["v1", "clock"]) => Ok(ok(&clock_json(front.guard.retention().ahead()))),
+        ("POST", ["v1", "clock", "trust"]) => {
+            hub.note_trusted_clock(&by).await?;
+            front.guard.retention().trust_clock().await;
+            front.guard.look_again();
+            Ok(ok(&clock_json(None)))
+        }
         (_, ["v1", "posture", rest @ ..]) => posture::dispatch(front, asked, rest, body, &by).await,
         ("GET", ["v1", "export"]) => {
             let mut export = hub.export().await?;
@@ -224,6 +232,15 @@ async fn why(front: &HttpsFront, asked: &Asked) -> Result<Answer, HubError> {
 
 fn ok(value: &Value) -> Answer {
     json_body(StatusCode::OK, value)
+}
+
+fn clock_json(ahead: Option<Ahead>) -> Value {
+    json!({
+        "trusted": ahead.is_none(),
+        "heldTime": ahead.map(|ahead| ahead.held),
+        "aheadSeconds": ahead.map_or(0, |ahead| ahead.ahead.as_secs()),
+        "trustedInSeconds": ahead.map_or(0, |ahead| ahead.left.as_secs()),
+    })
 }
 
 fn policy_name(name: &str) -> Result<PolicyName, HubError> {

@@ -1,0 +1,68 @@
+"""A clock that jumps loses nothing: libfaketime moves the time of day, and nothing else, of a hub that runs."""
+
+import pytest
+
+from harness.hub import Hub
+from harness.raw_mqtt import RawDevice
+from harness.rest import Registry
+
+HOUR = 3600
+
+
+@pytest.fixture
+def hub(tmp_path):
+    hub = Hub(data=tmp_path / "data", moves_clock=True).start()
+    yield hub
+    hub.stop()
+
+
+def send(hub: Hub, device, count: int) -> None:
+    with RawDevice(hub, device.device, device.token(seconds=hub.clock.seconds + HOUR)) as live:
+        assert live.connack == 0
+        for number in range(count):
+            assert live.publish(f"devices/{device.device}/messages/events/", b"%d" % number)
+
+
+def events(hub: Hub) -> tuple[int, int]:
+    """How many events are there for a new reader, and how many were deleted before."""
+    group = next(group for group in hub.cli("events", "consumer-group", "list") if group["name"] == "$Default")
+    return group["waiting"], group["expired"]
+
+
+def finding(hub: Hub) -> list[dict]:
+    found = hub.posture()["findings"]
+    return [finding for finding in found if finding["check"] == "hub-clock-ahead" and finding["closed"] is None]
+
+
+@pytest.mark.parametrize("restarts", [False, True], ids=["while it runs", "while it is off"])
+def test_a_jump_of_25_hours_deletes_no_event_until_somebody_trusts_the_clock(hub, restarts):
+    device = Registry(hub).create("one")
+    send(hub, device, 5)
+    if restarts:
+        hub.stop()
+    hub.clock.advance(25 * HOUR)
+    if restarts:
+        hub.start()
+    clock = hub.cli("trust-clock", "--show")
+    assert (clock["trusted"], round(clock["aheadSeconds"] / HOUR)) == (False, 25)
+    assert 3500 < clock["trustedInSeconds"] <= 3600
+    # A hub that is started deletes at once what is due; another start must not take the jump for a rest.
+    for _ in range(2):
+        hub.restart()
+        assert events(hub) == (5, 0)
+    assert [found["severity"] for found in finding(hub)] == ["high"]
+    assert "jumped ahead" in hub.stderr()
+    assert hub.cli("trust-clock")["trusted"] is True
+    assert events(hub) == (0, 5), "now they are old"
+    assert finding(hub) == []
+    assert any(record["act"].get("what") == "trust clock" for record in hub.cli("audit", "list"))
+
+
+def test_a_jump_back_loses_nothing_and_keeps_the_order(hub):
+    device = Registry(hub).create("one")
+    send(hub, device, 3)
+    hub.clock.advance(-HOUR)
+    hub.restart()
+    send(hub, device, 3)
+    assert events(hub) == (6, 0)
+    assert hub.cli("trust-clock", "--show")["trusted"] is True

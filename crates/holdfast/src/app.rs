@@ -2,12 +2,12 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use hub::decision::{Door, Origin};
 use hub::hub::{Hub, SECURITY_PARTITIONS, Settings};
 use hub::hub_events::EventStream;
@@ -19,7 +19,9 @@ use hub::positions::Positions;
 use hub::record::Key;
 use hub::registry::By;
 use jiff::Timestamp;
-use store::{Journal, JournalConfig, MemoryBus, ObjectBlobs, OnCommit, SqliteConfig, SqliteRegistry};
+use store::{
+    Directory, Journal, JournalConfig, MemoryBus, ObjectBlobs, OnCommit, SqliteConfig, SqliteRegistry,
+};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
@@ -102,6 +104,8 @@ impl App {
     ) -> anyhow::Result<Self> {
         config.check()?;
         create_private_directory(&config.data)?;
+        // Before anything is read or written: another hub may run on this directory.
+        let journal_directory = open_journal_directory(&config.data)?;
         let management = Arc::new(Management::open(&config.data)?);
         let hosts = config.hosts();
         let certificate = Arc::new(ServerCertificate::open(&config.data, &hosts, Timestamp::now())?);
@@ -111,8 +115,8 @@ impl App {
             &SqliteConfig { decisions_max: config.decisions_kept, ..SqliteConfig::default() },
         )?);
         let metrics = Metrics::new(hosts.first().map_or("", String::as_str));
-        let journal = Arc::new(Journal::open(
-            &config.data.join("journal"),
+        let journal = Arc::new(Journal::on_disk(
+            Arc::new(journal_directory),
             JournalConfig {
                 partitions: config.partitions + SECURITY_PARTITIONS,
                 retention: config.retention(),
@@ -367,4 +371,18 @@ fn follow_changes(
         }
     });
     policy_changes
+}
+
+/// Opens the directory of the journal, whose lock is that of the whole data directory.
+fn open_journal_directory(data: &Path) -> anyhow::Result<Directory> {
+    match Directory::open(&data.join("journal")) {
+        Ok(directory) => Ok(directory),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+            bail!(
+                "{} is in use by another hub; stop that one, or give this one another --data",
+                data.display()
+            )
+        }
+        Err(error) => Err(error).context("the directory of the journal could not be opened"),
+    }
 }

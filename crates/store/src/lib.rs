@@ -11,5 +11,5 @@ pub mod sqlite;
 
 pub use blobs::ObjectBlobs;
 pub use bus::MemoryBus;
-pub use journal::{Journal, JournalConfig, OnCommit};
+pub use journal::{Directory, Journal, JournalConfig, OnCommit};
 pub use sqlite::{SqliteAudit, SqliteConfig, SqliteRegistry};

@@ -40,6 +40,7 @@ class Hub:
         moves_clock: bool = False,
         refusals_per_minute: int | None = None,
         hub_events: str | None = None,
+        accept_loss: bool = False,
     ):
         self.address = fresh_address()
         self.data = data
@@ -48,6 +49,7 @@ class Hub:
         self.clock = Clock() if moves_clock else None
         self.refusals_per_minute = refusals_per_minute
         self.hub_events = hub_events
+        self.accept_loss = accept_loss
         self.folder = Path(tempfile.mkdtemp(prefix="holdfast-conformance-"))
         self.ready: dict = {}
         self._process: subprocess.Popen | None = None
@@ -60,6 +62,8 @@ class Hub:
             command += ["--data", str(self.data)]
         if self.config:
             command += ["--config", str(self.config)]
+        if self.accept_loss:
+            command += ["--accept-loss"]
         for name in self.hostnames:
             command += ["--hostname", name]
         with open(self.folder / "stdout", "ab") as out, open(self.folder / "stderr", "ab") as err:

@@ -24,6 +24,7 @@ use store::{
 };
 use tokio::sync::{mpsc, watch};
 
+use crate::belongings::{self, Keeper};
 use crate::config::Config;
 use crate::descriptors::Descriptors;
 use crate::drain::Drain;
@@ -42,9 +43,11 @@ use crate::positions;
 use crate::recorder::{NoRecorder, QueueRecorder};
 use crate::remote::HttpsFiles;
 use crate::retention::Retention;
+use crate::scrub::Scrub;
 use crate::secrets::{KeyRing, SystemRandom};
 use crate::tls::{ServerCertificate, server_config};
 use crate::unadmitted;
+use crate::upkeep::Upkeep;
 
 /// Changes that may wait for their connections to be rechecked; beyond it everything is.
 const CHANGES_MAX: usize = 10_000;
@@ -69,6 +72,7 @@ pub(crate) struct App {
     registry: Arc<SqliteRegistry>,
     recorder: Arc<QueueRecorder>,
     notary: Arc<Notary>,
+    keeper: Arc<Keeper>,
     drain: Drain,
     drain_deadline: Duration,
     /// Removed with the hub when it is a temporary one.
@@ -106,6 +110,7 @@ impl App {
         create_private_directory(&config.data)?;
         // Before anything is read or written: another hub may run on this directory.
         let journal_directory = open_journal_directory(&config.data)?;
+        let losses = belongings::check_files(&config.data, config.accept_loss)?;
         let management = Arc::new(Management::open(&config.data)?);
         let hosts = config.hosts();
         let certificate = Arc::new(ServerCertificate::open(&config.data, &hosts, Timestamp::now())?);
@@ -114,19 +119,25 @@ impl App {
             &config.data.join("registry.db"),
             &SqliteConfig { decisions_max: config.decisions_kept, ..SqliteConfig::default() },
         )?);
+        let found = belongings::Found::look(&config.data, &registry, losses, config.accept_loss)?;
         let metrics = Metrics::new(hosts.first().map_or("", String::as_str));
-        let journal = Arc::new(Journal::on_disk(
-            Arc::new(journal_directory),
-            JournalConfig {
-                partitions: config.partitions + SECURITY_PARTITIONS,
-                retention: config.retention(),
-                on_commit: Some(OnCommit({
-                    let syncs = metrics.syncs.clone();
-                    Arc::new(move |length| syncs.observe(length))
-                })),
-                ..JournalConfig::default()
-            },
-        )?);
+        let journal = Arc::new(
+            Journal::on_disk(
+                Arc::new(journal_directory),
+                JournalConfig {
+                    partitions: config.partitions + SECURITY_PARTITIONS,
+                    retention: config.retention(),
+                    known: found.reached(),
+                    accept_loss: config.accept_loss,
+                    on_commit: Some(OnCommit({
+                        let syncs = metrics.syncs.clone();
+                        Arc::new(move |length| syncs.observe(length))
+                    })),
+                    ..JournalConfig::default()
+                },
+            )
+            .map_err(|error| found.journal_refused(error))?,
+        );
         let uploads = config.data.join("uploads");
         create_private_directory(&uploads)?;
         let blobs =
@@ -163,12 +174,16 @@ impl App {
         });
         let by = By { actor: "first start".to_owned(), origin: Origin::default() };
         hub.ensure_default_policies(&by).await.context("the default policies could not be made")?;
-        let retention = Arc::new(Retention::open(&config.data, journal.clone()));
+        let keeper = found.settle(&hub, registry.clone(), journal.clone()).await?;
+        let upkeep = Arc::new(Upkeep {
+            retention: Arc::new(Retention::open(&config.data, journal.clone(), keeper.clone())),
+            scrub: Arc::new(Scrub::new(hub.clone(), journal.clone(), registry.clone())),
+        });
         let guard = Guard::new(
             hub.clone(),
             Place::new(&config.data),
             certificate.clone(),
-            retention.clone(),
+            upkeep.clone(),
             config.secrets(),
         );
         recorder.observe_with({
@@ -184,7 +199,7 @@ impl App {
         outgoing.start(&hub);
         hub.load_positions().await.context("the positions of readers could not be read")?;
         positions::keep(&hub);
-        retention.keep();
+        upkeep.keep();
         if !config.unwatched {
             notary.start();
         }
@@ -201,6 +216,7 @@ impl App {
             registry,
             recorder,
             notary,
+            keeper,
             drain: Drain::new(),
             drain_deadline: Duration::from_secs(config.drain_seconds),
             _temporary: temporary,
@@ -305,6 +321,9 @@ impl App {
         }
         if let Err(error) = self.notary.checkpoint_if_grown().await {
             tracing::error!(%error, "the last checkpoint of the audit log could not be signed");
+        }
+        if let Err(error) = self.keeper.remember(None).await {
+            tracing::error!(%error, "how far the journal reaches could not be written down");
         }
         let (journal, registry) = (self.journal.clone(), self.registry.clone());
         let closed = tokio::task::spawn_blocking(move || {

@@ -60,6 +60,9 @@ pub(crate) struct Config {
     /// Whether decisions are dropped and no posture is judged, which only `dev` can be told, and no file.
     #[serde(skip)]
     pub(crate) unwatched: bool,
+    /// Whether the hub starts though files of its data directory are missing, which only the command line can say.
+    #[serde(skip)]
+    pub(crate) accept_loss: bool,
     /// The file that this was read from.
     #[serde(skip)]
     pub(crate) file: Option<PathBuf>,
@@ -87,6 +90,7 @@ impl Default for Config {
             drain_seconds: 5,
             master_key: None,
             unwatched: false,
+            accept_loss: false,
             file: None,
         }
     }

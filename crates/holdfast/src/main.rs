@@ -3,6 +3,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod app;
+mod belongings;
 mod cli;
 mod config;
 mod descriptors;
@@ -22,9 +23,11 @@ mod positions;
 mod recorder;
 mod remote;
 mod retention;
+mod scrub;
 mod secrets;
 mod tls;
 mod unadmitted;
+mod upkeep;
 mod websocket;
 
 use std::process::ExitCode;

@@ -14,6 +14,9 @@ use hub::telemetry::Millis;
 use jiff::Timestamp;
 use rustix::time::{ClockId, clock_gettime};
 use store::Journal;
+use tokio::runtime::Handle;
+
+use crate::belongings::Keeper;
 
 /// How often old events are looked for.
 const EVERY: Duration = Duration::from_secs(60);
@@ -24,13 +27,14 @@ const FILE: &str = "held-time";
 /// Deletes what is older than the retention.
 pub(crate) struct Retention {
     journal: Arc<Journal>,
+    keeper: Arc<Keeper>,
     file: PathBuf,
     time: Mutex<HeldTime>,
 }
 
 impl Retention {
     /// For a journal, with the time that was written down last or else that of the newest event.
-    pub(crate) fn open(directory: &Path, journal: Arc<Journal>) -> Self {
+    pub(crate) fn open(directory: &Path, journal: Arc<Journal>, keeper: Arc<Keeper>) -> Self {
         let file = directory.join(FILE);
         let written = std::fs::read_to_string(&file).ok().and_then(|text| text.trim().parse().ok());
         let newest = written.map(Timestamp::as_millisecond).or_else(|| newest_event(&journal));
@@ -39,7 +43,7 @@ impl Retention {
         if let Some(ahead) = time.ahead(now) {
             warn(ahead);
         }
-        Self { journal, file, time: Mutex::new(time) }
+        Self { journal, keeper, file, time: Mutex::new(time) }
     }
 
     /// Deletes now and then, as long as there is somebody who has this.
@@ -69,17 +73,26 @@ impl Retention {
     }
 
     async fn prune_aside(self: &Arc<Self>) {
-        let retention = self.clone();
-        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || retention.prune()).await {
+        let (retention, runtime) = (self.clone(), Handle::current());
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || retention.prune(&runtime)).await {
             tracing::error!(%error, "old events could not be removed");
         }
+        self.remember_reach(None).await;
     }
 
-    fn prune(&self) -> io::Result<()> {
+    fn prune(&self, runtime: &Handle) -> io::Result<()> {
         self.look();
         let until = self.time().millis();
         self.remember(until);
-        self.journal.prune(until).map(drop)
+        let tell = |firsts: &[u64]| runtime.block_on(self.remember_reach(Some(firsts)));
+        self.journal.prune_telling(until, tell).map(drop)
+    }
+
+    /// A full disk is no reason not to delete: it is remembered again behind that.
+    async fn remember_reach(&self, firsts: Option<&[u64]>) {
+        if let Err(error) = self.keeper.remember(firsts).await {
+            tracing::error!(%error, "how far the journal reaches could not be written down");
+        }
     }
 
     /// Takes in what the clocks say, and tells the operator once when that changes what is believed.

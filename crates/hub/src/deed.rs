@@ -166,6 +166,8 @@ worded! {
         SetUploadAccount = "set upload account",
         /// That the time of day is trusted though it jumped ahead.
         TrustClock = "trust clock",
+        /// That the hub goes on without files that are missing.
+        AcceptLoss = "accept loss",
         /// A setting of the running hub.
         ChangeSettings = "change settings",
         /// A finding of the posture engine.

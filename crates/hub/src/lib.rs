@@ -12,6 +12,7 @@ pub mod audit;
 pub mod authenticate;
 pub mod authorities;
 pub mod backoff;
+pub mod belongings;
 pub mod certificate;
 pub mod consumer_groups;
 pub mod decision;

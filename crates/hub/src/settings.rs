@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::authenticate::{Basis, Grant};
+use crate::belongings::Loss;
 use crate::deed::PlainChange;
 use crate::error::{HubError, HubErrorCode};
 use crate::hub::Hub;
@@ -102,7 +103,15 @@ impl Hub {
     /// Puts on record that an operator trusts the time of day, after it jumped ahead.
     pub async fn note_trusted_clock(&self, by: &By) -> Result<(), HubError> {
         let now = self.now();
-        self.change(&[], |_| Ok((change(Vec::new(), PlainChange::TrustClock, now.to_string(), by, now), ()))).await
+        self.change(&[], |_| Ok((change(Vec::new(), PlainChange::TrustClock, now.to_string(), by, now), ())))
+            .await
+    }
+
+    /// Puts on record that an operator goes on without what is missing.
+    pub async fn note_accepted_loss(&self, loss: &Loss, by: &By) -> Result<(), HubError> {
+        let now = self.now();
+        self.change(&[], |_| Ok((change(Vec::new(), PlainChange::AcceptLoss, loss.to_string(), by, now), ())))
+            .await
     }
 
     /// Changes the settings.

@@ -87,6 +87,8 @@ pub struct HubFacts<'a> {
     pub files: &'a [FileFacts],
     /// Secrets of the configuration, and whether each is a reference.
     pub configured_secrets: &'a [ConfiguredSecret],
+    /// What of the hub's own files cannot be read.
+    pub damaged: &'a [String],
     /// What is doubted of the time of day, if it jumped ahead.
     pub clock_ahead: Option<Ahead>,
     /// What happened lately.

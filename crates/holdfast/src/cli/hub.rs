@@ -92,6 +92,9 @@ pub(super) struct HubOptions {
     /// down. Default: 10 for serve, and nobody on this machine; 0 for dev.
     #[arg(long, value_name = "N", env = "HOLDFAST_REFUSALS_PER_MINUTE")]
     refusals_per_minute: Option<u32>,
+    /// Start though files of the data directory are missing or belong to another hub; what is missing is put on record.
+    #[arg(long)]
+    accept_loss: bool,
 }
 
 impl HubOptions {
@@ -108,6 +111,7 @@ impl HubOptions {
         config.amqp_port = self.amqp_port.unwrap_or(config.amqp_port);
         config.partitions = self.partitions.unwrap_or(config.partitions);
         config.hub_events = self.hub_events.or(config.hub_events);
+        config.accept_loss = self.accept_loss;
         config.refusals_per_minute = self.refusals_per_minute.or(config.refusals_per_minute);
         config
     }

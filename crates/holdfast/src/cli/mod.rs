@@ -18,6 +18,7 @@ mod output;
 mod policy;
 mod posture;
 mod posture_report;
+mod scrub;
 mod send;
 mod settings;
 mod simulate;
@@ -104,6 +105,7 @@ enum Command {
     /// Say why somebody was refused, and what would have admitted them.
     Why(why::WhyArgs),
     Trace(trace::TraceArgs),
+    Scrub(scrub::ScrubArgs),
     TrustClock(trust_clock::TrustClockArgs),
     /// List the audit log, verify it, prove a record, export a checkpoint.
     #[command(subcommand)]
@@ -149,6 +151,7 @@ pub(crate) fn run(args: Args) -> anyhow::Result<ExitCode> {
         Command::Export(args) => export::run(args),
         Command::Why(args) => why::run(args),
         Command::Trace(args) => trace::run(args),
+        Command::Scrub(args) => scrub::run(args),
         Command::TrustClock(args) => trust_clock::run(args),
         Command::Audit(command) => audit::run(command),
         Command::Explain(args) => explain::run(args),

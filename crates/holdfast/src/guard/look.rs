@@ -83,6 +83,7 @@ impl Guard {
         let (policies, authorities) =
             (gather::policies(&self.hub).await?, gather::authorities(&self.hub).await?);
         let (certificate, files) = (self.certificate.facts(), self.place.files());
+        let damaged = self.upkeep.scrub.damaged();
         let observed = self.observed();
         let events: &Events = &observed.events;
         Ok(sweep.finish(&HubFacts {
@@ -92,7 +93,8 @@ impl Guard {
             server_certificate: &certificate,
             files: &files,
             configured_secrets: &self.configured_secrets,
-            clock_ahead: self.retention.ahead(),
+            clock_ahead: self.upkeep.retention.ahead(),
+            damaged: &damaged.all(),
             events,
         }))
     }

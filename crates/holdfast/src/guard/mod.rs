@@ -27,8 +27,8 @@ use posture::usage::Usage;
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
-use crate::retention::Retention;
 use crate::tls::ServerCertificate;
+use crate::upkeep::Upkeep;
 
 use self::fleet::Fleet;
 pub(crate) use self::place::Place;
@@ -47,7 +47,7 @@ pub(crate) struct Guard {
     hub: Arc<Hub>,
     place: Place,
     certificate: Arc<ServerCertificate>,
-    retention: Arc<Retention>,
+    upkeep: Arc<Upkeep>,
     configured_secrets: Vec<ConfiguredSecret>,
     observed: Mutex<Observed>,
     latest: Mutex<Option<Arc<Report>>>,
@@ -117,14 +117,14 @@ impl Guard {
         hub: Arc<Hub>,
         place: Place,
         certificate: Arc<ServerCertificate>,
-        retention: Arc<Retention>,
+        upkeep: Arc<Upkeep>,
         configured_secrets: Vec<ConfiguredSecret>,
     ) -> Arc<Self> {
         Arc::new(Self {
             hub,
             place,
             certificate,
-            retention,
+            upkeep,
             configured_secrets,
             observed: Mutex::default(),
             latest: Mutex::default(),
@@ -209,9 +209,9 @@ impl Guard {
         self.certificate.facts()
     }
 
-    /// The deletion of old events.
-    pub(crate) fn retention(&self) -> &Arc<Retention> {
-        &self.retention
+    /// What the hub does for its own files.
+    pub(crate) fn upkeep(&self) -> &Upkeep {
+        &self.upkeep
     }
 
     /// The last look, if there was one.

@@ -66,12 +66,19 @@ async fn now(hub: &Hub, guard: &Guard) -> Result<Registry, HubError> {
         ConstGauge::new(guard.place().bytes("registry.db") as i64),
     );
 
-    let ahead = guard.retention().ahead().map_or(0, |ahead| ahead.ahead.as_secs());
+    let ahead = guard.upkeep().retention.ahead().map_or(0, |ahead| ahead.ahead.as_secs());
     registry.register(
         "clock_ahead_seconds",
         "How far the time of day is ahead of the time by which events are deleted; 0 where it is believed",
         ConstGauge::new(ahead as i64),
     );
+
+    let damaged: Family<Labels, Gauge> = Family::default();
+    let found = guard.upkeep().scrub.damaged();
+    for (file, places) in [("journal", found.journal), ("registry", found.registry)] {
+        damaged.get_or_create(&vec![("file", file)]).set(places.len() as i64);
+    }
+    registry.register("damaged_places", "Places of the hub's own files that cannot be read", damaged);
 
     messages(&mut registry, hub).await?;
     let outgoing: Family<Labels, Gauge> = Family::default();

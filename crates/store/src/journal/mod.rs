@@ -34,11 +34,13 @@ mod index;
 mod placement;
 mod prune;
 mod queue;
+mod reach;
 mod reader;
 mod recent;
 mod record;
 mod recovery;
 mod scan;
+mod scrub;
 mod section;
 mod segment;
 mod segments;
@@ -54,6 +56,7 @@ use std::task::{Context, Poll};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use hub::belongings::Reach;
 use hub::placement::Placement;
 use hub::ports::BoxFuture;
 use hub::ports::event_log::{AppendError, Bounds, EventLog, ReadError, StartPosition, StoredEvent, Ticket};
@@ -93,6 +96,11 @@ pub struct JournalConfig {
     pub ahead_bytes: u64,
     /// How long a disk that failed is left alone before it is tried again. Default 200 ms.
     pub retry_after: Duration,
+    /// How far each partition reached, as far as is known. A journal that reaches less far does not open. Default: nothing
+    /// is known.
+    pub known: Vec<Reach>,
+    /// Whether a journal that lacks events opens all the same, and goes on behind them. Default: false.
+    pub accept_loss: bool,
     /// Is told how long each batch took to become durable; must return at once. Default: nobody.
     pub on_commit: Option<OnCommit>,
 }
@@ -119,6 +127,8 @@ impl Default for JournalConfig {
             gather_max: Duration::from_millis(1),
             ahead_bytes: ahead::AHEAD_BYTES,
             retry_after: writer::RETRY_AFTER,
+            known: Vec::new(),
+            accept_loss: false,
             on_commit: None,
         }
     }
@@ -162,7 +172,8 @@ impl Journal {
             return Err(OpenError::PartitionCount(config.partitions));
         }
         let placement = placement::of(&*disk)?;
-        let found = recovery::recover(&*disk, config.partitions)?;
+        let mut found = recovery::recover(&*disk, config.partitions)?;
+        let goes_on_behind = reach::compare(&mut found, &config.known, config.accept_loss)?;
         let partitions = usize::from(config.partitions);
         let firsts = found.table.first().map_or(&found.ends, |oldest| &oldest.starts);
         let shared = Arc::new(Shared {
@@ -176,6 +187,8 @@ impl Journal {
             placement,
         });
         let active = match found.table.last() {
+            // The header of the next segment says where the events go on.
+            Some(_) if goes_on_behind => None,
             Some(newest) => {
                 let opened = shared.segments.open(newest, None)?;
                 Some(Active::new(Arc::clone(newest), opened, found.begun))
@@ -206,7 +219,30 @@ impl Journal {
     /// Drops the segments whose events are all older than the retention, and the oldest ones beyond the size bound.
     /// Blocks; to be called now and then, off the asynchronous threads. Returns how many were dropped.
     pub fn prune(&self, now: Millis) -> io::Result<usize> {
-        self.shared.prune(now)
+        self.prune_telling(now, |_| {})
+    }
+
+    /// The same. Before the first segment goes, somebody is told of the first numbers that each partition will have.
+    pub fn prune_telling(&self, now: Millis, tell: impl FnOnce(&[u64])) -> io::Result<usize> {
+        self.shared.prune(now, tell)
+    }
+
+    /// How far each partition reaches.
+    pub fn reach(&self) -> Vec<Reach> {
+        let bounds =
+            (0..self.shared.config.partitions).filter_map(|partition| self.shared.ends.bounds(partition));
+        let reach = |bounds: Bounds| Reach {
+            first: bounds.first_sequence,
+            next: bounds.next_sequence,
+            last_offset: bounds.last_offset.unwrap_or_default(),
+        };
+        bounds.map(reach).collect()
+    }
+
+    /// Reads the first segment behind the one of this number that takes no more batches, and names what is damaged
+    /// ([`Self::damages`]). Gives its number and how many bytes were read; `None` when there is no other. Blocks.
+    pub fn scrub(&self, after: Option<u64>) -> io::Result<Option<(u64, u64)>> {
+        self.shared.scrub(after)
     }
 
     /// Takes nothing more, writes what waits, and ends. Blocks until that is done.

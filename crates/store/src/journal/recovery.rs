@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use hub::belongings::Loss;
 
 use super::ahead;
 use super::batch::End;
@@ -65,6 +66,9 @@ pub enum OpenError {
         /// What is not understood.
         problem: String,
     },
+    /// Events that were there are missing.
+    #[error("the journal lacks events")]
+    Lost(Vec<Loss>),
     /// The disk failed.
     #[error("the journal cannot be opened")]
     Io(#[from] io::Error),
@@ -112,7 +116,9 @@ pub(super) fn recover(disk: &dyn Disk, partitions: u16) -> Result<Recovered, Ope
     table.reverse();
     report.segments = table.len();
     for pair in table.windows(2) {
-        if !names.contains(&segment::index_name(pair[0].number)) {
+        // A number between them belongs to an attempt that failed, or to a segment that is gone.
+        let follows = pair[0].number + 1 == pair[1].number;
+        if !follows || !names.contains(&segment::index_name(pair[0].number)) {
             index_sealed(disk, &pair[0], &pair[1], &mut report)?;
         }
     }

@@ -5,11 +5,13 @@
 //! told, after the commit. Reads go to a few connections of their own and see the last committed state.
 
 mod audit;
+mod belongings;
 mod cache;
 mod ledger;
 mod readers;
 mod rows;
 mod schema;
+mod unreadable;
 mod writer;
 
 use std::path::Path;
@@ -19,6 +21,7 @@ use std::thread::JoinHandle;
 use hub::audit::Hash;
 use hub::audit::evidence::{Block, Head, Inclusion, Kept};
 use hub::audit::tree::Frontier;
+use hub::belongings::Belongings;
 use hub::decision::{Decision, DecisionFilter, Numbered};
 use hub::identity::DeviceId;
 use hub::ports::BoxFuture;
@@ -32,6 +35,8 @@ use cache::Cache;
 use readers::Readers;
 pub(crate) use rows::device_of;
 pub use schema::OpenError;
+use unreadable::Unreadable;
+pub use unreadable::UnreadableRecord;
 use writer::{Job, Queued, Writer};
 
 /// How the registry is set up.
@@ -63,6 +68,7 @@ pub struct SqliteRegistry {
     cache: Arc<Cache>,
     watchers: Watchers,
     edge: Edge,
+    unreadable: Arc<Unreadable>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -90,7 +96,8 @@ impl SqliteRegistry {
         let thread = std::thread::Builder::new().name("registry".to_owned()).spawn(|| writer.run())?;
         let readers = Arc::new(Readers::new(path, config.readers));
         let places = Arc::new(Semaphore::new(config.queue_max.max(1)));
-        Ok(Self { jobs, places, readers, cache, watchers, edge, writer: Mutex::new(Some(thread)) })
+        let (unreadable, writer) = (Arc::default(), Mutex::new(Some(thread)));
+        Ok(Self { jobs, places, readers, cache, watchers, edge, unreadable, writer })
     }
 
     /// Finishes what waits and closes the file. Blocks until that is done; later calls fail.
@@ -105,6 +112,21 @@ impl SqliteRegistry {
         {
             tracing::error!("the registry's thread panicked");
         }
+    }
+
+    /// The records that were found to be unreadable; at most the first thousand.
+    pub fn unreadable(&self) -> Vec<UnreadableRecord> {
+        self.unreadable.all()
+    }
+
+    /// What the registry remembers of the files beside it; `None` before [`Self::remember`].
+    pub fn belongings(&self) -> Result<Option<Belongings>, StoreError> {
+        self.readers.read(belongings::read)
+    }
+
+    /// Remembers that, durably.
+    pub async fn remember(&self, belongings: Belongings) -> Result<(), StoreError> {
+        self.ask(|reply| Job::Remember(Box::new(belongings), reply)).await
     }
 
     async fn ask<T>(
@@ -130,7 +152,8 @@ impl Registry for SqliteRegistry {
         // One row by its key is read where the caller runs: from pages in memory it takes 2 to 3 µs, and handing it to
         // another thread and back takes four times that.
         Box::pin(async move {
-            self.cache.load(&key, || self.readers.read(|connection| rows::load(connection, &key)))
+            self.cache
+                .load(&key, || self.readers.read(|connection| rows::load(connection, &self.unreadable, &key)))
         })
     }
 
@@ -140,7 +163,11 @@ impl Registry for SqliteRegistry {
         after: Option<Key>,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<(Key, Versioned)>, StoreError>> {
-        Box::pin(self.readers.run(move |connection| rows::list(connection, kind, after.as_ref(), limit)))
+        let unreadable = self.unreadable.clone();
+        Box::pin(
+            self.readers
+                .run(move |connection| rows::list(connection, &unreadable, kind, after.as_ref(), limit)),
+        )
     }
 
     fn list_of(
@@ -148,7 +175,8 @@ impl Registry for SqliteRegistry {
         kind: Kind,
         device: DeviceId,
     ) -> BoxFuture<'_, Result<Vec<(Key, Versioned)>, StoreError>> {
-        Box::pin(self.readers.run(move |connection| rows::list_of(connection, kind, &device)))
+        let unreadable = self.unreadable.clone();
+        Box::pin(self.readers.run(move |connection| rows::list_of(connection, &unreadable, kind, &device)))
     }
 
     fn children(
@@ -157,8 +185,11 @@ impl Registry for SqliteRegistry {
         after: Option<DeviceId>,
         limit: usize,
     ) -> BoxFuture<'_, Result<Vec<(Key, Versioned)>, StoreError>> {
+        let unreadable = self.unreadable.clone();
         Box::pin(
-            self.readers.run(move |connection| rows::children(connection, &scope, after.as_ref(), limit)),
+            self.readers.run(move |connection| {
+                rows::children(connection, &unreadable, &scope, after.as_ref(), limit)
+            }),
         )
     }
 

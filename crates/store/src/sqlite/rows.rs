@@ -10,6 +10,7 @@ use rusqlite::types::ToSql;
 use rusqlite::{Connection, OptionalExtension, ffi, params};
 
 use super::ledger::Ledger;
+use super::unreadable::{Unreadable, UnreadableRecord};
 
 /// Says in the port's words what SQLite said.
 pub(super) fn store_error(error: rusqlite::Error) -> StoreError {
@@ -19,28 +20,50 @@ pub(super) fn store_error(error: rusqlite::Error) -> StoreError {
     if full { StoreError::NoSpace } else { StoreError::Failed(error.to_string()) }
 }
 
-fn unreadable(what: &str, error: &serde_json::Error) -> StoreError {
-    StoreError::Failed(format!("{what} cannot be read: {error}"))
-}
-
-pub(super) fn load(connection: &Connection, key: &Key) -> Result<Option<Versioned>, StoreError> {
+pub(super) fn load(
+    connection: &Connection,
+    unreadable: &Unreadable,
+    key: &Key,
+) -> Result<Option<Versioned>, StoreError> {
     let (owner, name) = key.parts();
     let mut statement = connection
-        .prepare_cached("SELECT version, body FROM records WHERE kind = ?1 AND owner = ?2 AND name = ?3")
+        .prepare_cached("SELECT version, body, crc FROM records WHERE kind = ?1 AND owner = ?2 AND name = ?3")
         .map_err(store_error)?;
     let mut rows = statement.query(params![key.kind() as u8, owner, name]).map_err(store_error)?;
-    match rows.next().map_err(store_error)? {
-        Some(row) => versioned(key.kind(), row, 0).map(Some),
-        None => Ok(None),
-    }
+    let Some(row) = rows.next().map_err(store_error)? else { return Ok(None) };
+    versioned(key, row, 0).map(Some).map_err(|problem| {
+        let key = (key.kind(), owner.to_owned(), name.to_string());
+        StoreError::Failed(report(unreadable, key, problem))
+    })
 }
 
-/// Reads a record out of two columns, the version and the body, where they lie.
-fn versioned(kind: Kind, row: &rusqlite::Row<'_>, at: usize) -> Result<Versioned, StoreError> {
-    let version = row.get(at).map_err(store_error)?;
-    let record = Record::from_json(kind, text(row, at + 1)?);
-    let record = record.map_err(|error| unreadable("a record", &error))?;
+fn report(unreadable: &Unreadable, (kind, owner, name): (Kind, String, String), problem: String) -> String {
+    let record = UnreadableRecord { kind, key: (owner, name), problem };
+    let text = record.to_string();
+    unreadable.report(record);
+    text
+}
+
+/// Reads a record out of three columns, the version, the body and the checksum, where they lie; else what is wrong with it.
+fn versioned(key: &Key, row: &rusqlite::Row<'_>, at: usize) -> Result<Versioned, String> {
+    let (version, body) = (row.get(at).map_err(wrong)?, text(row, at + 1).map_err(wrong)?);
+    let crc: Option<u32> = row.get(at + 2).map_err(wrong)?;
+    if crc.is_some_and(|crc| crc != checksum(key, body)) {
+        return Err("it is not what was written".to_owned());
+    }
+    let record = Record::from_json(key.kind(), body).map_err(wrong)?;
     Ok(Versioned { version, record })
+}
+
+fn wrong(error: impl std::fmt::Display) -> String {
+    error.to_string()
+}
+
+/// Of a record and its key.
+fn checksum(key: &Key, body: &str) -> u32 {
+    let (owner, name) = key.parts();
+    let parts = [owner.as_bytes(), &[0], name.as_bytes(), &[0, key.kind() as u8], body.as_bytes()];
+    parts.iter().fold(0, |crc, part| crc32c::crc32c_append(crc, part))
 }
 
 fn text<'a>(row: &'a rusqlite::Row<'_>, at: usize) -> Result<&'a str, StoreError> {
@@ -49,56 +72,77 @@ fn text<'a>(row: &'a rusqlite::Row<'_>, at: usize) -> Result<&'a str, StoreError
 
 pub(super) fn list(
     connection: &Connection,
+    unreadable: &Unreadable,
     kind: Kind,
     after: Option<&Key>,
     limit: usize,
 ) -> Result<Vec<(Key, Versioned)>, StoreError> {
     // No owner is empty, so that the pair of empty texts comes before every key.
     let (owner, name) = after.map(Key::parts).unwrap_or_default();
-    let sql = "SELECT owner, name, version, body FROM records
-               WHERE kind = ?1 AND (owner, name) > (?2, ?3) ORDER BY owner, name LIMIT ?4";
-    select(connection, kind, sql, params![kind as u8, owner, name, limit_of(limit)])
+    let sql = "SELECT owner, name, version, body, crc FROM records
+               WHERE kind = ?1 AND (owner, name) > (?2, ?3) ORDER BY owner, name";
+    select(connection, unreadable, kind, sql, params![kind as u8, owner, name], limit)
 }
 
 pub(super) fn list_of(
     connection: &Connection,
+    unreadable: &Unreadable,
     kind: Kind,
     device: &DeviceId,
 ) -> Result<Vec<(Key, Versioned)>, StoreError> {
-    let sql = "SELECT owner, name, version, body FROM records WHERE kind = ?1 AND owner = ?2 ORDER BY name";
-    select(connection, kind, sql, params![kind as u8, device.as_str()])
+    let sql =
+        "SELECT owner, name, version, body, crc FROM records WHERE kind = ?1 AND owner = ?2 ORDER BY name";
+    select(connection, unreadable, kind, sql, params![kind as u8, device.as_str()], usize::MAX)
 }
 
 pub(super) fn children(
     connection: &Connection,
+    unreadable: &Unreadable,
     scope: &str,
     after: Option<&DeviceId>,
     limit: usize,
 ) -> Result<Vec<(Key, Versioned)>, StoreError> {
     // The expression is that of the index `devices_by_parent`, to the letter.
-    let sql = "SELECT owner, name, version, body FROM records
+    let sql = "SELECT owner, name, version, body, crc FROM records
                WHERE kind = 1 AND json_extract(body, '$.parentScopes[0]') = ?1 AND owner > ?2
-               ORDER BY owner LIMIT ?3";
+               ORDER BY owner";
     let after = after.map(DeviceId::as_str).unwrap_or_default();
-    select(connection, Kind::Device, sql, params![scope, after, limit_of(limit)])
+    select(connection, unreadable, Kind::Device, sql, params![scope, after], limit)
 }
 
+/// The first records that can be read, at most `limit`: a page that is shorter is the last one, whatever was passed over.
 fn select(
     connection: &Connection,
+    unreadable: &Unreadable,
     kind: Kind,
     sql: &str,
     values: &[&dyn ToSql],
+    limit: usize,
 ) -> Result<Vec<(Key, Versioned)>, StoreError> {
     let mut statement = connection.prepare_cached(sql).map_err(store_error)?;
     let mut rows = statement.query(values).map_err(store_error)?;
     let mut found = Vec::new();
-    while let Some(row) = rows.next().map_err(store_error)? {
-        let (owner, name) = (text(row, 0)?, text(row, 1)?);
-        let key = Key::from_parts(kind, owner, name)
-            .ok_or_else(|| StoreError::Failed(format!("`{owner}`, `{name}` is no key of a {kind:?}")))?;
-        found.push((key, versioned(kind, row, 2)?));
+    while found.len() < limit
+        && let Some(row) = rows.next().map_err(store_error)?
+    {
+        match keyed(kind, row) {
+            Ok(record) => found.push(record),
+            Err(problem) => {
+                let part =
+                    |at| row.get_ref(at).ok().and_then(|text| text.as_bytes().ok()).unwrap_or_default();
+                let part = |at| String::from_utf8_lossy(part(at)).into_owned();
+                report(unreadable, (kind, part(0), part(1)), problem);
+            }
+        }
     }
     Ok(found)
+}
+
+fn keyed(kind: Kind, row: &rusqlite::Row<'_>) -> Result<(Key, Versioned), String> {
+    let (owner, name) = (text(row, 0).map_err(wrong)?, text(row, 1).map_err(wrong)?);
+    let key = Key::from_parts(kind, owner, name).ok_or("its key is none of its kind")?;
+    let found = versioned(&key, row, 2)?;
+    Ok((key, found))
 }
 
 pub(super) fn count(connection: &Connection, kind: Kind) -> Result<u64, StoreError> {
@@ -183,8 +227,15 @@ pub(super) fn decisions(
         && let Some(row) = rows.next().map_err(store_error)?
     {
         let number = row.get(0).map_err(store_error)?;
-        let record: Decision =
-            serde_json::from_str(text(row, 1)?).map_err(|error| unreadable("a decision", &error))?;
+        let record = text(row, 1).map_err(wrong).and_then(|body| serde_json::from_str(body).map_err(wrong));
+        let record: Decision = match record {
+            Ok(record) => record,
+            Err(problem) => {
+                // `holdfast audit verify` names it for ever.
+                tracing::error!(number, problem, "a record of the audit log cannot be read");
+                continue;
+            }
+        };
         if filter.admits(&record) {
             found.push(Numbered { number, record });
         }
@@ -215,22 +266,26 @@ pub(super) fn apply(
 pub(super) fn note(connection: &Connection, records: &[(Key, Record)]) -> Result<(), StoreError> {
     let mut upsert = connection
         .prepare_cached(
-            "INSERT INTO records (kind, owner, name, version, body) VALUES (?1, ?2, ?3, 1, ?4)
-             ON CONFLICT (kind, owner, name) DO UPDATE SET version = version + 1, body = excluded.body",
+            "INSERT INTO records (kind, owner, name, version, body, crc) VALUES (?1, ?2, ?3, 1, ?4, ?5)
+             ON CONFLICT (kind, owner, name) DO UPDATE
+             SET version = version + 1, body = excluded.body, crc = excluded.crc",
         )
         .map_err(store_error)?;
     for (key, record) in records {
         let (owner, name) = key.parts();
-        upsert.execute(params![key.kind() as u8, owner, name, body(key, record)?]).map_err(store_error)?;
+        let (body, crc) = body(key, record)?;
+        upsert.execute(params![key.kind() as u8, owner, name, body, crc]).map_err(store_error)?;
     }
     Ok(())
 }
 
-/// A record as it rests.
-fn body(key: &Key, record: &Record) -> Result<String, StoreError> {
-    record
+/// A record as it rests, and its checksum.
+fn body(key: &Key, record: &Record) -> Result<(String, u32), StoreError> {
+    let body = record
         .to_json()
-        .map_err(|error| StoreError::Failed(format!("the record {key:?} cannot be written: {error}")))
+        .map_err(|error| StoreError::Failed(format!("the record {key:?} cannot be written: {error}")))?;
+    let crc = checksum(key, &body);
+    Ok((body, crc))
 }
 
 fn apply_write(connection: &Connection, write: &Write) -> Result<u64, StoreError> {
@@ -238,22 +293,22 @@ fn apply_write(connection: &Connection, write: &Write) -> Result<u64, StoreError
     let kind = write.key.kind() as u8;
     let body = write.record.as_ref().map(|record| body(&write.key, record)).transpose()?;
     let (changed, version) = match (body, write.replaces) {
-        (Some(body), None) => (
+        (Some((body, crc)), None) => (
             connection
                 .prepare_cached(
-                    "INSERT INTO records (kind, owner, name, version, body) VALUES (?1, ?2, ?3, 1, ?4)
+                    "INSERT INTO records (kind, owner, name, version, body, crc) VALUES (?1, ?2, ?3, 1, ?4, ?5)
                      ON CONFLICT DO NOTHING",
                 )
-                .and_then(|mut statement| statement.execute(params![kind, owner, name, body])),
+                .and_then(|mut statement| statement.execute(params![kind, owner, name, body, crc])),
             1,
         ),
-        (Some(body), Some(replaced)) => (
+        (Some((body, crc)), Some(replaced)) => (
             connection
                 .prepare_cached(
-                    "UPDATE records SET version = version + 1, body = ?5
+                    "UPDATE records SET version = version + 1, body = ?5, crc = ?6
                      WHERE kind = ?1 AND owner = ?2 AND name = ?3 AND version = ?4",
                 )
-                .and_then(|mut statement| statement.execute(params![kind, owner, name, replaced, body])),
+                .and_then(|mut statement| statement.execute(params![kind, owner, name, replaced, body, crc])),
             replaced.saturating_add(1),
         ),
         (None, Some(replaced)) => (
@@ -266,8 +321,11 @@ fn apply_write(connection: &Connection, write: &Write) -> Result<u64, StoreError
         ),
         // To remove what must not be there: true when it is not.
         (None, None) => {
-            let absent = load(connection, &write.key)?.is_none();
-            (Ok(usize::from(absent)), 0)
+            let sql = "SELECT NOT EXISTS (SELECT 1 FROM records WHERE kind = ?1 AND owner = ?2 AND name = ?3)";
+            let absent = connection.prepare_cached(sql).and_then(|mut statement| {
+                statement.query_row(params![kind, owner, name], |row| row.get::<_, bool>(0))
+            });
+            (absent.map(usize::from), 0)
         }
     };
     match changed.map_err(store_error)? {

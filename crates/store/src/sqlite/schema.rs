@@ -67,7 +67,7 @@ struct Migration {
 }
 
 /// The steps; the number of a schema is how many of them made it. Never change one that was released: add another.
-const MIGRATIONS: [Migration; 4] = [
+const MIGRATIONS: [Migration; 5] = [
     Migration { sql: include_str!("migrations/0001_records.sql"), then: |_| Ok(()) },
     Migration {
         sql: include_str!("migrations/0002_audit_log.sql"),
@@ -75,6 +75,7 @@ const MIGRATIONS: [Migration; 4] = [
     },
     Migration { sql: include_str!("migrations/0003_one_tree.sql"), then: |_| Ok(()) },
     Migration { sql: include_str!("migrations/0004_children.sql"), then: |_| Ok(()) },
+    Migration { sql: include_str!("migrations/0005_checksums.sql"), then: |_| Ok(()) },
 ];
 
 /// `HOLD`: marks the file as ours.

@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, mpsc};
 
 use hub::audit::evidence::Kept;
+use hub::belongings::Belongings;
 use hub::decision::Decision;
 use hub::ports::registry::{Change, Committed, StoreError, Watcher};
 use hub::record::{Key, Record};
@@ -13,6 +14,7 @@ use hub::twin::DesiredChange;
 use rusqlite::Connection;
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
+use super::belongings;
 use super::cache::Cache;
 use super::ledger::{self, Ledger};
 use super::{Shared, Watchers, rows};
@@ -24,6 +26,7 @@ pub(super) enum Job {
     #[expect(clippy::vec_box, reason = "they are large, and are handed on without being moved")]
     Record(Vec<Box<Decision>>, oneshot::Sender<Result<(), StoreError>>),
     Keep(Box<Kept>, oneshot::Sender<Result<(), StoreError>>),
+    Remember(Box<Belongings>, oneshot::Sender<Result<(), StoreError>>),
     /// Nothing comes after this.
     Close,
 }
@@ -86,6 +89,20 @@ impl Writer {
             self.commit_group(&mut group);
             places.clear();
         }
+        self.fold();
+    }
+
+    /// Writes all of the write-ahead log into the file, so that a copy of the file alone has everything. SQLite does so by
+    /// itself only when no other connection is open.
+    fn fold(&self) {
+        let folded = self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0));
+        match folded {
+            Ok(0) => {}
+            Ok(_) => tracing::warn!("the registry is still read: a part of it stays in its write-ahead log"),
+            Err(error) => {
+                tracing::error!(%error, "the write-ahead log of the registry could not be written back")
+            }
+        }
     }
 
     fn commit_group(&mut self, group: &mut Vec<Job>) {
@@ -138,7 +155,10 @@ impl Writer {
                     let told = Told { keys, records, announces: change.announces, events: change.events };
                     outcomes.push(Outcome::Committed(told, result, reply));
                 }
-                Job::Note(_, reply) | Job::Record(_, reply) | Job::Keep(_, reply) => {
+                Job::Note(_, reply)
+                | Job::Record(_, reply)
+                | Job::Keep(_, reply)
+                | Job::Remember(_, reply) => {
                     outcomes.push(Outcome::Recorded(result.map(drop), reply));
                 }
                 Job::Close => {}
@@ -163,6 +183,7 @@ impl Writer {
             Job::Note(records, _) => rows::note(connection, records),
             Job::Record(decisions, _) => ledger.append(connection, decisions.iter().map(Box::as_ref)),
             Job::Keep(kept, _) => ledger::keep_checkpoint(connection, kept),
+            Job::Remember(remembered, _) => belongings::write(connection, remembered),
             Job::Close => Ok(()),
         };
         done.map(|()| Vec::new())

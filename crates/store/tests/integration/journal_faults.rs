@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use holdfast_store::journal::{Journal, JournalConfig, OpenError};
+use holdfast_store::journal::{Harm, Journal, JournalConfig, OpenError};
+use hub::belongings::Loss;
 use hub::ports::event_log::{AppendError, EventLog, StartPosition, Ticket};
 
 use crate::journal_damage::{open, put, texts};
@@ -338,6 +339,83 @@ fn a_clock_that_goes_back_makes_no_segment_of_each_message_and_keeps_the_order()
     let journal = open(&disk.crash(Crash::Kill), config()).unwrap();
     assert!(journal.recovery().segments <= 3, "{:?}", journal.recovery());
     assert_eq!(wait(journal.read(0, 0, 100, 100_000)).unwrap().len(), 52);
+}
+
+#[test]
+fn a_journal_that_lacks_its_newest_events_opens_only_when_told_and_goes_on_behind_them() {
+    let disk = PowerDisk::new(10);
+    let journal = open(&disk, config()).unwrap();
+    (0..5).for_each(|n| put(&journal, 0, &format!("{n}")));
+    journal.close();
+    let known = journal.reach();
+    drop(journal);
+    let empty = PowerDisk::new(11);
+    let lost = Loss::Newest { partition: 0, from: 0, to: 5 };
+    match open(&empty, JournalConfig { known: known.clone(), ..config() }) {
+        Err(OpenError::Lost(losses)) => assert_eq!(losses, [lost]),
+        other => panic!("{:?}", other.map(|journal| journal.reach())),
+    }
+    let journal =
+        open(&empty, JournalConfig { known: known.clone(), accept_loss: true, ..config() }).unwrap();
+    put(&journal, 0, "new");
+    let new = &wait(journal.read(0, 0, 10, 1_000)).unwrap()[0];
+    assert_eq!(new.sequence, 5, "no number is given out twice");
+    assert!(new.offset > known[0].last_offset);
+}
+
+#[test]
+fn a_segment_that_is_gone_is_named_at_the_start_and_by_a_scrub() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = JournalConfig { segment_bytes: 1_000, ..config() };
+    let journal = Journal::open(directory.path(), config.clone()).unwrap();
+    (0..40).for_each(|n| put(&journal, 0, &format!("{n}").repeat(50)));
+    std::fs::remove_file(directory.path().join(format!("{:020}.journal", 3))).unwrap();
+    let mut after = None;
+    while let Some((number, bytes)) = journal.scrub(after).unwrap() {
+        assert!(bytes > 0);
+        after = Some(number);
+    }
+    let found = journal.damages();
+    assert_eq!((found.len(), found[0].segment, found[0].harm), (1, 3, Harm::Missing));
+    assert!(!found[0].lost.is_empty());
+    drop(journal);
+    let journal = Journal::open(directory.path(), config).unwrap();
+    let again = journal.damages();
+    assert_eq!(again.len(), 1, "{again:?}");
+    assert_eq!(again[0].lost, found[0].lost);
+}
+
+#[test]
+fn a_scrub_finds_a_flipped_bit_before_a_reader_does() {
+    let directory = tempfile::tempdir().unwrap();
+    let config = JournalConfig { segment_bytes: 1_000, recent_bytes_max: 0, ..config() };
+    let journal = Journal::open(directory.path(), config).unwrap();
+    (0..40).for_each(|n| put(&journal, 0, &format!("{n}").repeat(50)));
+    let path = directory.path().join(format!("{:020}.journal", 2));
+    let mut bytes = std::fs::read(&path).unwrap();
+    let at = bytes.len() - 20;
+    bytes[at] ^= 1;
+    std::fs::write(&path, bytes).unwrap();
+    assert_eq!(journal.damages(), []);
+    let mut after = None;
+    while let Some((number, _)) = journal.scrub(after).unwrap() {
+        after = Some(number);
+    }
+    assert_eq!(journal.damages().iter().map(|damage| damage.segment).collect::<Vec<_>>(), [2]);
+}
+
+#[test]
+fn before_events_go_somebody_is_told_what_will_be_left() {
+    let disk = PowerDisk::new(10);
+    let journal = open(&disk, JournalConfig { segment_bytes: 1_500, ..config() }).unwrap();
+    for n in 0..100 {
+        let ticket = journal.append(0, &[message("d1", n * 1_000, "x".repeat(100))]).unwrap();
+        settle(&journal, ticket).unwrap();
+    }
+    let mut told = Vec::new();
+    journal.prune_telling(50_000 + DAY.as_millis() as i64, |firsts| told = firsts.to_vec()).unwrap();
+    assert_eq!(told[0], journal.reach()[0].first);
+    assert!(told[0] > 0);
 }
 
 #[test]

@@ -46,7 +46,7 @@ fn a_registry_of_a_newer_program_or_of_something_else_is_refused() {
     let newer = directory.path().join("newer.db");
     drop(open(&newer).unwrap());
     sql(&newer, "PRAGMA user_version = 99");
-    assert!(matches!(open(&newer), Err(OpenError::Newer { found: 99, known: 4 })));
+    assert!(matches!(open(&newer), Err(OpenError::Newer { found: 99, known: 5 })));
     let foreign = directory.path().join("foreign.db");
     sql(&foreign, "CREATE TABLE t (x)");
     assert!(matches!(open(&foreign), Err(OpenError::Foreign)));
@@ -161,4 +161,42 @@ fn one_stale_change_in_a_crowd_fails_alone() {
     let stale = |answer: &&Result<_, _>| matches!(answer, Err(StoreError::Stale(_)));
     assert_eq!(answers.iter().filter(stale).count(), 10);
     assert_eq!(wait(registry.count(Kind::ConsumerGroup)), Ok(90));
+}
+
+#[test]
+fn a_record_that_is_damaged_is_named_and_takes_no_other_with_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("registry.db");
+    let registry = open(&path).unwrap();
+    for n in 0..10 {
+        wait(registry.commit(write(group(&format!("g{n}")), None, group_record("g")))).unwrap();
+    }
+    drop(registry);
+    sql(&path, "UPDATE records SET body = 'no JSON' WHERE owner = 'g3'");
+    // JSON all the same, but not what was written.
+    sql(&path, "UPDATE records SET body = replace(body, 'g', 'h') WHERE owner = 'g6'");
+    let registry = open(&path).unwrap();
+    let first = wait(registry.list(Kind::ConsumerGroup, None, 5)).unwrap();
+    assert_eq!(first.len(), 5, "a page is full while there are more");
+    let rest = wait(registry.list(Kind::ConsumerGroup, Some(first[4].0.clone()), 5)).unwrap();
+    assert_eq!(rest.len(), 3);
+    assert!(matches!(wait(registry.load(group("g6"))), Err(StoreError::Failed(_))));
+    assert!(wait(registry.load(group("g5"))).unwrap().is_some());
+    let named: Vec<_> = registry.unreadable().into_iter().map(|record| record.key.0).collect();
+    assert_eq!(named, ["g3", "g6"]);
+}
+
+#[test]
+fn a_copy_of_the_file_alone_has_everything_after_a_clean_stop() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("registry.db");
+    let registry = open(&path).unwrap();
+    wait(registry.commit(write(group("g"), None, group_record("g")))).unwrap();
+    // Somebody who reads keeps SQLite from folding its log by itself.
+    let reader = rusqlite::Connection::open(&path).unwrap();
+    let _: i64 = reader.query_row("SELECT count(*) FROM records", [], |row| row.get(0)).unwrap();
+    registry.close();
+    let copy = directory.path().join("copy.db");
+    std::fs::copy(&path, &copy).unwrap();
+    assert!(wait(open(&copy).unwrap().load(group("g"))).unwrap().is_some());
 }

@@ -45,12 +45,18 @@ pub(super) async fn dispatch(
             "partitions": hub.partition_count(),
             "tls": ["1.2", "1.3"],
         }))),
-        ("GET", ["v1", "clock"]) => Ok(ok(&clock_json(front.guard.retention().ahead()))),
+        ("GET", ["v1", "clock"]) => Ok(ok(&clock_json(front.guard.upkeep().retention.ahead()))),
         ("POST", ["v1", "clock", "trust"]) => {
             hub.note_trusted_clock(&by).await?;
-            front.guard.retention().trust_clock().await;
+            front.guard.upkeep().retention.trust_clock().await;
             front.guard.look_again();
             Ok(ok(&clock_json(None)))
+        }
+        ("POST", ["v1", "scrub"]) => {
+            let scrub = &front.guard.upkeep().scrub;
+            scrub.read(false).await;
+            front.guard.look_again();
+            Ok(ok(&json!(scrub.damaged().all())))
         }
         (_, ["v1", "posture", rest @ ..]) => posture::dispatch(front, asked, rest, body, &by).await,
         ("GET", ["v1", "export"]) => {

@@ -91,6 +91,8 @@ const PAGE: u64 = 4096;
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
+    /// Open all the time: making names durable takes no descriptor that others may have taken.
+    handle: File,
     _lock: File,
 }
 
@@ -107,7 +109,7 @@ impl Directory {
         }
         let lock = options().create(true).truncate(false).open(path.join(LOCK_NAME))?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Ok(()) => Ok(Self { path: path.to_owned(), handle: File::open(path)?, _lock: lock }),
             Err(TryLockError::WouldBlock) => Err(ErrorKind::WouldBlock.into()),
             Err(TryLockError::Error(error)) => Err(error),
         }
@@ -147,7 +149,7 @@ impl Disk for Directory {
     }
 
     fn sync(&self) -> io::Result<()> {
-        File::open(&self.path)?.sync_all()
+        self.handle.sync_all()
     }
 }
 

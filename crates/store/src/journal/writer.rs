@@ -29,7 +29,46 @@ pub(super) struct Writer {
     gather: Gather,
     /// How long a commit takes, smoothed.
     commit_time: Duration,
+    crowded: Crowded,
 }
+
+/// What is known of a lack of descriptors, which must not end what goes on without one more.
+#[derive(Debug, Default)]
+struct Crowded {
+    /// No segment is begun before this.
+    until: Option<Instant>,
+    /// When the operator was told last.
+    told: Option<Instant>,
+}
+
+impl Crowded {
+    /// Whether to wait for a descriptor instead of failing.
+    fn takes(&mut self, error: &io::Error, now: Instant) -> bool {
+        if !lacks_descriptors(error) {
+            return false;
+        }
+        self.until = Some(now + DESCRIPTOR_RETRY);
+        if self.told.is_none_or(|told| now.duration_since(told) >= TELL_EVERY) {
+            self.told = Some(now);
+            tracing::warn!(%error, "no new journal segment can be begun; the one that is full goes on");
+        }
+        true
+    }
+
+    fn waits(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| now < until)
+    }
+}
+
+fn lacks_descriptors(error: &io::Error) -> bool {
+    let lacks = [rustix::io::Errno::MFILE, rustix::io::Errno::NFILE];
+    lacks.iter().any(|lack| error.raw_os_error() == Some(lack.raw_os_error()))
+}
+
+/// How long a full segment goes on before a descriptor for the next one is asked for again.
+const DESCRIPTOR_RETRY: Duration = Duration::from_millis(200);
+/// How often the operator is told of it.
+const TELL_EVERY: Duration = Duration::from_secs(60);
 
 /// The segment that takes batches.
 pub(super) struct Active {
@@ -64,7 +103,7 @@ impl Active {
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>, active: Option<Active>, ends: Vec<End>, next_number: u64) -> Self {
         let (gather, commit_time) = (Gather::default(), Duration::ZERO);
-        Self { shared, active, ends, next_number, gather, commit_time }
+        Self { shared, active, ends, next_number, gather, commit_time, crowded: Crowded::default() }
     }
 
     /// Writes until the queue is closed and drained.
@@ -118,7 +157,7 @@ impl Writer {
             return Ok(());
         }
         if self.active.as_ref().is_none_or(|active| self.is_full(active)) {
-            self.begin_segment()?;
+            self.follow_on()?;
         }
         let Some(active) = &mut self.active else { return Err(ErrorKind::NotFound.into()) };
         let position = active.segment.size();
@@ -171,6 +210,21 @@ impl Writer {
         let stood = active.segment.starts.iter().map(|start| start.last_time).max().unwrap_or_default();
         active.segment.size() >= config.segment_bytes
             || active.begun.is_some_and(|begun| newest.saturating_sub(begun.max(stood)) > stretch)
+    }
+
+    /// Begins a new segment, or goes on with the full one as long as there is no descriptor for another.
+    fn follow_on(&mut self) -> io::Result<()> {
+        let now = Instant::now();
+        if self.active.is_some() && self.crowded.waits(now) {
+            return Ok(());
+        }
+        match self.begin_segment() {
+            Err(error) if self.active.is_some() && self.crowded.takes(&error, now) => Ok(()),
+            outcome => {
+                self.crowded.until = None;
+                outcome
+            }
+        }
     }
 
     /// Begins a new segment. Nothing in it counts before its header and its name are durable.

@@ -144,6 +144,27 @@ fn a_segment_that_cannot_be_begun_is_tried_again() {
 }
 
 #[test]
+fn a_full_segment_goes_on_while_there_is_no_descriptor_for_another() {
+    let disk = PowerDisk::new(5);
+    let journal = open(&disk, JournalConfig { segment_bytes: 300, ..config() }).unwrap();
+    put(&journal, 0, &"x".repeat(400));
+    disk.set(|faults| faults.no_descriptor = true);
+    (0..20).for_each(|n| put(&journal, 0, &format!("{n}")));
+    let segments = || disk.files().keys().filter(|name| name.ends_with(".journal")).count();
+    assert_eq!(segments(), 1);
+    disk.set(|faults| faults.no_descriptor = false);
+    let start = Instant::now();
+    while segments() == 1 {
+        assert!(start.elapsed() < Duration::from_secs(10), "no new segment is begun");
+        put(&journal, 0, "more");
+    }
+    let all = texts(&journal, 0).len();
+    let disk = disk.crash(Crash::LoseAll);
+    let journal = open(&disk, config()).unwrap();
+    assert_eq!((texts(&journal, 0).len(), journal.damages()), (all, Vec::new()));
+}
+
+#[test]
 fn what_waits_for_the_disk_is_bounded() {
     let disk = PowerDisk::new(6);
     let journal = open(&disk, JournalConfig { pending_bytes_max: 10_000, ..config() }).unwrap();

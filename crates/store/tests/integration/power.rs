@@ -58,6 +58,8 @@ pub(crate) struct Faults {
     pub(crate) space: Option<usize>,
     /// Writes are cut short now and then.
     pub(crate) short_writes: bool,
+    /// The process has no descriptor for another file.
+    pub(crate) no_descriptor: bool,
     /// Reads of a page that holds this position of any file fail.
     pub(crate) bad_page: Option<u64>,
 }
@@ -254,6 +256,9 @@ impl Disk for Plugged {
 
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let mut state = self.0.state()?;
+        if state.faults.no_descriptor {
+            return Err(rustix::io::Errno::MFILE.into());
+        }
         if state.names.contains_key(name) {
             return Err(ErrorKind::AlreadyExists.into());
         }

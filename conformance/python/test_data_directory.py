@@ -124,3 +124,34 @@ def test_a_damaged_device_is_named_and_the_others_are_listed(hub):
 def test_a_whole_directory_has_nothing_to_scrub(hub):
     send(hub, "one")
     assert hub.cli("scrub") == []
+
+
+def test_a_full_disk_refuses_telemetry_and_says_why_and_devices_can_be_disabled(tmp_path):
+    config = tmp_path / "holdfast.toml"
+    # More than any disk has free.
+    config.write_text("reserve-megabytes = 1000000000\n")
+    hub = Hub(data=tmp_path / "data", config=config).start()
+    try:
+        registry = Registry(hub)
+        device = registry.create("greedy")
+        live = RawDevice(hub, "greedy", device.token()).open()
+        assert live.connack == 0
+        assert not live.publish("devices/greedy/messages/events/", b"x")
+        answer = Rest(hub, authorization=device.token()).call("POST", "/devices/greedy/messages/events", data=b"x")
+        assert answer.status == 503
+        assert {entry["cause"] for entry in hub.why("greedy")} == {"disk-full"}
+        assert len(hub.why("greedy")) == 2
+        rest = Rest(hub)
+        body = rest.expect(200, "GET", "/devices/greedy")
+        rest.expect(200, "PUT", "/devices/greedy", {**body, "status": "disabled"}, {"If-Match": "*"})
+        assert RawDevice(hub, "greedy", device.token()).open().connack == 5
+        found = [found["check"] for found in hub.posture()["findings"]]
+        assert "hub-disk-full" in found
+    finally:
+        hub.stop()
+    config.write_text("")
+    hub.start()
+    try:
+        send(hub, "other")
+    finally:
+        hub.stop()

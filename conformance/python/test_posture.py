@@ -89,7 +89,7 @@ def test_a_fresh_hub_has_no_finding(tmp_path):
     try:
         report = fresh.posture()
         assert (report["score"], report["findings"]) == (100.0, [])
-        assert len(report["checks"]) == 17
+        assert len(report["checks"]) == 18
     finally:
         fresh.stop()
 

@@ -127,6 +127,8 @@ impl App {
                 JournalConfig {
                     partitions: config.partitions + SECURITY_PARTITIONS,
                     retention: config.retention(),
+                    bytes_max: config.retention_bytes(),
+                    reserve_bytes: config.reserve_bytes(),
                     known: found.reached(),
                     accept_loss: config.accept_loss,
                     on_commit: Some(OnCommit({

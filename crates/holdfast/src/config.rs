@@ -40,6 +40,11 @@ pub(crate) struct Config {
     pub(crate) hub_events: Option<HubEvents>,
     /// How long events are kept, in hours. Default: 24. Range: 1 to 8760.
     pub(crate) retention_hours: u32,
+    /// How large the event log may grow, in GiB; beyond it the oldest events go before their time. Default: no bound.
+    pub(crate) retention_gigabytes: Option<u32>,
+    /// How much of the disk is kept for the registry, in MiB: telemetry is refused below it. Default: a twentieth of the disk, 1024
+    /// at most.
+    pub(crate) reserve_megabytes: Option<u64>,
     /// Modules that a device may have. Default: 50.
     pub(crate) modules_per_device: usize,
     /// The largest file that a device may upload, in MiB. Default: 1024. Range: 1 to 1,048,576.
@@ -82,6 +87,8 @@ impl Default for Config {
             security_messages_in_events: false,
             hub_events: None,
             retention_hours: 24,
+            retention_gigabytes: None,
+            reserve_megabytes: None,
             modules_per_device: 50,
             upload_megabytes_max: 1_024,
             refusals_per_minute: None,
@@ -148,6 +155,9 @@ impl Config {
         }
         if !(1..=8_760).contains(&self.retention_hours) {
             bail!("retention-hours is {}, it must be 1 to 8760", self.retention_hours);
+        }
+        if self.retention_gigabytes == Some(0) {
+            bail!("retention-gigabytes is 0, it must be 1 or more");
         }
         if !(1..=1_048_576).contains(&self.upload_megabytes_max) {
             bail!("upload-megabytes-max is {}, it must be 1 to 1048576", self.upload_megabytes_max);
@@ -219,6 +229,16 @@ impl Config {
             self.hostname.first().filter(|name| name.parse::<IpAddr>().is_err() && *name != "localhost");
         let label = named.and_then(|name| name.split('.').next());
         self.event_hub_name.clone().unwrap_or_else(|| label.unwrap_or("holdfast").to_ascii_lowercase())
+    }
+
+    /// How large the event log may grow, in bytes.
+    pub(crate) fn retention_bytes(&self) -> Option<u64> {
+        self.retention_gigabytes.map(|gigabytes| u64::from(gigabytes) * 1024 * 1024 * 1024)
+    }
+
+    /// How much of the disk is kept for the registry, in bytes.
+    pub(crate) fn reserve_bytes(&self) -> Option<u64> {
+        self.reserve_megabytes.map(|megabytes| megabytes.saturating_mul(1024 * 1024))
     }
 
     /// How long events are kept.

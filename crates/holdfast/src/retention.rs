@@ -12,6 +12,7 @@ use hub::held_time::{Ahead, HeldTime, Reading, Turn};
 use hub::ports::event_log::EventLog as _;
 use hub::telemetry::Millis;
 use jiff::Timestamp;
+use posture::facts::DiskFacts;
 use rustix::time::{ClockId, clock_gettime};
 use store::Journal;
 use tokio::runtime::Handle;
@@ -63,6 +64,12 @@ impl Retention {
     pub(crate) fn ahead(&self) -> Option<Ahead> {
         let now = self.look();
         self.time().ahead(now)
+    }
+
+    /// The room on the disk of the event log.
+    pub(crate) fn disk(&self) -> Option<DiskFacts> {
+        let (space, reserve) = self.journal.space().ok().flatten()?;
+        Some(DiskFacts { free: space.free, reserve })
     }
 
     /// Believes the time of day, because an operator says so, and deletes by it.

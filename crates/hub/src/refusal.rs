@@ -575,6 +575,8 @@ pub enum Refusal {
         /// How many bytes it may have.
         limit: u64,
     },
+    /// A message came when the disk had no more room for the event log.
+    DiskFull,
 }
 
 /// A change that explains a refusal or an end.
@@ -626,6 +628,7 @@ impl Refusal {
                 HubErrorCode::GenericBadRequest
             }
             Self::IllegalId { .. } | Self::UploadName { .. } => HubErrorCode::ArgumentInvalid,
+            Self::DiskFull => HubErrorCode::ServiceUnavailable,
             Self::UploadsFull { .. } => HubErrorCode::DeviceMaximumActiveFileUploadLimitExceeded,
             Self::UploadUnknown { ended: None, .. } => HubErrorCode::InvalidFileUploadCorrelationId,
             Self::UploadUnknown { ended: Some(_), .. } => HubErrorCode::ExpiredFileUploadCorrelationId,
@@ -807,6 +810,7 @@ impl Refusal {
             Self::UploadLink { .. } => "upload-link",
             Self::UploadLinkEnded { .. } => "upload-link-ended",
             Self::UploadTooLarge { .. } => "upload-too-large",
+            Self::DiskFull => "disk-full",
         }
     }
 }

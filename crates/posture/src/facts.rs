@@ -89,6 +89,8 @@ pub struct HubFacts<'a> {
     pub configured_secrets: &'a [ConfiguredSecret],
     /// What of the hub's own files cannot be read.
     pub damaged: &'a [String],
+    /// The room on the disk, where it is known.
+    pub disk: Option<DiskFacts>,
     /// What is doubted of the time of day, if it jumped ahead.
     pub clock_ahead: Option<Ahead>,
     /// What happened lately.
@@ -124,6 +126,15 @@ pub struct FileFacts {
     pub mode: Option<u32>,
     /// Whether the user that the hub runs as owns it.
     pub own: bool,
+}
+
+/// The room on the disk, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct DiskFacts {
+    /// What is free.
+    pub free: u64,
+    /// What is kept for the registry.
+    pub reserve: u64,
 }
 
 /// A secret of the configuration.

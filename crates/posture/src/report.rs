@@ -308,7 +308,7 @@ const ROWS: [(&str, &str, &[&str], Basis); 38] = [
     (
         "S35",
         "Monitor the solution's health by metrics",
-        &[],
+        &["hub-clock-ahead", "hub-files-damaged", "hub-disk-full"],
         Owner("Point a Prometheus at `/metrics` and set its alerts (docs/operating.md)."),
     ),
     (

@@ -139,6 +139,7 @@ fn one_of_each() -> Vec<Refusal> {
         Refusal::UploadLink { problem: text() },
         Refusal::UploadLinkEnded { ended: now },
         Refusal::UploadTooLarge { limit: 1 << 30 },
+        Refusal::DiskFull,
     ]
 }
 

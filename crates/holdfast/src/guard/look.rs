@@ -93,6 +93,7 @@ impl Guard {
             server_certificate: &certificate,
             files: &files,
             configured_secrets: &self.configured_secrets,
+            disk: self.upkeep.retention.disk(),
             clock_ahead: self.upkeep.retention.ahead(),
             damaged: &damaged.all(),
             events,

@@ -73,6 +73,11 @@ async fn now(hub: &Hub, guard: &Guard) -> Result<Registry, HubError> {
         ConstGauge::new(ahead as i64),
     );
 
+    if let Some(disk) = guard.upkeep().retention.disk() {
+        let (free, reserve) = (ConstGauge::new(disk.free as i64), ConstGauge::new(disk.reserve as i64));
+        registry.register("disk_free_bytes", "What is free on the disk of the event log", free);
+        registry.register("disk_reserve_bytes", "Telemetry is refused when less than this is free", reserve);
+    }
     let damaged: Family<Labels, Gauge> = Family::default();
     let found = guard.upkeep().scrub.damaged();
     for (file, places) in [("journal", found.journal), ("registry", found.registry)] {

@@ -174,7 +174,19 @@ fn words(refusal: &Refusal, about: &About<'_>) -> Words {
         Refusal::UploadLink { problem } => upload::link(problem),
         Refusal::UploadLinkEnded { ended } => upload::link_ended(*ended),
         Refusal::UploadTooLarge { limit } => upload::too_large(*limit),
+        Refusal::DiskFull => disk_full(),
     }
+}
+
+fn disk_full() -> Words {
+    Words::new(
+        "The disk of the hub has no more room for messages: what is free is kept for the registry.",
+        "a message",
+        "room on the disk",
+        "Free space on the disk, bound the event log by retention-gigabytes or retention-hours, or disable the device that sends too \
+         much.",
+        "holdfast posture",
+    )
 }
 
 /// The words of an explanation.

@@ -15,7 +15,7 @@ const ABOUT: About = About {
              old that are young.",
     remedy: "Look at the machine's clock and where it gets the time from. If the time is right, `holdfast trust-clock` has the \
              hub delete old events by it at once; else it does so when the clock was steady for an hour.",
-    covers: &["own"],
+    covers: &["own", "S35"],
 };
 
 pub(super) struct ClockAhead;

@@ -15,7 +15,7 @@ const ABOUT: About = About {
              others.",
     remedy: "Look at the disk and its log. Bring back what is missing from a backup, all files together, while the hub is \
              stopped; a device can be registered again. `holdfast scrub` reads everything at once.",
-    covers: &["own"],
+    covers: &["own", "S35"],
 };
 
 /// Damages that a finding names.

@@ -6,6 +6,7 @@ mod auth_hub_key_on_device;
 mod auth_owner_in_use;
 mod auth_sas_ttl;
 mod hub_clock_ahead;
+mod hub_disk_full;
 mod hub_files_damaged;
 mod id_conflicting_connection;
 mod id_never_connected;
@@ -40,6 +41,7 @@ pub fn all() -> Vec<Box<dyn Check>> {
         Box::new(tls_legacy_client::LegacyClient),
         Box::new(hub_clock_ahead::ClockAhead),
         Box::new(hub_files_damaged::FilesDamaged),
+        Box::new(hub_disk_full::DiskFull),
     ]
 }
 

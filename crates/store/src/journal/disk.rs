@@ -23,6 +23,19 @@ pub trait Disk: Send + Sync {
     fn remove(&self, name: &str) -> io::Result<()>;
     /// Makes the names durable.
     fn sync(&self) -> io::Result<()>;
+    /// How much of the disk there is and is free, where that is known.
+    fn space(&self) -> io::Result<Option<Space>> {
+        Ok(None)
+    }
+}
+
+/// The space of a disk, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Space {
+    /// All of it.
+    pub total: u64,
+    /// What this process may still write.
+    pub free: u64,
 }
 
 /// One file of a [`Disk`].
@@ -150,6 +163,12 @@ impl Disk for Directory {
 
     fn sync(&self) -> io::Result<()> {
         self.handle.sync_all()
+    }
+
+    fn space(&self) -> io::Result<Option<Space>> {
+        let disk = rustix::fs::fstatvfs(&self.handle)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
+        Ok(Some(Space { total: bytes(disk.f_blocks), free: bytes(disk.f_bavail) }))
     }
 }
 

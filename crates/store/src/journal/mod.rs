@@ -39,6 +39,7 @@ mod reader;
 mod recent;
 mod record;
 mod recovery;
+mod reserve;
 mod scan;
 mod scrub;
 mod section;
@@ -63,8 +64,9 @@ use hub::ports::event_log::{AppendError, Bounds, EventLog, ReadError, StartPosit
 use hub::telemetry::{Message, Millis};
 
 pub use damage::{Damage, Harm, Lost};
-pub use disk::{Directory, Disk, DiskFile};
+pub use disk::{Directory, Disk, DiskFile, Space};
 pub use recovery::{Cut, OpenError, Recovery};
+pub use reserve::reserve_of;
 pub(crate) use tickets::Tickets;
 
 use ends::Ends;
@@ -88,6 +90,9 @@ pub struct JournalConfig {
     pub retention: Duration,
     /// How large the journal may grow before older events are dropped early. Default: no such bound.
     pub bytes_max: Option<u64>,
+    /// How much of the disk is left to others, in bytes; beyond that messages are refused as on a full disk. Default: a
+    /// twentieth of the disk, 1 GiB at most.
+    pub reserve_bytes: Option<u64>,
     /// How long the writer waits for more messages at most, and never longer than half of what a commit takes, when
     /// as many as last time may still be coming. Default 1 ms; zero writes at once.
     pub gather_max: Duration,
@@ -124,6 +129,7 @@ impl Default for JournalConfig {
             recent_bytes_max: 16 * 1024 * 1024,
             retention: Duration::from_secs(24 * 60 * 60),
             bytes_max: None,
+            reserve_bytes: None,
             gather_max: Duration::from_millis(1),
             ahead_bytes: ahead::AHEAD_BYTES,
             retry_after: writer::RETRY_AFTER,
@@ -209,6 +215,12 @@ impl Journal {
     /// All damage found so far, at opening or by a reader; at most the first thousand.
     pub fn damages(&self) -> Vec<Damage> {
         lock(&self.shared.damages).clone()
+    }
+
+    /// The space of the disk, and how much of it is left to others; `None` where the disk does not tell.
+    pub fn space(&self) -> io::Result<Option<(Space, u64)>> {
+        let space = self.shared.segments.disk.space()?;
+        Ok(space.map(|space| (space, reserve_of(self.shared.config.reserve_bytes, space))))
     }
 
     /// How many bytes the segments take.

@@ -14,6 +14,7 @@ use super::batch::{self, End, Head, Placed, Section};
 use super::disk::{DiskFile, write_all};
 use super::index::Index;
 use super::queue::{Gather, Pending, Work};
+use super::reserve::Reserve;
 use super::segment::{self, Header};
 use super::segments::{Opened, Segment, save_index};
 use super::{OnCommit, Shared, lock};
@@ -30,6 +31,7 @@ pub(super) struct Writer {
     /// How long a commit takes, smoothed.
     commit_time: Duration,
     crowded: Crowded,
+    reserve: Reserve,
 }
 
 /// What is known of a lack of descriptors, which must not end what goes on without one more.
@@ -103,7 +105,8 @@ impl Active {
 impl Writer {
     pub(super) fn new(shared: Arc<Shared>, active: Option<Active>, ends: Vec<End>, next_number: u64) -> Self {
         let (gather, commit_time) = (Gather::default(), Duration::ZERO);
-        Self { shared, active, ends, next_number, gather, commit_time, crowded: Crowded::default() }
+        let (crowded, reserve) = (Crowded::default(), Reserve::new(shared.config.reserve_bytes));
+        Self { shared, active, ends, next_number, gather, commit_time, crowded, reserve }
     }
 
     /// Writes until the queue is closed and drained.
@@ -156,6 +159,7 @@ impl Writer {
         if batch.chunks().is_empty() {
             return Ok(());
         }
+        self.reserve.allows(&*self.shared.segments.disk, batch.bytes() as u64, Instant::now())?;
         if self.active.as_ref().is_none_or(|active| self.is_full(active)) {
             self.follow_on()?;
         }
@@ -280,8 +284,9 @@ impl Writer {
     }
 
     /// Whether the disk takes and keeps a little.
-    fn probe(&self) -> io::Result<()> {
+    fn probe(&mut self) -> io::Result<()> {
         let disk = &self.shared.segments.disk;
+        self.reserve.look(&**disk)?;
         if disk.names()?.iter().any(|name| name == PROBE_NAME) {
             disk.remove(PROBE_NAME)?;
         }

@@ -44,7 +44,7 @@ pub(super) async fn send(
     let hub = &*front.hub;
     let door = front.metrics.door(Some(Door::Https));
     let grant = authorize::device(hub, asked, visitor, &identity, DeviceOperation::SendTelemetry).await?;
-    let sent = take(hub, &door, asked, header_names, &grant, incoming).await;
+    let sent = take(hub, &door, (asked, visitor), header_names, &grant, incoming).await;
     if let Err(HubError { code: HubErrorCode::MessageTooLarge, .. }) = &sent {
         door.too_large();
         // A body that is too long is not read to its end, which a chunked one does not tell.
@@ -59,7 +59,7 @@ pub(super) async fn send(
 async fn take(
     hub: &Hub,
     door: &DoorMetrics,
-    asked: &Asked,
+    (asked, visitor): (&Asked, &Visitor),
     header_names: &[String],
     grant: &Grant,
     incoming: &mut Incoming,
@@ -76,16 +76,23 @@ async fn take(
     };
     let (taken, begun) = (messages.len() as u64, Instant::now());
     let bytes = messages.iter().map(Message::metered_bytes).sum::<usize>() as u64;
+    let refused = |error: &NotTaken| {
+        if matches!(error, NotTaken::Log(AppendError::NoSpace)) {
+            let identity = grant.identity().to_string();
+            authorize::not_served(hub, asked, visitor, Some(identity), Refusal::DiskFull);
+        }
+        not_taken(error)
+    };
     let tickets = hub.take_batch(messages).map_err(|error| {
         if matches!(error, NotTaken::Log(_)) {
             door.full();
         }
-        not_taken(&error)
+        refused(&error)
     })?;
     for ticket in tickets {
         poll_fn(|cx| hub.log.poll_durable(ticket, cx))
             .await
-            .map_err(|error| not_taken(&NotTaken::Log(error)))?;
+            .map_err(|error| refused(&NotTaken::Log(error)))?;
     }
     door.accepted(taken, bytes);
     door.acknowledged.observe(begun.elapsed());

@@ -183,6 +183,10 @@ impl<S: Stream> Conversation<S> {
                 Error::new(condition::MESSAGE_SIZE_EXCEEDED, text)
             }
             NotTaken::Nothing => Error::new(ARGUMENT_ERROR, "The batch has no message."),
+            NotTaken::Log(AppendError::NoSpace) => {
+                self.record_message(sender, Refusal::DiskFull);
+                not_stored()
+            }
             NotTaken::Log(_) => {
                 tracing::error!(%error, device.id = %sender.identity, "a message was not taken");
                 not_stored()

@@ -8,6 +8,7 @@ use hub::decision::{Act, Facts};
 use hub::hub::Hub;
 use hub::identity::Identity;
 use hub::ports::bus::{Ending, Holder as _};
+use hub::ports::event_log::AppendError;
 use hub::record::Session;
 use hub::refusal::Refusal;
 use hub::telemetry::MESSAGE_BYTES_MAX;
@@ -42,12 +43,26 @@ pub(super) enum End {
     Failed(String),
 }
 
+impl End {
+    /// That of a client whose message did not become durable.
+    pub(super) fn not_stored(error: &AppendError) -> Self {
+        match error {
+            AppendError::NoSpace => Self::Refused(Refusal::DiskFull),
+            AppendError::Full { .. }
+            | AppendError::Failed(_)
+            | AppendError::Closing
+            | AppendError::NoPartition(_) => Self::Failed(error.to_string()),
+        }
+    }
+}
+
 impl<S: Stream> Conversation<S> {
     /// Tells an admitted client of MQTT 5 why its connection ends, where it was not told already.
     fn say_end(&mut self, end: &End) {
         let (reason, properties) = match end {
             End::Disconnected(_) | End::Lost(_) | End::NotAdmitted(_) => return,
             End::Refused(Refusal::MessageTooLarge { .. }) => (Reason::PacketTooLarge, Vec::new()),
+            End::Refused(Refusal::DiskFull) => Outcome::of(Status::ServerError).of_disconnect(),
             End::Refused(_) => (Reason::ImplementationSpecificError, Vec::new()),
             End::NotRenewed | End::Ended(Ending::RightEnded | Ending::TokenEnded) => {
                 (Reason::NotAuthorized, Vec::new())

@@ -216,7 +216,7 @@ impl<S: Stream> Conversation<S> {
                 match self.hub.log.poll_durable(*ticket, cx) {
                     Poll::Ready(Ok(())) => {}
                     Poll::Ready(Err(error)) => {
-                        return Poll::Ready(Wake::Over(End::Failed(error.to_string())));
+                        return Poll::Ready(Wake::Over(End::not_stored(&error)));
                     }
                     Poll::Pending => break,
                 }

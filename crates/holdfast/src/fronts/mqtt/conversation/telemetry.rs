@@ -72,7 +72,8 @@ impl<S: Stream> Conversation<S> {
                 self.door.too_large();
                 return Err(End::Refused(Refusal::MessageTooLarge { size, limit: MESSAGE_BYTES_MAX }));
             }
-            Err(error) => return Err(End::Failed(error.to_string())),
+            Err(NotTaken::Log(error)) => return Err(End::not_stored(&error)),
+            Err(error @ NotTaken::Nothing) => return Err(End::Failed(error.to_string())),
         }
         Ok(())
     }

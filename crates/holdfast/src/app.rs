@@ -147,7 +147,8 @@ impl App {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let host = hosts.first().map_or("hub", String::as_str);
         let notary = Notary::open(&config.data, &*secrets, host, registry.clone(), clock.clone())?;
-        let recorder = QueueRecorder::start(registry.clone(), secrets.clone(), clock.clone());
+        let recorder =
+            QueueRecorder::start(registry.clone(), secrets.clone(), clock.clone(), config.decisions_kept);
         let hub = Arc::new(Hub {
             registry: registry.clone(),
             log: journal.clone(),

@@ -262,10 +262,10 @@ pub struct CertificateFacts {
     /// SHA-256 of the certificate.
     pub thumbprint: String,
     /// SHA-256 of its public key.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub public_key: String,
     /// Its serial number, in hexadecimal digits.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub serial: String,
     /// The beginning of its validity.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -51,6 +51,7 @@ pub mod service_bound;
 pub mod service_grant;
 pub mod settings;
 pub mod signed_context;
+pub mod strangers;
 pub mod telemetry;
 pub mod trace;
 pub mod twin;

@@ -13,6 +13,7 @@ use hub::key_search::{Clue, KeySearch};
 use hub::ports::clock::{Clock, Recorder};
 use hub::ports::registry::Registry;
 use hub::ports::secrets::Secrets;
+use hub::strangers::shorten;
 use tokio::sync::{Notify, mpsc, oneshot};
 
 use self::folder::Folder;
@@ -55,6 +56,7 @@ impl QueueRecorder {
         registry: Arc<dyn Registry>,
         secrets: Arc<dyn Secrets>,
         clock: Arc<dyn Clock>,
+        kept: u64,
     ) -> Arc<Self> {
         let (queue, items) = mpsc::channel(QUEUE_MAX);
         let lost = Arc::new(AtomicU64::new(0));
@@ -62,6 +64,7 @@ impl QueueRecorder {
         let writer = Writer {
             registry: registry.clone(),
             clock,
+            kept,
             lost: lost.clone(),
             observer: observer.clone(),
             hurry: hurry.clone(),
@@ -134,6 +137,8 @@ impl Recorder for NoRecorder {
 struct Writer {
     registry: Arc<dyn Registry>,
     clock: Arc<dyn Clock>,
+    /// How many records the log keeps.
+    kept: u64,
     lost: Arc<AtomicU64>,
     observer: Arc<OnceLock<Observer>>,
     hurry: Arc<Notify>,
@@ -141,7 +146,7 @@ struct Writer {
 
 impl Writer {
     async fn run(self, mut items: mpsc::Receiver<Item>) {
-        let mut folder = Folder::new(Instant::now());
+        let mut folder = Folder::new(Instant::now(), self.kept);
         let mut batch = Vec::with_capacity(BATCH_MAX);
         loop {
             let window_left = folder.window_left(Instant::now());
@@ -194,6 +199,7 @@ impl Writer {
             decision.count = gap;
             records.push(decision);
         }
+        records.iter_mut().for_each(|record| shorten(record));
         if !records.is_empty() {
             let count = records.len() as u64;
             if let Err(error) = self.registry.record(records).await {

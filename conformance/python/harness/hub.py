@@ -188,7 +188,7 @@ class Clock:
     def advance(self, seconds: int) -> None:
         self.seconds += seconds
         written = self._file.with_suffix(".new")
-        written.write_text(f"+{self.seconds}\n")
+        written.write_text(f"{self.seconds:+d}\n")
         written.rename(self._file)
 
     def environment(self) -> dict[str, str]:

@@ -25,6 +25,7 @@ use store::{
 use tokio::sync::{mpsc, watch};
 
 use crate::belongings::{self, Keeper};
+use crate::certificate_duty::CertificateDuty;
 use crate::config::Config;
 use crate::descriptors::Descriptors;
 use crate::drain::Drain;
@@ -178,10 +179,13 @@ impl App {
         let by = By { actor: "first start".to_owned(), origin: Origin::default() };
         hub.ensure_default_policies(&by).await.context("the default policies could not be made")?;
         let keeper = found.settle(&hub, registry.clone(), journal.clone()).await?;
+        let retention = Arc::new(Retention::open(&config.data, journal.clone(), keeper.clone()));
         let upkeep = Arc::new(Upkeep {
-            retention: Arc::new(Retention::open(&config.data, journal.clone(), keeper.clone())),
             scrub: Arc::new(Scrub::new(hub.clone(), journal.clone(), registry.clone())),
+            certificate: Arc::new(CertificateDuty::new(hub.clone(), certificate.clone(), retention.clone())),
+            retention,
         });
+        upkeep.certificate.look().await;
         let guard = Guard::new(
             hub.clone(),
             Place::new(&config.data),

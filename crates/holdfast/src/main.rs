@@ -4,6 +4,7 @@
 
 mod app;
 mod belongings;
+mod certificate_duty;
 mod cli;
 mod config;
 mod descriptors;

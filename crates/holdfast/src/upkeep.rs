@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::certificate_duty::CertificateDuty;
 use crate::retention::Retention;
 use crate::scrub::Scrub;
 
@@ -11,6 +12,8 @@ pub(crate) struct Upkeep {
     pub(crate) retention: Arc<Retention>,
     /// The search for damage.
     pub(crate) scrub: Arc<Scrub>,
+    /// The validity of the hub's certificate.
+    pub(crate) certificate: Arc<CertificateDuty>,
 }
 
 impl Upkeep {
@@ -18,5 +21,6 @@ impl Upkeep {
     pub(crate) fn keep(&self) {
         self.retention.keep();
         self.scrub.keep();
+        self.certificate.keep();
     }
 }

@@ -115,6 +115,8 @@ pub struct ServerCertificateFacts {
     pub thumbprint: String,
     /// Why the last renewal failed.
     pub renewal_error: Option<String>,
+    /// Why no client can trust the hub, if that is so.
+    pub problem: Option<String>,
 }
 
 /// A file or directory that holds keys.

@@ -3,6 +3,7 @@
 
 mod client_certificate;
 mod server_certificate;
+mod validity;
 
 use std::sync::Arc;
 

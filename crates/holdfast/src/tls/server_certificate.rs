@@ -18,6 +18,7 @@ use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
+use super::validity::Validity;
 use crate::files::{create_private, create_public, read_private};
 
 /// How long the authority is valid.
@@ -26,6 +27,18 @@ const AUTHORITY_DAYS: i32 = 3_650;
 const SERVER_DAYS: i32 = 390;
 /// A server certificate with less than this left is replaced at start.
 const RENEWAL_DAYS: i64 = 30;
+
+/// How the name of an authority begins that a hub made.
+const AUTHORITY_NAME: &str = "Holdfast CA ";
+
+/// Who issued a server certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// An authority that a hub made.
+    Hub,
+    /// Somebody else.
+    Foreign,
+}
 
 /// The server's certificate: its files in a data directory, and what handshakes present of them.
 pub(crate) struct ServerCertificate {
@@ -37,6 +50,8 @@ pub(crate) struct ServerCertificate {
     names: Vec<String>,
     presented: RwLock<Option<Arc<CertifiedKey>>>,
     renewal_error: Mutex<Option<String>>,
+    /// Why no client can trust the hub, if that is so.
+    problem: Mutex<Option<String>>,
 }
 
 impl std::fmt::Debug for ServerCertificate {
@@ -53,7 +68,7 @@ impl ResolvesServerCert for ServerCertificate {
 
 impl ServerCertificate {
     /// Opens the certificate of a data directory. The authority is made on first start; the server certificate then,
-    /// when the names change, and before it ends.
+    /// when the names change, before it ends, and when it begins later than now. One that the hub did not issue is left alone.
     pub(crate) fn open(directory: &Path, names: &[String], now: Timestamp) -> anyhow::Result<Self> {
         let this = Self {
             certificate: directory.join("server.pem"),
@@ -63,15 +78,81 @@ impl ServerCertificate {
             names: names.to_vec(),
             presented: RwLock::default(),
             renewal_error: Mutex::default(),
+            problem: Mutex::default(),
         };
         if !this.authority.exists() {
             this.make_authority(now)?;
         }
-        if !this.certificate.exists() || !this.serves(names, now)? {
+        if !this.certificate.exists() {
             this.issue(now)?;
+        } else if let Some(why) = this.why_not(names, now)? {
+            match this.origin()? {
+                Origin::Foreign => tracing::warn!(
+                    file = %this.certificate.display(),
+                    "the server certificate {why}; it was not issued by the hub, which leaves it as it is"
+                ),
+                Origin::Hub => this.issue(now)?,
+            }
         }
         this.load()?;
         Ok(this)
+    }
+
+    /// Makes anew what is not valid at this time, as far as no client is cut off by it: the authority where nobody can
+    /// have it, and the hub's own certificate under an authority that is valid. Else says what is wrong.
+    /// `doubted`: whether the time may be wrong by being ahead.
+    pub(crate) fn keep_valid(&self, now: Timestamp, unused: bool, doubted: bool) -> anyhow::Result<()> {
+        let authority = Validity::of_first(&self.authority)?;
+        let leaf = Validity::of_first(&self.certificate)?;
+        let own = self.origin()? == Origin::Hub;
+        let mut problem = None;
+        if own && !authority.holds(now) && unused {
+            tracing::warn!(
+                "the authority was made by a clock that was wrong, and nobody has it yet: it is made again"
+            );
+            self.make_authority(now)?;
+            self.renew(now)?;
+        } else if own && !authority.holds(now) {
+            problem = Some(format!(
+                "the authority is valid {authority}, and by the clock it is {now}: no client trusts the hub. If the clock is wrong, \
+                 set it. If it is right, stop the hub, delete ca.pem, ca.key, server.pem and server.key, start it, and give \
+                 every client the new ca.pem"
+            ));
+        } else if !leaf.holds(now) && own && (!doubted || now < leaf.begins) {
+            tracing::warn!(
+                "the server certificate is valid {leaf}, and by the clock it is {now}: it is issued again"
+            );
+            self.renew(now)?;
+        } else if !leaf.holds(now) {
+            problem = Some(format!(
+                "the server certificate is valid {leaf}, and by the clock it is {now}: no client trusts the hub. Set the clock, or \
+                 put another certificate there"
+            ));
+        }
+        let mut known = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(problem) = problem.as_ref().filter(|_| known.is_none()) {
+            tracing::error!("{problem}");
+        }
+        *known = problem;
+        Ok(())
+    }
+
+    /// Whether the authority is one that no client can work with at this time.
+    pub(crate) fn authority_is_invalid(&self, now: Timestamp) -> anyhow::Result<bool> {
+        Ok(!Validity::of_first(&self.authority)?.holds(now))
+    }
+
+    /// Who issued the server certificate.
+    fn origin(&self) -> anyhow::Result<Origin> {
+        let chain = self.chain()?;
+        let Some(leaf) = chain.first() else { return Ok(Origin::Hub) };
+        let (_, leaf) = X509Certificate::from_der(leaf)
+            .with_context(|| format!("{} is damaged", self.certificate.display()))?;
+        let is_of_the_hub = leaf
+            .issuer()
+            .iter_common_name()
+            .any(|name| name.as_str().is_ok_and(|name| name.starts_with(AUTHORITY_NAME)));
+        Ok(if is_of_the_hub { Origin::Hub } else { Origin::Foreign })
     }
 
     /// Issues a new certificate, which the next handshake presents.
@@ -102,6 +183,7 @@ impl ServerCertificate {
             not_after: ends.and_then(|ends| Timestamp::from_second(ends).ok()).unwrap_or(Timestamp::MIN),
             thumbprint: leaf.map(|leaf| hub::certificate::sha256(leaf)).unwrap_or_default(),
             renewal_error: self.renewal_error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            problem: self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
     }
 
@@ -124,7 +206,7 @@ impl ServerCertificate {
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(Vec::new())?;
         let serial = u64::try_from(now.as_millisecond()).unwrap_or_default();
-        params.distinguished_name = name(&format!("Holdfast CA {serial:x}"));
+        params.distinguished_name = name(&format!("{AUTHORITY_NAME}{serial:x}"));
         params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         set_validity(&mut params, now, AUTHORITY_DAYS);
@@ -155,8 +237,8 @@ impl ServerCertificate {
         create_public(&self.certificate, format!("{}{authority}", certificate.pem()).as_bytes())
     }
 
-    /// Whether the certificate covers all names and lasts for a while yet.
-    fn serves(&self, names: &[String], now: Timestamp) -> anyhow::Result<bool> {
+    /// What keeps the certificate from serving for a while yet: names, its end, or that it begins later.
+    fn why_not(&self, names: &[String], now: Timestamp) -> anyhow::Result<Option<&'static str>> {
         let chain = self.chain()?;
         let leaf =
             chain.first().with_context(|| format!("{} holds no certificate", self.certificate.display()))?;
@@ -173,7 +255,17 @@ impl ServerCertificate {
                 _ => None,
             })
             .collect();
-        Ok(left > RENEWAL_DAYS * 86_400 && names.iter().all(|name| covered.contains(name)))
+        // Before the authority begins nothing helps, and what was issued by a better clock stays.
+        let authority_holds = Validity::of_first(&self.authority)?.holds(now);
+        Ok(if !names.iter().all(|name| covered.contains(name)) {
+            Some("does not have all names of the hub")
+        } else if left <= RENEWAL_DAYS * 86_400 {
+            Some("ends within 30 days")
+        } else if leaf.validity().not_before.timestamp() > now.as_second() && authority_holds {
+            Some("begins later than now")
+        } else {
+            None
+        })
     }
 }
 

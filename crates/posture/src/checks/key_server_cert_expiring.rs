@@ -29,13 +29,15 @@ impl Check for ServerCertExpiring {
     fn hub(&mut self, facts: &HubFacts<'_>, context: &Context, verdicts: &mut Verdicts) {
         let certificate = facts.server_certificate;
         let near = certificate.not_after.duration_since(context.now) <= NEAR;
-        verdicts.judge((near || certificate.renewal_error.is_some()).then(|| {
+        let is_bad = near || certificate.renewal_error.is_some() || certificate.problem.is_some();
+        verdicts.judge(is_bad.then(|| {
             let day = certificate.not_after.strftime("%Y-%m-%d");
-            let summary = match &certificate.renewal_error {
-                Some(error) => {
+            let summary = match (&certificate.problem, &certificate.renewal_error) {
+                (Some(problem), _) => format!("The hub's certificate cannot be trusted: {problem}."),
+                (None, Some(error)) => {
                     format!("The hub's certificate ends on {day}, and renewing it failed: {error}.")
                 }
-                None => format!("The hub's certificate ends on {day}."),
+                (None, None) => format!("The hub's certificate ends on {day}."),
             };
             let evidence = json!({
                 "notAfter": certificate.not_after,

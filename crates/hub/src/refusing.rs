@@ -73,6 +73,37 @@ fn name(identity: Option<&str>, facts: &Facts, refusal: &Refusal) -> Option<Stri
     }
 }
 
+impl Refusal {
+    /// Whether it shows that the identity which was named is registered: its credential was looked at. Of a token that names a
+    /// policy it says so only once the policy was proved.
+    pub fn shows_that_identity_exists(&self) -> bool {
+        matches!(
+            self,
+            Self::WrongKey { .. }
+                | Self::KeyOfAnother { .. }
+                | Self::KeyNotDecoded { .. }
+                | Self::HubKeyWithoutSkn { .. }
+                | Self::TokenSignedOtherSr { .. }
+                | Self::TokenSignedOtherText { .. }
+                | Self::ContextSignedOtherText { .. }
+                | Self::TokenScope { .. }
+                | Self::CredentialKind { .. }
+                | Self::ThumbprintMismatch { .. }
+                | Self::UntrustedChain { .. }
+                | Self::AuthorityNotVerified { .. }
+                | Self::IntermediateMissing { .. }
+                | Self::SelfSigned { .. }
+                | Self::CertificateExpired { .. }
+                | Self::CertificateNotYetValid { .. }
+                | Self::CertificateWeak { .. }
+                | Self::CertificateRevoked { .. }
+                | Self::CertificateName { .. }
+                | Self::CertificatePurpose { .. }
+                | Self::Disabled { .. }
+        )
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

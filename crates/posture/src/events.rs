@@ -5,6 +5,7 @@ use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher as _, Hash, RandomState};
 use std::net::IpAddr;
 
+use hub::backoff::network;
 use hub::decision::{Act, Decision, Door};
 use hub::error::HubErrorCode;
 use hub::ports::bus::Ending;
@@ -12,8 +13,11 @@ use hub::record::Slot;
 use hub::refusal::Refusal;
 use jiff::{SignedDuration, Timestamp};
 
-/// Sources and identities that are watched at once; when there are more, the new ones have to wait.
+/// Sources and identities that are watched at once; when there are more, the new ones take the places of those of which little is
+/// known, or have to wait.
 const WATCHED_MAX: usize = 10_000;
+/// Registered identities whose refused credentials are watched at once. Strangers cannot take their places.
+const IDENTITIES_MAX: usize = 50_000;
 /// Happenings that are kept of each.
 const KEPT_MAX: usize = 64;
 /// The longest window of a detection that counts.
@@ -24,9 +28,9 @@ const WINDOW: SignedDuration = SignedDuration::from_mins(10);
 pub struct Events {
     /// Connections that were taken over, by identity.
     pub takeovers: HashMap<String, VecDeque<Takeover>>,
-    /// Refused credentials, by identity.
+    /// Refused credentials, by identity. Only registered ones are in here: made-up names neither fill it nor open findings.
     pub failures_of: HashMap<String, VecDeque<Timestamp>>,
-    /// Refused credentials, by address.
+    /// Refused credentials, by network: an IPv4 address, or an IPv6 /64.
     pub failures_from: HashMap<IpAddr, VecDeque<Timestamp>>,
     /// Identities that were admitted after many refusals.
     pub guessed: HashMap<String, Guessed>,
@@ -98,7 +102,12 @@ impl Events {
                 let Some(identity) = &decision.identity else { return };
                 let new =
                     self.admitted.get(&self.hasher.hash_one(identity)).and_then(|(_, address)| *address);
-                push(&mut self.takeovers, identity.clone(), Takeover { time, old: address, new });
+                push(
+                    &mut self.takeovers,
+                    identity.clone(),
+                    Takeover { time, old: address, new },
+                    WATCHED_MAX,
+                );
             }
             (Act::Connect, None) => {
                 let Some(identity) = &decision.identity else { return };
@@ -116,10 +125,12 @@ impl Events {
             (Act::Connect | Act::Token | Act::Operation { .. }, Some(refusal)) if is_failure(refusal) => {
                 self.leak(decision, refusal);
                 if let Some(address) = address {
-                    push(&mut self.failures_from, address, time);
+                    push(&mut self.failures_from, network(address), time, WATCHED_MAX);
                 }
-                if let Some(identity) = &decision.identity {
-                    push(&mut self.failures_of, identity.clone(), time);
+                if let Some(identity) =
+                    decision.identity.as_ref().filter(|_| is_of_registered(decision, refusal))
+                {
+                    push(&mut self.failures_of, identity.clone(), time, IDENTITIES_MAX);
                 }
             }
             _ => {}
@@ -208,9 +219,19 @@ fn is_failure(refusal: &Refusal) -> bool {
     )
 }
 
-fn push<K: Hash + Eq, T>(map: &mut HashMap<K, VecDeque<T>>, key: K, value: T) {
-    if map.len() >= WATCHED_MAX && !map.contains_key(&key) {
-        return;
+/// Whether a refusal shows that the identity is registered. A token of a policy is judged before the identity is looked up.
+fn is_of_registered(decision: &Decision, refusal: &Refusal) -> bool {
+    let by_policy = decision.facts.token.as_ref().is_some_and(|token| token.skn.is_some());
+    !by_policy && refusal.shows_that_identity_exists()
+}
+
+fn push<K: Hash + Eq, T>(map: &mut HashMap<K, VecDeque<T>>, key: K, value: T, most: usize) {
+    if map.len() >= most && !map.contains_key(&key) {
+        // Who came once gives way: a flood of names or addresses does not hide who comes again and again.
+        map.retain(|_, kept| kept.len() > 1);
+        if map.len() >= most {
+            return;
+        }
     }
     let kept = map.entry(key).or_default();
     if kept.len() == KEPT_MAX {
@@ -229,6 +250,42 @@ mod tests {
         decision.origin.address = Some(IpAddr::from([10, 0, 0, 1]));
         decision.refusal = refusal;
         decision
+    }
+
+    #[test]
+    fn made_up_names_and_many_addresses_hide_no_guessed_device() {
+        let mut events = Events::default();
+        for n in 0..10_500_u32 {
+            let mut unknown = decision(0, Act::Connect, Some(Refusal::UnknownDevice { near: Vec::new() }));
+            unknown.identity = Some(format!("made-up-{n}"));
+            unknown.origin.address = Some(std::net::Ipv4Addr::from(0x0a00_0000 + n).into());
+            events.observe(&unknown);
+        }
+        (0..5).for_each(|n| {
+            let wrong = hub::refusal::wrong_key("device d1");
+            let mut guess = decision(n, Act::Connect, Some(wrong));
+            guess.origin.address = Some(IpAddr::from([192, 0, 2, 1]));
+            events.observe(&guess);
+        });
+        events.observe(&decision(5, Act::Connect, None));
+        assert_eq!(events.guessed["d1"].failures, 5);
+        assert_eq!(
+            events.failures_of.keys().collect::<Vec<_>>(),
+            ["d1"],
+            "no finding is opened of who is not there"
+        );
+        assert_eq!(events.failures_from[&IpAddr::from([192, 0, 2, 1])].len(), 5);
+        assert!(events.failures_from.len() <= WATCHED_MAX);
+    }
+
+    #[test]
+    fn a_wrong_key_of_a_policy_is_no_guess_at_the_name_beside_it() {
+        let mut events = Events::default();
+        let mut guess = decision(1, Act::Connect, Some(hub::refusal::wrong_key("policy device")));
+        let token = hub::decision::TokenFacts { sr: String::new(), se: 60, skn: Some("device".to_owned()) };
+        guess.facts.token = Some(token);
+        events.observe(&guess);
+        assert!(events.failures_of.is_empty() && !events.failures_from.is_empty());
     }
 
     #[test]
@@ -270,12 +327,19 @@ mod tests {
     #[test]
     fn a_flood_from_many_addresses_is_bounded() {
         let mut events = Events::default();
-        for number in 0..20_000_u32 {
+        for number in 0..60_000_u32 {
             let mut refused = decision(1, Act::Connect, Some(hub::refusal::wrong_key("")));
             refused.origin.address = Some(IpAddr::from(number.to_be_bytes()));
             refused.identity = Some(format!("d{number}"));
             events.observe(&refused);
         }
-        assert_eq!((events.failures_from.len(), events.failures_of.len()), (WATCHED_MAX, WATCHED_MAX));
+        assert!(events.failures_from.len() <= WATCHED_MAX && events.failures_of.len() <= IDENTITIES_MAX);
+        // One that comes back is seen beside them.
+        for second in 2..4 {
+            let mut refused = decision(second, Act::Connect, Some(hub::refusal::wrong_key("")));
+            refused.identity = Some("again".to_owned());
+            events.observe(&refused);
+        }
+        assert_eq!(events.failures_of["again"].len(), 2);
     }
 }

@@ -14,6 +14,8 @@ mod fronts;
 mod guard;
 mod io;
 mod lanes;
+#[cfg(test)]
+mod limits_tests;
 mod listen;
 mod management;
 mod methods;

@@ -34,8 +34,11 @@ impl<'b> MessageWriter<'b> {
         self.map(descriptor::MESSAGE_ANNOTATIONS, KeyType::Symbol, entries);
     }
 
-    /// The properties section.
+    /// The properties section; none when nothing is set.
     pub fn properties(&mut self, properties: &Properties<'_>) {
+        if *properties == Properties::default() {
+            return;
+        }
         properties.write(&mut self.w);
     }
 

@@ -11,7 +11,7 @@ from azure.iot.hub import IoTHubRegistryManager
 from harness import devices
 from harness.hub import Hub
 from harness.inbox import Inbox
-from harness.raw_mqtt import connect_packet, tls_stream
+from harness.raw_mqtt import RawDevice, connect_packet, tls_stream
 from harness.rest import Registry, device_path
 from harness.wait import until
 
@@ -70,6 +70,20 @@ def test_a_message_arrives_with_its_properties(hub, service, device, websockets)
     assert (message.content_type, message.content_encoding) == ("application/json", "utf-8")
     assert message.expiry_time_utc.startswith(expires.strftime("%Y-%m-%dT%H:%M:%S."))
     assert (message.ack, message.custom_properties) == ("full", {"color": "red brick & more=%", "empty": ""})
+
+
+def test_a_message_whose_topic_would_be_too_long_is_rejected_for_all_to_see_and_the_next_one_comes(hub, service, device):
+    """Text grows to three times its length when each byte of it is escaped, and a topic has 65,535 bytes at most."""
+    with RawDevice(hub, device.device, device.token()) as client:
+        client.subscribe(f"devices/{device.device}/messages/devicebound/#")
+        service.send_c2d_message(device.device, "long", {"messageId": "long", "name": "é" * 15_000})
+        service.send_c2d_message(device.device, "next", {})
+        until(lambda: client.messages, 10, "the next message")
+        assert [message.payload for message in client.messages] == [b"next"]
+    [passed] = hub.cli("c2d", "list", device.device)["passed"]
+    assert (passed["messageId"], passed["fate"], passed["reason"]) == ("long", "rejected", "tooLarge")
+    [traced] = hub.cli("trace", "long", "--device", device.device)["messages"]
+    assert (traced["state"], traced["reason"]) == ("rejected", "tooLarge")
 
 
 def test_what_was_sent_while_the_device_was_away_is_delivered_once_when_it_returns(hub, service, registry, device):

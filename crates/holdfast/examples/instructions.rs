@@ -97,7 +97,7 @@ fn publish(times: u64) -> Option<()> {
     server.poll_event().ok()?;
     server.accept(false, start);
     server.output().clear();
-    client.publish(TOPIC, vec![b'x'; PAYLOAD_BYTES].into(), QoS::AtLeastOnce);
+    client.publish(TOPIC, vec![b'x'; PAYLOAD_BYTES].into(), QoS::AtLeastOnce).ok()?;
     let bytes = client.output().split();
     for _ in 0..times {
         server.handle_bytes(black_box(&bytes), start);

@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::error::HubError;
 use crate::hub::Hub;
 use crate::identity::{DeviceId, Identity};
-use crate::inbox::{Entry, Passed, Queue};
+use crate::inbox::{Entry, Passed, Queue, Unfit};
 use crate::ports::event_log::{ReadError, StoredEvent};
 use crate::positions::ReadState;
 use crate::record::{Key, Kind, Record};
@@ -102,6 +102,9 @@ pub struct TracedMessage {
     pub at: Timestamp,
     /// `connection` or `requests`: who settled it, or has it.
     pub by: Option<String>,
+    /// Why the hub rejected it in place of its receiver, if it did.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
 }
 
 impl Hub {
@@ -210,6 +213,7 @@ impl TracedMessage {
             state: passed.fate.as_str().to_owned(),
             at: passed.ended,
             by: passed.by.map(|by| by.as_str().to_owned()),
+            reason: passed.reason.map(Unfit::as_str),
         }
     }
 
@@ -225,6 +229,7 @@ impl TracedMessage {
             state: if lock.is_some() { "locked" } else { "waiting" }.to_owned(),
             at: lock.map_or(entry.expires, |lock| lock.until),
             by: lock.map(|lock| lock.by.as_str().to_owned()),
+            reason: None,
         }
     }
 }

@@ -73,14 +73,14 @@ impl Device {
 
     /// Answers a call of a method.
     pub async fn answer(&mut self, request_id: &str, status: i32, body: Bytes) -> Result<(), SimError> {
-        self.enqueue(&format!("$iothub/methods/res/{status}/?$rid={request_id}"), body, QoS::AtMostOnce);
+        self.enqueue(&format!("$iothub/methods/res/{status}/?$rid={request_id}"), body, QoS::AtMostOnce)?;
         self.flush().await
     }
 
     /// Sends a request about the twin and waits for its answer; what else comes is kept for [`Device::receive`].
     async fn ask(&mut self, topic: &str, body: Bytes, expected: u16) -> Result<Bytes, SimError> {
         let id = self.next_request_id().to_string();
-        self.enqueue(&format!("{topic}{id}"), body, QoS::AtMostOnce);
+        self.enqueue(&format!("{topic}{id}"), body, QoS::AtMostOnce)?;
         let mut others: Vec<Publish> = Vec::new();
         let answered = async {
             loop {

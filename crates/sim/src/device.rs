@@ -153,7 +153,7 @@ impl Device {
     /// Sends a message. One of QoS 1 is acknowledged when this returns.
     pub async fn publish(&mut self, message: &Message<'_>, qos: QoS) -> Result<(), SimError> {
         let topic = topic_with_properties(&self.id, message.properties);
-        match self.enqueue(&topic, message.body.clone(), qos) {
+        match self.enqueue(&topic, message.body.clone(), qos)? {
             None => self.flush().await,
             Some(id) => {
                 let acknowledged = async {
@@ -167,8 +167,8 @@ impl Device {
 
     /// Puts a message among what is to be sent, without sending it yet; gives the identifier that
     /// [`Device::next_acknowledged`] will give, for QoS 1. So windows of messages are sent.
-    pub fn enqueue(&mut self, topic: &str, body: Bytes, qos: QoS) -> Option<PacketId> {
-        self.machine.publish(topic, body, qos)
+    pub fn enqueue(&mut self, topic: &str, body: Bytes, qos: QoS) -> Result<Option<PacketId>, SimError> {
+        Ok(self.machine.publish(topic, body, qos)?)
     }
 
     /// Sends what is to be sent.

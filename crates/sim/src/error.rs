@@ -1,7 +1,7 @@
 use std::io;
 
 use thiserror::Error;
-use wire::mqtt::{ConnectAckReason, PacketError};
+use wire::mqtt::{ConnectAckReason, NotWritten, PacketError};
 
 /// Why a simulated client could not go on.
 #[derive(Debug, Error)]
@@ -25,6 +25,9 @@ pub enum SimError {
     /// The server sent something that is no MQTT.
     #[error("the server broke MQTT")]
     Mqtt(#[from] PacketError),
+    /// The server cannot be sent this.
+    #[error(transparent)]
+    NotWritten(#[from] NotWritten),
     /// The server sent something that AMQP does not allow here.
     #[error("the server broke AMQP: {0}")]
     Amqp(String),

@@ -108,6 +108,10 @@ const COLUMNS: &[(&str, &str)] = &[
     ("LOCKED UNTIL", "/lockedUntil"),
 ];
 
+/// Of those that do not fit their receiver.
+const UNFIT: &[(&str, &str)] =
+    &[("NUMBER", "/sequence"), ("MESSAGE ID", "/messageId"), ("REJECTED", "/ended"), ("REASON", "/reason")];
+
 const COUNTS: &[(&str, &str)] = &[
     ("Sent", "/sent"),
     ("Completed", "/completed"),
@@ -150,6 +154,12 @@ pub(super) fn run(command: C2dCommand) -> anyhow::Result<ExitCode> {
                 Format::Table => {
                     list(Format::Table, answer["waiting"].as_array().map_or(&[][..], Vec::as_slice), COLUMNS);
                     one(Format::Table, &answer, COUNTS);
+                    let passed = answer["passed"].as_array().into_iter().flatten();
+                    let unfit: Vec<Value> =
+                        passed.filter(|passed| passed["reason"].is_string()).cloned().collect();
+                    if !unfit.is_empty() {
+                        list(Format::Table, &unfit, UNFIT);
+                    }
                 }
                 format => one(format, &answer, COUNTS),
             }

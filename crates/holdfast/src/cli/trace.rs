@@ -178,6 +178,9 @@ fn print_message(message: &Value) {
         times => outln!("  delivered  {times} times, last {}", time(&message["delivered"])),
     }
     let by = match message["by"].as_str() {
+        _ if text("reason") == "tooLarge" => {
+            " by the hub: with its properties it is larger than its client can be sent"
+        }
         Some("connection") => " by its connection",
         Some(_) => " by a request over HTTPS",
         None => "",

@@ -16,6 +16,7 @@ mod tests;
 pub use self::message::{Ack, Content, NotEnqueued, Submission, text_of};
 pub use self::queue::{
     Dead, Deadline, Entry, Fate, Gone, Lock, LockLost, LockToken, Passed, Queue, QueueFull, Receiver, Taken,
+    Unfit,
 };
 pub use self::service::{Delivery, InboxCounts, InboxView, Settlement, Waiting, lock_token};
 

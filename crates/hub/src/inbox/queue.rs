@@ -52,6 +52,26 @@ pub struct Passed {
     /// What kind of receiver had it then, if one had.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub by: Option<Receiver>,
+    /// Why the hub rejected it in place of its receiver, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Unfit>,
+}
+
+/// Why a message does not fit its receiver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Unfit {
+    /// With its properties it is larger than the protocol or the receiver admits.
+    TooLarge,
+}
+
+impl Unfit {
+    /// How it is shown.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TooLarge => "tooLarge",
+        }
+    }
 }
 
 impl Passed {
@@ -66,6 +86,7 @@ impl Passed {
             fate,
             ended: now,
             by: entry.lock.as_ref().map(|lock| lock.by),
+            reason: None,
         })
     }
 }
@@ -323,6 +344,16 @@ impl Queue {
     pub fn finish(&mut self, token: LockToken, fate: Fate, now: Timestamp) -> Result<Dead, LockLost> {
         let at = self.locked(token, now)?;
         Ok(self.remove(at, fate, now))
+    }
+
+    /// Removes a message that cannot be given to its receiver: it would not fit the next time either.
+    pub fn refuse(&mut self, token: LockToken, reason: Unfit, now: Timestamp) -> Result<Dead, LockLost> {
+        let dead = self.finish(token, Fate::Rejected, now)?;
+        let last = self.passed.back_mut().filter(|last| last.sequence == dead.entry.sequence);
+        if let Some(last) = last {
+            last.reason = Some(reason);
+        }
+        Ok(dead)
     }
 
     /// Takes a message back at the request of its receiver; beyond [`DELIVERIES_MAX`] times it is gone.

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{
     Ack, Content, Dead, Entry, Fate, Gone, LockLost, LockToken, MESSAGE_BYTES_MAX, NotEnqueued, Passed,
-    Queue, Receiver, Submission,
+    Queue, Receiver, Submission, Unfit,
 };
 use crate::error::{HubError, HubErrorCode};
 use crate::hub::Hub;
@@ -99,6 +99,8 @@ pub enum Settlement {
     Complete,
     /// It does not want it.
     Reject,
+    /// It cannot be given to it.
+    Refuse(Unfit),
     /// It wants it again, or somebody else shall have it.
     Abandon,
 }
@@ -255,6 +257,7 @@ impl Hub {
             let dead = match settlement {
                 Settlement::Complete => loaded.queue.finish(token, Fate::Completed, now).map(Some),
                 Settlement::Reject => loaded.queue.finish(token, Fate::Rejected, now).map(Some),
+                Settlement::Refuse(reason) => loaded.queue.refuse(token, reason, now).map(Some),
                 Settlement::Abandon => loaded.queue.abandon(token, now),
             };
             let mut dead: Vec<Dead> = dead.map_err(lock_lost)?.into_iter().collect();

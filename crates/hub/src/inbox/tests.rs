@@ -34,6 +34,23 @@ fn messages_are_given_in_the_order_they_were_sent_and_each_to_one_receiver() {
 }
 
 #[test]
+fn what_cannot_be_given_to_its_receiver_is_rejected_and_says_why() {
+    let mut queue = Queue::new("1");
+    for id in ["long", "next"] {
+        queue.enqueue(Some(id.to_owned()), String::new(), Ack::Full, at(0), at(3_600)).expect("room");
+    }
+    for number in [1, 2] {
+        queue.take(token(number), Receiver::Connection, at(1));
+    }
+    let dead = queue.refuse(token(1), Unfit::TooLarge, at(1)).expect("its lock holds");
+    assert_eq!((dead.fate, queue.gone.rejected), (Fate::Rejected, 1), "its sender hears of it");
+    queue.finish(token(2), Fate::Rejected, at(2)).expect("its lock holds");
+    let reasons: Vec<_> = queue.passed.iter().map(|passed| passed.reason).collect();
+    assert_eq!(reasons, [Some(Unfit::TooLarge), None]);
+    assert_eq!(queue.refuse(token(1), Unfit::TooLarge, at(2)), Err(LockLost));
+}
+
+#[test]
 fn a_lock_that_lapses_gives_the_message_to_the_next_one_and_counts_for_nothing() {
     let mut queue = queue_of(1);
     queue.take(token(1), Receiver::Requests, at(0));

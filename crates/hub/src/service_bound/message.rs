@@ -94,7 +94,7 @@ impl Waiting {
     ) -> Result<bool, LockLost> {
         self.release(token, now)?;
         Ok(match settlement {
-            Settlement::Complete | Settlement::Reject => false,
+            Settlement::Complete | Settlement::Reject | Settlement::Refuse(_) => false,
             Settlement::Abandon => {
                 self.abandoned += 1;
                 self.abandoned < DELIVERIES_MAX && self.expires > now

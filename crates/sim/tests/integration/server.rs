@@ -82,7 +82,8 @@ async fn serve(
                     connects.lock().expect("no panic").push(*connect);
                 }
                 Event::Publish(publish) => {
-                    machine.publish(&publish.topic, publish.payload, QoS::AtLeastOnce);
+                    let sent = machine.publish(&publish.topic, publish.payload, QoS::AtLeastOnce);
+                    assert!(sent.is_ok(), "what came fits");
                     if let Some(id) = publish.packet_id {
                         machine.puback(id);
                     }

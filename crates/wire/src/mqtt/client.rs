@@ -3,7 +3,9 @@
 use bytes::{Bytes, BytesMut};
 
 use super::codec::{self, Packets};
-use super::{Connect, ConnectAckReason, Packet, PacketError, PacketId, Publish, QoS, SubscribeReturnCode};
+use super::{
+    Connect, ConnectAckReason, NotWritten, Packet, PacketError, PacketId, Publish, QoS, SubscribeReturnCode,
+};
 
 /// The longest packet that a client reads, in bytes.
 const PACKET_BYTES_MAX: u32 = 1024 * 1024;
@@ -69,11 +71,11 @@ impl Client {
         }))
     }
 
-    /// Publishes; gives the identifier that the PUBACK will carry, for QoS 1.
-    pub fn publish(&mut self, topic: &str, payload: Bytes, qos: QoS) -> Option<PacketId> {
+    /// Publishes; gives the identifier that the PUBACK will carry, for QoS 1. Nothing is sent of what no packet has room for.
+    pub fn publish(&mut self, topic: &str, payload: Bytes, qos: QoS) -> Result<Option<PacketId>, NotWritten> {
         let packet_id = (qos != QoS::AtMostOnce).then(|| self.take_packet_id());
-        codec::write(codec::publish(topic, payload, qos, packet_id), &mut self.output);
-        packet_id
+        codec::try_write(codec::publish(topic, payload, qos, packet_id), &mut self.output)?;
+        Ok(packet_id)
     }
 
     /// Subscribes to filters with one QoS.

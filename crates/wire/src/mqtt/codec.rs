@@ -51,8 +51,10 @@ pub enum PacketError {
     Malformed(String),
 }
 
-/// A packet is larger than the client takes (MQTT 5 §3.1.2.11.4), or cannot be written. Nothing was written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A packet is larger than the client takes (MQTT 5 §3.1.2.11.4), or cannot be written: a topic is over 65,535 bytes.
+/// Nothing was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the packet has a topic of more than 65,535 bytes, or is larger than the peer takes")]
 pub struct NotWritten;
 
 /// The bytes of a fixed header with a remaining length between 16,384 and 2,097,151 (§2.1.4).
@@ -181,8 +183,18 @@ fn packet_error(error: DecodeError) -> PacketError {
 /// # Panics
 /// Never for the packets that the machines of this module make: a QoS 1 PUBLISH has its packet identifier.
 pub(super) fn write(packet: Packet, out: &mut BytesMut) {
-    let result = v3::Codec::new(0).encode(packet, out);
+    let result = try_write(packet, out);
     debug_assert!(result.is_ok(), "a packet of our own encodes");
+}
+
+/// Appends a packet to what is to be sent, as a whole or not at all: a text has room for 65,535 bytes (§1.5.3).
+pub(super) fn try_write(packet: Packet, out: &mut BytesMut) -> Result<(), NotWritten> {
+    let before = out.len();
+    v3::Codec::new(0).encode(packet, out).map_err(|_| {
+        // The codec notices behind the fixed header.
+        out.truncate(before);
+        NotWritten
+    })
 }
 
 /// Appends a PUBACK that says nothing but that the message is safe (§3.4): the most frequent packet a server sends, and
@@ -226,6 +238,17 @@ mod tests {
             assert_eq!(&*publish.topic, "devices/d1/messages/events/a=b%20c");
             assert_eq!(&publish.payload[..], b"{}");
             assert_eq!(packets.next_packet(), Ok(None));
+        }
+    }
+
+    #[test]
+    fn of_a_message_with_too_long_a_topic_nothing_is_written() {
+        let mut out = BytesMut::from(&b"\xd0\0"[..]);
+        for (length, written) in [(65_535, true), (65_536, false), (200_000, false)] {
+            let message = || publish(&"t".repeat(length), Bytes::from_static(b"{}"), QoS::AtMostOnce, None);
+            out.truncate(2);
+            assert_eq!(try_write(message(), &mut out).is_ok(), written, "{length}");
+            assert_eq!(out.len() > 2, written, "{length}");
         }
     }
 

@@ -19,7 +19,8 @@ pub use self::violation::Violation;
 use super::codec::{self, Packets};
 use super::five::{Auth, SubscribeAckReason, UserProperties};
 use super::{
-    Connect, ConnectAckReason, Packet, PacketError, PacketId, Publish, QoS, SubscribeReturnCode, Version,
+    Connect, ConnectAckReason, NotWritten, Packet, PacketError, PacketId, Publish, QoS, SubscribeReturnCode,
+    Version,
 };
 
 /// The limits of a connection.
@@ -262,11 +263,12 @@ impl Server {
         }
     }
 
-    /// Sends a message; gives the identifier that its PUBACK will carry, for QoS 1.
-    pub fn publish(&mut self, topic: &str, payload: Bytes, qos: QoS) -> Option<PacketId> {
+    /// Sends a message; gives the identifier that its PUBACK will carry, for QoS 1. Nothing is sent of one that no packet
+    /// has room for.
+    pub fn publish(&mut self, topic: &str, payload: Bytes, qos: QoS) -> Result<Option<PacketId>, NotWritten> {
         let packet_id = (qos != QoS::AtMostOnce).then(|| self.take_packet_id());
-        codec::write(codec::publish(topic, payload, qos, packet_id), &mut self.output);
-        packet_id
+        codec::try_write(codec::publish(topic, payload, qos, packet_id), &mut self.output)?;
+        Ok(packet_id)
     }
 
     /// The first byte that came, which tells another protocol apart.

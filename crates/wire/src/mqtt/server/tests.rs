@@ -41,7 +41,8 @@ fn online(keep_alive: u16) -> (Client, Server, Instant) {
 #[test]
 fn a_published_message_arrives_and_is_acknowledged() {
     let (mut client, mut server, now) = online(60);
-    let id = client.publish("a/b", Bytes::from_static(b"x"), QoS::AtLeastOnce).expect("QoS 1 has an id");
+    let id = client.publish("a/b", Bytes::from_static(b"x"), QoS::AtLeastOnce);
+    let id = id.expect("it fits").expect("QoS 1 has an id");
     exchange(&mut client, &mut server, now);
     let Ok(Some(Event::Publish(publish))) = server.poll_event() else { panic!("a PUBLISH came") };
     assert_eq!((&*publish.topic, &publish.payload[..], publish.packet_id), ("a/b", &b"x"[..], Some(id)));
@@ -120,7 +121,8 @@ fn what_breaks_the_standard_is_named() {
 fn packet_identifiers_are_never_zero() {
     let (_, mut server, _) = online(60);
     for n in 1..=70_000_u32 {
-        let id = server.publish("t", Bytes::new(), QoS::AtLeastOnce).expect("QoS 1 has an id");
+        let id = server.publish("t", Bytes::new(), QoS::AtLeastOnce);
+        let id = id.expect("it fits").expect("QoS 1 has an id");
         assert_eq!(u32::from(id.get()), (n - 1) % 65_535 + 1);
         server.output().clear();
     }

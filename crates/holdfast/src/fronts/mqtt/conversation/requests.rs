@@ -49,7 +49,8 @@ impl<S: Stream> Conversation<S> {
             online.desired_seen = twin.desired.version;
         }
         let answer = answers::twin_answer(&outcome, request_id, self.hub.now());
-        self.machine.publish(&answer.topic, answer.body, QoS::AtMostOnce);
+        // The topic is as short as that of the request.
+        let _ = self.machine.publish(&answer.topic, answer.body, QoS::AtMostOnce);
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use hub::error::{HubError, HubErrorCode};
 use hub::identity::Identity;
-use hub::inbox::{Delivery, Receiver, Settlement};
+use hub::inbox::{Delivery, Receiver, Settlement, Unfit};
 use hub::method::{CallId, MethodError};
 use hub::ports::bus::Holder as _;
 use hub::twin::DesiredChange;
@@ -22,6 +22,8 @@ use crate::io::Stream;
 
 /// Output that is worth a write, in bytes.
 const OUTPUT_BYTES: usize = 16 * 1024;
+/// The longest topic (MQTT 3.1.1 §1.5.3).
+const TOPIC_BYTES_MAX: u64 = 65_535;
 
 impl<S: Stream> Conversation<S> {
     /// Sends what the hub has for the client of its own accord, until the output is worth writing.
@@ -75,7 +77,7 @@ impl<S: Stream> Conversation<S> {
                 Ok(None) => Settlement::Complete,
                 Err(NotWritten) => {
                     tracing::warn!(device.id = %identity, "a message is larger than its client takes: it is rejected");
-                    Settlement::Reject
+                    Settlement::Refuse(Unfit::TooLarge)
                 }
             };
             self.hub.settle(identity, generation, token, settlement).await.map_err(failed)?;
@@ -121,7 +123,8 @@ fn say_desired(machine: &mut Server, spoken: &Spoken, change: &DesiredChange) {
     let body = change.body.clone();
     match spoken {
         Spoken::Three => {
-            machine.publish(&answers::desired_topic(change.version), body, QoS::AtMostOnce);
+            // Its topic is short, and fits.
+            let _ = machine.publish(&answers::desired_topic(change.version), body, QoS::AtMostOnce);
         }
         Spoken::Five(_) => {
             let user_properties = vec![("version".into(), change.version.to_string().into())];
@@ -146,7 +149,8 @@ fn say_call(
             if !answers::wants(&online.session, &topic) {
                 return Err(MethodError::NotOnline);
             }
-            machine.publish(&topic, payload, QoS::AtMostOnce);
+            let written = machine.publish(&topic, payload, QoS::AtMostOnce);
+            written.map_err(|NotWritten| MethodError::CallTooLarge { limit: TOPIC_BYTES_MAX })?;
         }
         Spoken::Five(_) => {
             if !filters::wants_call(&online.session, name) {
@@ -172,7 +176,7 @@ fn say_message(
     match spoken {
         Spoken::Three => {
             let topic = device_bound::topic(identity, &delivery.content);
-            Ok(machine.publish(&topic, delivery.content.body, qos))
+            machine.publish(&topic, delivery.content.body, qos)
         }
         Spoken::Five(_) => {
             let properties = five::device_bound::properties(&delivery);

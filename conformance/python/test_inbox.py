@@ -80,8 +80,8 @@ def test_a_message_whose_topic_would_be_too_long_is_rejected_for_all_to_see_and_
         service.send_c2d_message(device.device, "next", {})
         until(lambda: client.messages, 10, "the next message")
         assert [message.payload for message in client.messages] == [b"next"]
-    [passed] = hub.cli("c2d", "list", device.device)["passed"]
-    assert (passed["messageId"], passed["fate"], passed["reason"]) == ("long", "rejected", "tooLarge")
+    passed = {message["messageId"]: message for message in hub.cli("c2d", "list", device.device)["passed"]}
+    assert (passed["long"]["fate"], passed["long"]["reason"]) == ("rejected", "tooLarge")
     [traced] = hub.cli("trace", "long", "--device", device.device)["messages"]
     assert (traced["state"], traced["reason"]) == ("rejected", "tooLarge")
 

@@ -38,6 +38,7 @@ pub mod placement;
 pub mod policies;
 pub mod ports;
 pub mod positions;
+pub mod properties;
 pub mod put_token;
 pub mod readers;
 pub mod record;

@@ -4,11 +4,15 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use bytestring::ByteString;
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::identity::Identity;
+use crate::twin::time_text;
 
 /// The largest message, in bytes, counted as `spec/limits.md` §1.1 counts: body, system property values,
 /// application property names and values.
@@ -175,6 +179,22 @@ pub enum PropertyValue {
 }
 
 impl PropertyValue {
+    /// Its text, for protocols that carry nothing else; `None` for no value.
+    pub fn to_text(&self) -> Option<ByteString> {
+        Some(match self {
+            Self::Text(text) => text.clone(),
+            Self::Null => return None,
+            Self::Bool(value) => value.to_string().into(),
+            Self::Long(value) => value.to_string().into(),
+            Self::Double(value) => value.to_string().into(),
+            Self::Timestamp(millis) => Timestamp::from_millisecond(*millis)
+                .map(time_text)
+                .unwrap_or_else(|_| millis.to_string())
+                .into(),
+            Self::Binary(bytes) => STANDARD.encode(bytes).into(),
+        })
+    }
+
     /// The bytes that count towards the size of the message.
     pub fn metered_bytes(&self) -> usize {
         match self {

@@ -2,6 +2,7 @@
 //! nothing about identity, rights, sizes or queues.
 
 pub(crate) mod amqp;
+mod escape;
 pub(crate) mod https;
 mod mailbox;
 pub(crate) mod mqtt;

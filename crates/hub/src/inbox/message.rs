@@ -1,7 +1,5 @@
 //! A device-bound message: what a service sends, and what rests of it.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -51,7 +49,8 @@ impl Ack {
 /// A message as a service sends it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Submission {
-    /// System properties, each at most once; not `to`, expiry and ack, which stand elsewhere.
+    /// System properties, each at most once; not `to` and expiry, which stand elsewhere. Ack as its sender wrote it, where
+    /// it did.
     pub system: Vec<(SystemProperty, String)>,
     /// Application properties.
     pub application: Vec<(String, PropertyValue)>,
@@ -77,6 +76,9 @@ pub enum NotEnqueued {
     /// As many wait as may.
     #[error("{QUEUE_MAX} messages wait for it already")]
     QueueFull,
+    /// One of its texts has the character U+0000, which MQTT forbids [MQTT-1.5.3-2].
+    #[error("the property `{0}` has the character U+0000, which no protocol of devices carries in a text")]
+    Nul(String),
     /// It would wait for too long.
     #[error("it expires in more than {} days", TIME_TO_LIVE_MAX.as_secs() / 86_400)]
     ExpiresTooLate,
@@ -113,6 +115,20 @@ impl Submission {
         self.body.len() + system + application
     }
 
+    /// Names the property that no device can be sent.
+    pub(super) fn check_texts(&self) -> Result<(), NotEnqueued> {
+        let has_nul = |text: &str| text.contains('\0');
+        let system = self.system.iter().filter(|(_, value)| has_nul(value));
+        let mut system = system.map(|(property, _)| property.names().amqp.to_owned());
+        let mut application = self.application.iter().filter(|(name, value)| {
+            has_nul(name) || matches!(value, PropertyValue::Text(text) if has_nul(text))
+        });
+        match system.next().or_else(|| application.next().map(|(name, _)| name.replace('\0', "␀"))) {
+            Some(name) => Err(NotEnqueued::Nul(name)),
+            None => Ok(()),
+        }
+    }
+
     /// Its id.
     pub(super) fn message_id(&self) -> Option<String> {
         let id = self.system.iter().find(|(property, _)| *property == SystemProperty::MessageId);
@@ -128,9 +144,9 @@ pub struct Content {
     /// System properties, expiry and ack included where the sender set them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub system: Vec<(SystemProperty, String)>,
-    /// Application properties.
+    /// Application properties; `None` is null.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub application: Vec<(String, String)>,
+    pub application: Vec<(String, Option<String>)>,
     /// The payload.
     #[serde(with = "base64_text")]
     pub body: Bytes,
@@ -138,11 +154,14 @@ pub struct Content {
 
 impl From<&Submission> for Content {
     fn from(submission: &Submission) -> Self {
-        let text = |(name, value): &(String, PropertyValue)| (name.clone(), text_of(value));
+        let text = |(name, value): &(String, PropertyValue)| {
+            (name.clone(), value.to_text().map(|text| text.to_string()))
+        };
         let mut system = submission.system.clone();
         // What the hub would do anyway is not in the message.
         system.extend(submission.expires.map(|expires| (SystemProperty::Expiry, time_text(expires))));
-        let ack = Some(submission.ack).filter(|ack| *ack != Ack::None);
+        let is_written = system.iter().any(|(property, _)| *property == SystemProperty::Ack);
+        let ack = Some(submission.ack).filter(|ack| *ack != Ack::None && !is_written);
         system.extend(ack.map(|ack| (SystemProperty::Ack, ack.as_str().to_owned())));
         Self {
             system,
@@ -152,27 +171,12 @@ impl From<&Submission> for Content {
     }
 }
 
-/// A property value as text.
-pub fn text_of(value: &PropertyValue) -> String {
-    match value {
-        PropertyValue::Text(text) => text.to_string(),
-        PropertyValue::Null => String::new(),
-        PropertyValue::Bool(value) => value.to_string(),
-        PropertyValue::Long(value) => value.to_string(),
-        PropertyValue::Double(value) => value.to_string(),
-        PropertyValue::Timestamp(millis) => {
-            Timestamp::from_millisecond(*millis).map(time_text).unwrap_or_default()
-        }
-        PropertyValue::Binary(bytes) => STANDARD.encode(bytes),
-    }
-}
-
 impl From<NotEnqueued> for HubError {
     fn from(error: NotEnqueued) -> Self {
         let code = match &error {
             NotEnqueued::TooLarge { .. } => HubErrorCode::MessageTooLarge,
             NotEnqueued::QueueFull => HubErrorCode::DeviceMaximumQueueDepthExceeded,
-            NotEnqueued::ExpiresTooLate => HubErrorCode::ArgumentInvalid,
+            NotEnqueued::ExpiresTooLate | NotEnqueued::Nul(_) => HubErrorCode::ArgumentInvalid,
             NotEnqueued::Hub(inner) => return inner.clone(),
         };
         Self::new(code, error.to_string())

@@ -13,7 +13,7 @@ mod service;
 #[cfg(test)]
 mod tests;
 
-pub use self::message::{Ack, Content, NotEnqueued, Submission, text_of};
+pub use self::message::{Ack, Content, NotEnqueued, Submission};
 pub use self::queue::{
     Dead, Deadline, Entry, Fate, Gone, Lock, LockLost, LockToken, Passed, Queue, QueueFull, Receiver, Taken,
     Unfit,

@@ -124,6 +124,7 @@ impl Hub {
         if bytes > MESSAGE_BYTES_MAX {
             return Err(NotEnqueued::TooLarge { bytes });
         }
+        submission.check_texts()?;
         let now = self.now();
         let expires = submission.expiry(now)?;
         let content = Content::from(submission);

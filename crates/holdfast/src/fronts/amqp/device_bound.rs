@@ -3,11 +3,12 @@
 
 use bytes::Bytes;
 use hub::identity::Identity;
-use hub::inbox::{Delivery, LockToken};
+use hub::inbox::{Content, Delivery, LockToken};
 use hub::method::{CallId, MethodAnswer, MethodError};
+use hub::properties::Place;
 use hub::telemetry::SystemProperty;
 use wire::amqp::codec::ValueRef;
-use wire::amqp::message::{Message, MessageId, MessageWriter, Properties};
+use wire::amqp::message::{MapWriter, Message, MessageId, MessageWriter, Properties};
 use wire::amqp::performative::DeliveryTag;
 
 use super::telemetry::{Unreadable, body};
@@ -28,6 +29,7 @@ pub(super) fn write_message(w: &mut MessageWriter<'_>, identity: &Identity, deli
         map.ulong("x-opt-sequence-number", entry.sequence);
         map.timestamp("iothub-enqueuedtime", entry.enqueued.as_millisecond());
         map.ubyte("iothub-deliverycount", u8::try_from(entry.delivery_count()).unwrap_or(u8::MAX));
+        write_named(map, content, Place::Annotation);
     });
     let system = |wanted: SystemProperty| {
         content.system.iter().find(|(property, _)| *property == wanted).map(|(_, value)| value.as_str())
@@ -48,13 +50,24 @@ pub(super) fn write_message(w: &mut MessageWriter<'_>, identity: &Identity, deli
     });
     w.application_properties(|map| {
         for (name, value) in &content.application {
-            map.string(name, value);
+            match value {
+                Some(value) => map.string(name, value),
+                None => map.value_ref(name, ValueRef::Null),
+            }
         }
-        if let Some(ack) = system(SystemProperty::Ack) {
-            map.string("iothub-ack", ack);
-        }
+        write_named(map, content, Place::Application);
     });
     w.data(&content.body);
+}
+
+/// Writes the system properties that stand here.
+fn write_named(map: &mut MapWriter<'_, '_>, content: &Content, place: Place) {
+    for (property, value) in &content.system {
+        let names = property.names();
+        if names.place == place {
+            map.string(names.amqp, value);
+        }
+    }
 }
 
 /// Writes a call of a method. The C SDK takes no id but a UUID.
@@ -115,7 +128,7 @@ impl<'a> CallAnswer<'a> {
 #[cfg(test)]
 mod tests {
     use bytes::BytesMut;
-    use hub::inbox::{Ack, Content, Entry};
+    use hub::inbox::{Ack, Entry};
     use hub::ports::clock::Random;
     use jiff::Timestamp;
 
@@ -174,7 +187,7 @@ mod tests {
                 (SystemProperty::UserId, "u".to_owned()),
                 (SystemProperty::Ack, "full".to_owned()),
             ],
-            application: vec![("color".to_owned(), "red".to_owned())],
+            application: vec![("color".to_owned(), Some("red".to_owned())), ("null".to_owned(), None)],
             body: Bytes::from_static(b"body"),
         };
         let delivery = Delivery { entry, token: LockToken(uuid::Uuid::nil()), content };
@@ -196,6 +209,7 @@ mod tests {
             }
         );
         assert_eq!(message.application_properties.get("color"), Some(ValueRef::String("red")));
+        assert_eq!(message.application_properties.get("null"), Some(ValueRef::Null));
         assert_eq!(message.application_properties.get("iothub-ack"), Some(ValueRef::String("full")));
         assert_eq!(body(&bytes, message.body), Ok(Bytes::from_static(b"body")));
     }

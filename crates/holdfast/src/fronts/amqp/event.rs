@@ -1,6 +1,8 @@
 //! An event of the log as an AMQP message (`spec/event-hubs-endpoint.md` §7).
 
+use bytestring::ByteString;
 use hub::ports::event_log::{Bounds, StoredEvent};
+use hub::properties::{Place, time_of};
 use hub::telemetry::{PropertyValue, Source, SystemProperty};
 use jiff::Timestamp;
 use wire::amqp::message::{MapWriter, MessageId, MessageWriter, Properties};
@@ -36,18 +38,7 @@ pub(super) fn write(w: &mut MessageWriter<'_>, event: &StoredEvent, runtime: Opt
         if let Some(model) = &sender.model_id {
             map.string("dt-dataschema", model);
         }
-        let annotations = [
-            (SystemProperty::InterfaceId, "iothub-interface-id"),
-            (SystemProperty::Subject, "dt-subject"),
-            (SystemProperty::OutputName, "iothub-outputname"),
-            (SystemProperty::DiagnosticId, "Diagnostic-Id"),
-            (SystemProperty::CorrelationContext, "Correlation-Context"),
-        ];
-        for (property, name) in annotations {
-            if let Some(value) = system(property) {
-                map.string(name, value);
-            }
-        }
+        write_named(map, &message.system, Place::Annotation);
     });
     w.properties(&Properties {
         // Texts, whatever they look like: the Python SDK decodes them as such.
@@ -61,22 +52,22 @@ pub(super) fn write(w: &mut MessageWriter<'_>, event: &StoredEvent, runtime: Opt
         ..Properties::default()
     });
     w.application_properties(|map| {
-        let named = [
-            (SystemProperty::CreationTime, "iothub-creation-time-utc"),
-            (SystemProperty::MessageSchema, "iothub-message-schema"),
-            (SystemProperty::Operation, "iothub-operation"),
-            (SystemProperty::Ack, "iothub-ack"),
-        ];
-        for (property, name) in named {
-            if let Some(value) = system(property) {
-                map.string(name, value);
-            }
-        }
+        write_named(map, &message.system, Place::Application);
         for (name, value) in &message.application {
             write_value(map, name, value);
         }
     });
     w.data(&message.body);
+}
+
+/// Writes the system properties that stand here in the stream.
+fn write_named(map: &mut MapWriter<'_, '_>, system: &[(SystemProperty, ByteString)], place: Place) {
+    for (property, value) in system {
+        let names = property.names();
+        if names.in_stream == place {
+            map.string(names.amqp, value);
+        }
+    }
 }
 
 fn write_value(map: &mut MapWriter<'_, '_>, name: &str, value: &PropertyValue) {
@@ -106,5 +97,5 @@ pub(super) fn as_long(number: u64) -> i64 {
 }
 
 fn milliseconds(text: &str) -> Option<i64> {
-    text.parse::<Timestamp>().ok().map(Timestamp::as_millisecond)
+    time_of(text).map(Timestamp::as_millisecond)
 }

@@ -43,7 +43,7 @@ pub(super) fn read(encoded: &Bytes, sender: &str) -> Result<Addressed, Unsendabl
     let (system, application, body) = parts(encoded, &message)?;
     let ack = system.iter().find(|(property, _)| *property == SystemProperty::Ack);
     let ack = ack.map_or(Ack::None, |(_, value)| Ack::parse(value));
-    let own = [SystemProperty::To, SystemProperty::Expiry, SystemProperty::Ack];
+    let own = [SystemProperty::To, SystemProperty::Expiry];
     let system = system.into_iter().filter(|(property, _)| !own.contains(property));
     Ok(Addressed {
         to,
@@ -51,11 +51,17 @@ pub(super) fn read(encoded: &Bytes, sender: &str) -> Result<Addressed, Unsendabl
             system: system.map(|(property, value)| (property, value.to_string())).collect(),
             application: application.into_iter().map(|(name, value)| (name.to_string(), value)).collect(),
             body,
-            expires: expires.and_then(|expires| Timestamp::from_millisecond(expires).ok()),
+            expires: expires.map(time_of),
             ack,
             sender: sender.to_owned(),
         },
     })
+}
+
+/// A time beyond all that there are is as far away as the last one.
+fn time_of(millis: i64) -> Timestamp {
+    let furthest = if millis < 0 { Timestamp::MIN } else { Timestamp::MAX };
+    Timestamp::from_millisecond(millis).unwrap_or(furthest)
 }
 
 fn identities(to: &str) -> Vec<Identity> {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use bytestring::ByteString;
-use hub::telemetry::{Message, Millis, PropertyValue, Sender, SystemProperty, keep_last};
+use hub::properties::Properties;
+use hub::telemetry::{Message, Millis, PropertyValue, Sender, SystemProperty};
 use jiff::Timestamp;
 use wire::amqp::codec::{DecodeError, ValueRef};
 use wire::amqp::message::{Body, Message as Encoded, MessageId};
@@ -64,59 +65,28 @@ type Parts = (Vec<(SystemProperty, ByteString)>, Vec<(ByteString, PropertyValue)
 /// The system properties, application properties and body of a message.
 pub(super) fn parts(encoded: &Bytes, message: &Encoded<'_>) -> Result<Parts, Unreadable> {
     let kept = Kept(encoded);
-    let mut system = kept.properties(message);
+    let mut properties = Properties::default();
+    for (property, value) in kept.properties(message) {
+        properties.set(property, value);
+    }
     for entry in message.message_annotations.iter() {
         let (key, value) = entry?;
-        if let Some(property) = key.as_text().and_then(annotation)
+        if let Some(property) = key.as_text().and_then(SystemProperty::of_annotation)
             && let Some(text) = value.as_text()
         {
-            add(&mut system, property, kept.text(text));
+            properties.set(property, kept.text(text));
         }
     }
-    let mut application = Vec::with_capacity(message.application_properties.len().min(64));
     for entry in message.application_properties.iter() {
         let (key, value) = entry?;
         let name =
             key.as_text().ok_or(DecodeError::WrongType { expected: "a text as name of a property" })?;
-        match (system_property(name), value.as_text()) {
-            (Some(property), Some(text)) => add(&mut system, property, kept.text(text)),
-            _ => {
-                let value = kept.value(value).ok_or_else(|| Unreadable::Property(name.to_owned()))?;
-                application.push((kept.text(name), value));
-            }
-        }
+        let value = kept.value(value).ok_or_else(|| Unreadable::Property(name.to_owned()))?;
+        properties.add(kept.text(name), value);
     }
-    keep_last(&mut application);
     let body = body(encoded, message.body)?;
+    let (system, application) = properties.into_parts();
     Ok((system, application, body))
-}
-
-fn add(system: &mut Vec<(SystemProperty, ByteString)>, property: SystemProperty, value: ByteString) {
-    system.retain(|(have, _)| *have != property);
-    system.push((property, value));
-}
-
-/// The system properties that stand in annotations; the stamps of the hub are not among them.
-fn annotation(name: &str) -> Option<SystemProperty> {
-    Some(match name {
-        "iothub-interface-id" => SystemProperty::InterfaceId,
-        "dt-subject" => SystemProperty::Subject,
-        "Diagnostic-Id" => SystemProperty::DiagnosticId,
-        "Correlation-Context" => SystemProperty::CorrelationContext,
-        _ => return None,
-    })
-}
-
-/// The system properties that stand among those of the application.
-fn system_property(name: &str) -> Option<SystemProperty> {
-    Some(match name {
-        "iothub-creation-time-utc" => SystemProperty::CreationTime,
-        "iothub-outputname" => SystemProperty::OutputName,
-        "iothub-message-schema" => SystemProperty::MessageSchema,
-        "iothub-operation" => SystemProperty::Operation,
-        "iothub-ack" => SystemProperty::Ack,
-        _ => return None,
-    })
 }
 
 /// The bytes that a message came in: what is read out of them keeps them, and is not copied.

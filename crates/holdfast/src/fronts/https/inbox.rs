@@ -1,6 +1,8 @@
 //! Device-bound messages over HTTPS: a device takes and settles them (`spec/device-https.md` §4), a service purges them
 //! (`spec/service-rest.md` §7).
 
+use std::borrow::Cow;
+
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use hub::access::Operation;
 use hub::deed::DeviceOperation;
@@ -8,7 +10,6 @@ use hub::error::HubError;
 use hub::hub::Hub;
 use hub::identity::Identity;
 use hub::inbox::{Delivery, Receiver, Settlement, lock_token};
-use hub::telemetry::SystemProperty;
 use hub::twin::time_text;
 use serde_json::json;
 
@@ -16,6 +17,7 @@ use super::answer::{self, Answer, no_content};
 use super::request::Asked;
 use super::spelling::WrittenNames;
 use super::{authorize, route};
+use crate::fronts::escape::escaped;
 use crate::listen::Visitor;
 
 /// `GET /devices/{d}[/modules/{m}]/messages/devicebound`: the next message, or 204.
@@ -65,8 +67,7 @@ fn message(identity: &Identity, delivery: &Delivery) -> Answer {
     let Delivery { entry, token, content } = delivery;
     let mut response = Answer::new(content.body.clone().into());
     let mut set = |name: &str, value: &str| {
-        // What a header cannot carry is left out: the message itself must not be lost for it.
-        let (name, value) = (HeaderName::try_from(name), HeaderValue::from_str(value));
+        let (name, value) = (HeaderName::try_from(name), HeaderValue::from_str(&carried(value)));
         if let (Ok(name), Ok(value)) = (name, value) {
             response.headers_mut().append(name, value);
         }
@@ -77,13 +78,14 @@ fn message(identity: &Identity, delivery: &Delivery) -> Answer {
     set("iothub-deliverycount", &entry.delivery_count().to_string());
     set("iothub-sequencenumber", &entry.sequence.to_string());
     for (property, value) in &content.system {
-        for name in header_names(*property) {
+        for name in property.names().headers_out {
             set(name, value);
         }
     }
-    let names: Vec<_> = content.application.iter().map(|(name, _)| format!("iothub-app-{name}")).collect();
+    let names: Vec<_> = content.application.iter().map(|(name, _)| application_header(name)).collect();
     for (name, (_, value)) in names.iter().zip(&content.application) {
-        set(name, value);
+        // There is no null.
+        set(name, value.as_deref().unwrap_or_default());
     }
     response.extensions_mut().insert(WrittenNames(names));
     response
@@ -96,16 +98,36 @@ fn address(identity: &Identity) -> String {
     }
 }
 
-/// The headers by which clients read a property: the C SDK has its own for two of them.
-fn header_names(property: SystemProperty) -> &'static [&'static str] {
-    match property {
-        SystemProperty::MessageId => &["iothub-messageid"],
-        SystemProperty::CorrelationId => &["iothub-correlationid"],
-        SystemProperty::UserId => &["iothub-userid"],
-        SystemProperty::Expiry => &["iothub-expiry"],
-        SystemProperty::Ack => &["iothub-ack"],
-        SystemProperty::ContentType => &["iothub-contenttype", "contenttype"],
-        SystemProperty::ContentEncoding => &["iothub-contentencoding", "contentencoding"],
-        _ => &[],
+/// The header of an application property. A name that no header can have is written as in a topic.
+fn application_header(name: &str) -> String {
+    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    match name.bytes().all(is_token) {
+        true => format!("iothub-app-{name}"),
+        false => format!("iothub-app-{}", escaped(name)),
+    }
+}
+
+/// A value as a header carries it: one that would not arrive as it is, is written as in a topic.
+fn carried(value: &str) -> Cow<'_, str> {
+    let is_kept = value.trim() == value && value.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ');
+    if is_kept { value.into() } else { escaped(value).into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_no_header_carries_is_written_as_in_a_topic() {
+        for (name, header) in
+            [("Room", "Room"), ("a%b!", "a%b!"), ("a b", "a%20b"), ("ü", "%C3%BC"), ("a:b", "a%3Ab")]
+        {
+            assert_eq!(application_header(name), format!("iothub-app-{header}"));
+        }
+        let kept = ["", "a  b", "50%", "\"(),/:;"];
+        assert!(kept.iter().all(|value| carried(value) == *value));
+        let escaped =
+            [(" a", "%20a"), ("a\t", "a%09"), ("a\r\nb", "a%0D%0Ab"), ("水", "%E6%B0%B4"), ("a\tb", "a%09b")];
+        assert!(escaped.iter().all(|(value, header)| carried(value) == *header));
     }
 }

@@ -9,6 +9,7 @@ use hub::error::{HubError, HubErrorCode};
 use hub::hub::Hub;
 use hub::identity::Identity;
 use hub::inbox::{Ack, MESSAGE_BYTES_MAX, NotEnqueued, Submission};
+use hub::properties::Properties;
 use hub::telemetry::{PropertyValue, SystemProperty};
 use hyper::body::Incoming;
 use jiff::Timestamp;
@@ -67,7 +68,7 @@ async fn send(hub: &Hub, identity: &Identity, body: &mut Incoming) -> Result<Ans
         NotEnqueued::QueueFull => {
             HubError::new(HubErrorCode::DeviceMaximumQueueDepthExceeded, error.to_string())
         }
-        NotEnqueued::ExpiresTooLate => invalid(&error),
+        NotEnqueued::ExpiresTooLate | NotEnqueued::Nul(_) => invalid(&error),
         NotEnqueued::Hub(error) => error,
     })?;
     Ok(json_body(StatusCode::OK, &json!({ "sequence": sequence })))
@@ -82,16 +83,24 @@ impl Given {
             (SystemProperty::ContentType, self.content_type),
             (SystemProperty::ContentEncoding, self.content_encoding),
         ];
+        let mut properties = Properties::default();
+        for (property, value) in system {
+            if let Some(value) = value {
+                properties.set(property, value.into());
+            }
+        }
+        for (name, value) in self.properties {
+            properties.add(name.into(), PropertyValue::Text(value.into()));
+        }
+        let (system, application) = properties.into_parts();
+        let written = system.iter().find(|(property, _)| *property == SystemProperty::Ack);
+        let ack = written.map_or(self.ack, |(_, value)| Ack::parse(value));
         Ok(Submission {
-            system: system.into_iter().filter_map(|(property, value)| Some((property, value?))).collect(),
-            application: self
-                .properties
-                .into_iter()
-                .map(|(name, value)| (name, PropertyValue::Text(value.into())))
-                .collect(),
+            system: system.into_iter().map(|(property, value)| (property, value.to_string())).collect(),
+            application: application.into_iter().map(|(name, value)| (name.to_string(), value)).collect(),
             body: body.into(),
             expires: self.expires,
-            ack: self.ack,
+            ack,
             sender: "operator".to_owned(),
         })
     }

@@ -6,7 +6,6 @@ use std::time::Instant;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use bytestring::ByteString;
 use hub::authenticate::Grant;
 use hub::decision::Door;
 use hub::deed::DeviceOperation;
@@ -14,6 +13,7 @@ use hub::error::{HubError, HubErrorCode};
 use hub::hub::{Hub, NotTaken};
 use hub::identity::Identity;
 use hub::ports::event_log::AppendError;
+use hub::properties::Properties;
 use hub::refusal::Refusal;
 use hub::telemetry::{MESSAGE_BYTES_MAX, Message, PropertyValue, SystemProperty};
 use hyper::body::Incoming;
@@ -106,14 +106,20 @@ fn single(
     header_names: &[String],
     body: Bytes,
 ) -> Result<Message, HubError> {
-    let mut message = empty(hub, grant, body);
-    for (name, value) in &asked.headers {
-        let value = value.to_str().map_err(|_| illegal(name.as_str()))?;
-        // hyper folds the case of names; the tap has them as they were written.
-        let written = header_names.iter().find(|written| written.eq_ignore_ascii_case(name.as_str()));
-        add(&mut message, written.map_or(name.as_str(), String::as_str), value)?;
+    let mut properties = Properties::default();
+    for name in asked.headers.keys() {
+        // hyper folds the case of names; the tap has them as they were written, each in its turn.
+        let mut written = header_names.iter().filter(|written| written.eq_ignore_ascii_case(name.as_str()));
+        for value in asked.headers.get_all(name) {
+            let written = written.next().map_or(name.as_str(), String::as_str);
+            // What means nothing to a message may be whatever it is.
+            if let Some(named) = Named::of(written) {
+                let value = value.to_str().map_err(|_| illegal(written))?;
+                named.add(&mut properties, Some(value))?;
+            }
+        }
     }
-    Ok(message)
+    Ok(message(hub, grant, properties, body))
 }
 
 fn batch(hub: &Hub, grant: &Grant, value: &Value) -> Result<Vec<Message>, HubError> {
@@ -133,63 +139,70 @@ fn batch_entry(hub: &Hub, grant: &Grant, entry: &Value) -> Result<Message, HubEr
         }
         Some(_) => return Err(malformed("`base64Encoded` is true or false")),
     };
-    let mut message = empty(hub, grant, body);
+    let mut properties = Properties::default();
     match entry.get("properties") {
         None | Some(Value::Null) => {}
-        Some(Value::Object(properties)) => {
-            for (name, value) in properties {
-                let value =
-                    value.as_str().ok_or_else(|| malformed("the values of `properties` are texts"))?;
-                add(&mut message, name, value)?;
+        Some(Value::Object(given)) => {
+            for (name, value) in given {
+                let value = match value {
+                    Value::String(text) => Some(text.as_str()),
+                    // .NET writes it for a property that is set to null.
+                    Value::Null => None,
+                    Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => {
+                        return Err(malformed("the values of `properties` are texts or null"));
+                    }
+                };
+                if let Some(named) = Named::of(name) {
+                    named.add(&mut properties, value)?;
+                }
             }
         }
         Some(_) => return Err(malformed("`properties` is an object")),
     }
-    Ok(message)
+    Ok(message(hub, grant, properties, body))
 }
 
-fn empty(hub: &Hub, grant: &Grant, body: Bytes) -> Message {
-    Message {
-        enqueued: hub.now().as_millisecond(),
-        sender: grant.sender.clone(),
-        system: Vec::new(),
-        application: Vec::new(),
-        body,
-    }
+fn message(hub: &Hub, grant: &Grant, properties: Properties, body: Bytes) -> Message {
+    let (system, application) = properties.into_parts();
+    let enqueued = hub.now().as_millisecond();
+    Message { enqueued, sender: grant.sender.clone(), system, application, body }
 }
 
-/// Adds what a header, or a property of a batch, stands for; the others mean nothing to a message.
-fn add(message: &mut Message, name: &str, value: &str) -> Result<(), HubError> {
-    let prefix = name.get(..APPLICATION_PREFIX.len());
-    if prefix.is_some_and(|prefix| prefix.eq_ignore_ascii_case(APPLICATION_PREFIX)) {
-        let name = &name[APPLICATION_PREFIX.len()..];
-        if name.is_empty() || !value.chars().chain(name.chars()).all(is_legal) {
-            return Err(illegal(name));
+/// What a header, or a property of a batch, stands for.
+enum Named<'a> {
+    System(SystemProperty),
+    Application(&'a str),
+}
+
+impl<'a> Named<'a> {
+    /// `None` for what means nothing to a message.
+    fn of(name: &'a str) -> Option<Self> {
+        match name.split_at_checked(APPLICATION_PREFIX.len()) {
+            Some((prefix, own)) if prefix.eq_ignore_ascii_case(APPLICATION_PREFIX) => {
+                Some(Self::Application(own))
+            }
+            _ => SystemProperty::of_header(name).map(Self::System),
         }
-        message.application.push((name.into(), PropertyValue::Text(value.into())));
-    } else if let Some(property) = system_property(name) {
-        message.system.push((property, ByteString::from(value)));
     }
-    Ok(())
-}
 
-fn system_property(name: &str) -> Option<SystemProperty> {
-    Some(match name.to_ascii_lowercase().as_str() {
-        "iothub-messageid" => SystemProperty::MessageId,
-        "iothub-correlationid" => SystemProperty::CorrelationId,
-        "iothub-userid" => SystemProperty::UserId,
-        // `iothub-to` only repeats the path.
-        "iothub-expiry" => SystemProperty::Expiry,
-        "iothub-ack" => SystemProperty::Ack,
-        "iothub-contenttype" => SystemProperty::ContentType,
-        "iothub-contentencoding" => SystemProperty::ContentEncoding,
-        "iothub-creationtimeutc" => SystemProperty::CreationTime,
-        "iothub-messageschema" => SystemProperty::MessageSchema,
-        "iothub-operation" => SystemProperty::Operation,
-        "iothub-interface-id" => SystemProperty::InterfaceId,
-        "dt-subject" => SystemProperty::Subject,
-        _ => return None,
-    })
+    /// Adds it, with its value or null.
+    fn add(self, properties: &mut Properties, value: Option<&str>) -> Result<(), HubError> {
+        match self {
+            Self::System(property) => {
+                if let Some(value) = value {
+                    properties.set(property, value.into());
+                }
+            }
+            Self::Application(name) => {
+                if name.is_empty() || !value.unwrap_or_default().chars().chain(name.chars()).all(is_legal) {
+                    return Err(illegal(name));
+                }
+                let value = value.map_or(PropertyValue::Null, |value| PropertyValue::Text(value.into()));
+                properties.add(name.into(), value);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// The characters of property names and values over HTTPS (`spec/limits.md` §4). Values such as times and paths

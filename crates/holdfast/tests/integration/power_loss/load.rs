@@ -35,7 +35,7 @@ pub(crate) async fn fence(ledger: &Ledger, devices: &mut [(u32, Device)]) -> Vec
     let mut fences = Vec::new();
     for (number, device) in devices.iter_mut() {
         let attempt = ledger.send(*number, connection);
-        device.enqueue(&topic(*number), body(attempt), QoS::AtLeastOnce);
+        device.enqueue(&topic(*number), body(attempt), QoS::AtLeastOnce).unwrap();
         device.flush().await.unwrap();
         fences.push(attempt);
     }
@@ -97,7 +97,7 @@ async fn send_on(
         }
         while waiting.len() < window {
             let attempt = ledger.send(number, connection);
-            let id = device.enqueue(&topic, body(attempt), QoS::AtLeastOnce);
+            let id = device.enqueue(&topic, body(attempt), QoS::AtLeastOnce)?;
             waiting.insert(id.expect("QoS 1 has an identifier"), attempt);
         }
         let id = device.next_acknowledged().await?;

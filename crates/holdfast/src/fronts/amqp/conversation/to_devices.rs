@@ -66,7 +66,7 @@ fn told(error: &NotEnqueued) -> Error {
     let condition = match error {
         NotEnqueued::TooLarge { .. } => condition::MESSAGE_SIZE_EXCEEDED,
         NotEnqueued::QueueFull => condition::RESOURCE_LIMIT_EXCEEDED,
-        NotEnqueued::ExpiresTooLate => ARGUMENT_ERROR,
+        NotEnqueued::ExpiresTooLate | NotEnqueued::Nul(_) => ARGUMENT_ERROR,
         NotEnqueued::Hub(error) => match error.code {
             HubErrorCode::DeviceNotFound | HubErrorCode::ModuleNotFound => condition::NOT_FOUND,
             _ => condition::INTERNAL_ERROR,

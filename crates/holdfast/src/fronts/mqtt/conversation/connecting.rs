@@ -10,11 +10,12 @@ use hub::decision::{Act, cut};
 use hub::hub::{Credential, NotAdmitted};
 use hub::identity::Identity;
 use hub::ports::bus::{Ending, Holder as _};
+use hub::properties::stamp;
 use hub::record::Session;
 use hub::refusal::Refusal;
 use hub::refusing::Refused;
 use hub::signed_context::SignedContext;
-use hub::telemetry::{PropertyValue, Sender};
+use hub::telemetry::Sender;
 use wire::mqtt::five::{Connect as ConnectFive, ConnectAckReason as Reason};
 use wire::mqtt::{Connect, ConnectAckReason, LastWill};
 
@@ -245,7 +246,7 @@ fn will_of(will: &LastWill, identity: &Identity) -> Result<Box<Will>, Refusal> {
     let bag = events_bag(&will.topic, identity).ok_or_else(|| Refusal::Topic { topic: cut(&will.topic) })?;
     let (system, mut application) = properties::parse(bag);
     if will.retain {
-        application.push(("mqtt-retain".into(), PropertyValue::Text("true".into())));
+        stamp(&mut application, "mqtt-retain", "true");
     }
     Ok(Will::new(system, application, &will.message))
 }

@@ -22,8 +22,9 @@ use hub::hub::Hub;
 use hub::inbox::Settlement;
 use hub::ports::bus::{Ending, Epoch, Holder as _};
 use hub::ports::event_log::Ticket;
+use hub::properties::stamp;
 use hub::record::Session;
-use hub::telemetry::{MESSAGE_BYTES_MAX, Message, PropertyValue};
+use hub::telemetry::{MESSAGE_BYTES_MAX, Message};
 use tokio::time::Sleep;
 use wire::mqtt::{Event, FiveLimits, Limits, PacketId, Server};
 
@@ -292,7 +293,7 @@ impl<S: Stream> Conversation<S> {
                 if let Some(bag) = events_bag(&publish.topic, self.identity()?) {
                     let (system, mut application) = properties::parse(bag);
                     if publish.retain {
-                        application.push(("mqtt-retain".into(), PropertyValue::Text("true".into())));
+                        stamp(&mut application, "mqtt-retain", "true");
                     }
                     let message = self.message(system, application, publish.payload)?;
                     return self.take(message, publish.packet_id);

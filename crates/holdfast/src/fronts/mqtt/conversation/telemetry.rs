@@ -8,6 +8,7 @@ use bytestring::ByteString;
 use hub::hub::NotTaken;
 use hub::ports::bus::Holder as _;
 use hub::ports::event_log::AppendError;
+use hub::properties::stamp;
 use hub::refusal::Refusal;
 use hub::telemetry::{MESSAGE_BYTES_MAX, Message, PropertyValue, Sender, SystemProperty};
 use wire::mqtt::PacketId;
@@ -87,7 +88,7 @@ impl<S: Stream> Conversation<S> {
 
     pub(super) fn publish_will(&self, will: Will, sender: Arc<Sender>) {
         let Will { system, mut application, body } = will;
-        application.push(("iothub-MessageType".into(), PropertyValue::Text("Will".into())));
+        stamp(&mut application, "iothub-MessageType", "Will");
         let enqueued = self.hub.now().as_millisecond();
         let message = Message { enqueued, sender: sender.clone(), system, application, body };
         if let Err(error) = self.hub.take(&[message]) {

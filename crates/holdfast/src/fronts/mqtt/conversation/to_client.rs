@@ -11,6 +11,7 @@ use hub::inbox::{Delivery, Receiver, Settlement, Unfit};
 use hub::method::{CallId, MethodError};
 use hub::ports::bus::Holder as _;
 use hub::twin::DesiredChange;
+use jiff::Timestamp;
 use wire::mqtt::five::{PublishProperties, UserProperties};
 use wire::mqtt::{NotWritten, PacketId, QoS, Server};
 
@@ -68,7 +69,14 @@ impl<S: Stream> Conversation<S> {
             let delivery = self.hub.take_from_inbox(identity, generation, Receiver::Connection).await;
             let Some(delivery) = delivery.map_err(failed)? else { return Ok(()) };
             let token = delivery.token;
-            let settlement = match say_message(&mut self.machine, &online.spoken, identity, delivery, qos) {
+            let settlement = match say_message(
+                &mut self.machine,
+                &online.spoken,
+                identity,
+                delivery,
+                qos,
+                self.hub.now(),
+            ) {
                 Ok(Some(packet_id)) => {
                     unsettled.push(packet_id, token, Instant::now());
                     continue;
@@ -172,6 +180,7 @@ fn say_message(
     identity: &Identity,
     delivery: Delivery,
     qos: QoS,
+    now: Timestamp,
 ) -> Result<Option<PacketId>, NotWritten> {
     match spoken {
         Spoken::Three => {
@@ -179,7 +188,7 @@ fn say_message(
             machine.publish(&topic, delivery.content.body, qos)
         }
         Spoken::Five(_) => {
-            let properties = five::device_bound::properties(&delivery);
+            let properties = five::device_bound::properties(&delivery, now);
             let topic = ByteString::from_static(five::COMMANDS);
             machine.publish_five(topic, delivery.content.body, qos, properties)
         }

@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use bytestring::ByteString;
 use hub::decision::cut;
+use hub::properties::Properties;
 use hub::refusal::Refusal;
-use hub::telemetry::{PropertyValue, SystemProperty, keep_last};
+use hub::telemetry::{PropertyValue, SystemProperty};
 use hub::twin::time_text;
 use wire::mqtt::five::{PublishProperties, UserProperties};
 use wire::mqtt::{Publish, QoS};
@@ -109,31 +110,27 @@ pub(crate) fn telemetry(
     content_type: Option<&ByteString>,
     user_properties: &UserProperties,
 ) -> Result<(System, Application), Box<Misuse>> {
-    let (mut system, mut application) = (System::new(), Application::new());
-    system.extend(content_type.map(|value| (SystemProperty::ContentType, value.clone())));
+    let mut properties = Properties::default();
+    if let Some(value) = content_type {
+        properties.set(SystemProperty::ContentType, value.clone());
+    }
     for (name, value) in user_properties {
         if let Some(own) = name.strip_prefix('@') {
-            application.push((name.slice_ref(own), PropertyValue::Text(value.clone())));
+            properties.add(name.slice_ref(own), PropertyValue::Text(value.clone()));
             continue;
         }
-        let (property, value) = match &**name {
-            "message-id" => (SystemProperty::MessageId, value.clone()),
-            "correlation-id" => (SystemProperty::CorrelationId, value.clone()),
-            "user-id" => (SystemProperty::UserId, value.clone()),
-            "content-encoding" => (SystemProperty::ContentEncoding, value.clone()),
-            "creation-time" => {
+        match SystemProperty::of_user_property(name) {
+            Some(property @ SystemProperty::CreationTime) => {
                 let time = number("creation-time", Some(value))?;
                 let time = time.and_then(|time| jiff::Timestamp::from_millisecond(time).ok());
                 let time = time.ok_or_else(|| Misuse::malformed("`creation-time` is out of range"))?;
-                (SystemProperty::CreationTime, time_text(time).into())
+                properties.set(property, time_text(time).into());
             }
-            _ => return Err(unknown_property(name)),
-        };
-        system.retain(|(have, _)| *have != property);
-        system.push((property, value));
+            Some(property) => properties.set(property, value.clone()),
+            None => return Err(unknown_property(name)),
+        }
     }
-    keep_last(&mut application);
-    Ok((system, application))
+    Ok(properties.into_parts())
 }
 
 fn number<T: std::str::FromStr>(name: &str, value: Option<&str>) -> Result<Option<T>, Box<Misuse>> {

@@ -2,15 +2,14 @@
 
 use hub::identity::Identity;
 use hub::inbox::Content;
+use hub::properties::time_of;
 use hub::record::Session;
 use hub::telemetry::SystemProperty;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use hub::twin::time_text;
 use wire::mqtt::QoS;
 
 use super::address::matches;
-
-/// All but the unreserved characters of RFC 3986: the C SDK shows the text to its application as it stands.
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+use crate::fronts::escape::escaped;
 
 /// The quality of service at which a session is to get device-bound messages; `None` when it is not to get them.
 pub(crate) fn granted(session: &Session, identity: &Identity) -> Option<QoS> {
@@ -26,14 +25,20 @@ pub(crate) fn granted(session: &Session, identity: &Identity) -> Option<QoS> {
 pub(crate) fn topic(identity: &Identity, content: &Content) -> String {
     let mut topic = root(identity);
     let to = format!("/{}", root(identity).trim_end_matches('/').replace("devicebound", "deviceBound"));
-    push(&mut topic, "$.to", &to);
-    for (property, value) in &content.system {
-        if let Some(name) = key(*property).filter(|_| !value.is_empty()) {
-            push(&mut topic, name, value);
+    push(&mut topic, SystemProperty::To.names().topic, Some(&to));
+    for (property, value) in content.system.iter().filter(|(_, value)| !value.is_empty()) {
+        let names = property.names();
+        match (property, time_of(value)) {
+            // .NET ends the connection over a time in any other form.
+            (SystemProperty::CreationTime, Some(time)) => {
+                push(&mut topic, names.topic, Some(&time_text(time)))
+            }
+            (SystemProperty::CreationTime, None) => push(&mut topic, names.amqp, Some(value)),
+            _ => push(&mut topic, names.topic, Some(value)),
         }
     }
     for (name, value) in &content.application {
-        push(&mut topic, name, value);
+        push(&mut topic, name, value.as_deref());
     }
     topic
 }
@@ -45,26 +50,16 @@ fn root(identity: &Identity) -> String {
     }
 }
 
-fn push(topic: &mut String, name: &str, value: &str) {
+/// A name without `=` is null, as Azure has it.
+fn push(topic: &mut String, name: &str, value: Option<&str>) {
     if !topic.ends_with('/') {
         topic.push('&');
     }
-    topic.extend(utf8_percent_encode(name, ESCAPED));
-    topic.push('=');
-    topic.extend(utf8_percent_encode(value, ESCAPED));
-}
-
-fn key(property: SystemProperty) -> Option<&'static str> {
-    Some(match property {
-        SystemProperty::MessageId => "$.mid",
-        SystemProperty::CorrelationId => "$.cid",
-        SystemProperty::UserId => "$.uid",
-        SystemProperty::Expiry => "$.exp",
-        SystemProperty::ContentType => "$.ct",
-        SystemProperty::ContentEncoding => "$.ce",
-        SystemProperty::Ack => "iothub-ack",
-        _ => return None,
-    })
+    topic.extend(escaped(name));
+    if let Some(value) = value {
+        topic.push('=');
+        topic.extend(escaped(value));
+    }
 }
 
 #[cfg(test)]
@@ -83,15 +78,16 @@ mod tests {
                 (SystemProperty::Ack, "full".to_owned()),
             ],
             application: vec![
-                ("color".to_owned(), "red brick".to_owned()),
-                ("empty".to_owned(), String::new()),
+                ("color".to_owned(), Some("red brick".to_owned())),
+                ("empty".to_owned(), Some(String::new())),
+                ("null".to_owned(), None),
             ],
             body: bytes::Bytes::new(),
         };
         assert_eq!(
             topic(&identity, &content),
             "devices/d1/messages/devicebound/%24.to=%2Fdevices%2Fd1%2Fmessages%2FdeviceBound&%24.mid=m-7\
-             &%24.ct=application%2Fjson&iothub-ack=full&color=red%20brick&empty="
+             &%24.ct=application%2Fjson&iothub-ack=full&color=red%20brick&empty=&null"
         );
     }
 }

@@ -3,31 +3,30 @@
 use std::borrow::Cow;
 
 use bytestring::ByteString;
-use hub::telemetry::{PropertyValue, SystemProperty, keep_last};
+use hub::properties::Properties;
+use hub::telemetry::{PropertyValue, SystemProperty};
 use percent_encoding::percent_decode_str;
+
+/// The stamps that only the hub makes.
+const HUBS_OWN: [&str; 2] = ["$.cdid", "$.cmid"];
 
 type System = Vec<(SystemProperty, ByteString)>;
 type Application = Vec<(ByteString, PropertyValue)>;
 
 /// Reads a bag. Duplicate keys: the last one wins. `+` is a plus sign, and a `%` without two hex digits is text.
 pub(crate) fn parse(bag: &str) -> (System, Application) {
-    let (mut system, mut application) = (System::new(), Application::new());
+    let mut properties = Properties::default();
     for pair in bag.split('&').filter(|pair| !pair.is_empty()) {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         let (key, value) = (decoded(key), ByteString::from(decoded(value).as_ref()));
-        match key.strip_prefix("$.").map(system_property) {
-            Some(Named::Property(property)) => {
-                system.retain(|(have, _)| *have != property);
-                system.push((property, value));
-            }
-            Some(Named::HubsOwn) => {}
-            Some(Named::Unknown) | None => {
-                application.push((key.as_ref().into(), PropertyValue::Text(value)));
-            }
+        let system = key.starts_with("$.").then(|| SystemProperty::of_topic(&key)).flatten();
+        match system {
+            Some(property) => properties.set(property, value),
+            None if HUBS_OWN.contains(&&*key) => {}
+            None => properties.add(key.as_ref().into(), PropertyValue::Text(value)),
         }
     }
-    keep_last(&mut application);
-    (system, application)
+    properties.into_parts()
 }
 
 fn decoded(text: &str) -> Cow<'_, str> {
@@ -35,34 +34,6 @@ fn decoded(text: &str) -> Cow<'_, str> {
         true => percent_decode_str(text).decode_utf8_lossy(),
         false => Cow::Borrowed(text),
     }
-}
-
-enum Named {
-    Property(SystemProperty),
-    /// A stamp that only the hub makes.
-    HubsOwn,
-    Unknown,
-}
-
-fn system_property(name: &str) -> Named {
-    Named::Property(match name {
-        "mid" => SystemProperty::MessageId,
-        "cid" => SystemProperty::CorrelationId,
-        "uid" => SystemProperty::UserId,
-        "to" => SystemProperty::To,
-        "ct" => SystemProperty::ContentType,
-        "ce" => SystemProperty::ContentEncoding,
-        "exp" => SystemProperty::Expiry,
-        "ctime" => SystemProperty::CreationTime,
-        "on" => SystemProperty::OutputName,
-        "ifid" => SystemProperty::InterfaceId,
-        "sub" => SystemProperty::Subject,
-        "diagid" => SystemProperty::DiagnosticId,
-        "diagctx" => SystemProperty::CorrelationContext,
-        "schema" => SystemProperty::MessageSchema,
-        "cdid" | "cmid" => return Named::HubsOwn,
-        _ => return Named::Unknown,
-    })
 }
 
 #[cfg(test)]

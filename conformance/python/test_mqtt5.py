@@ -69,8 +69,8 @@ def test_a_topic_alias_stands_for_a_topic(device, reader, name):
 def test_properties_that_no_operation_names_are_passed_over(device, reader, name):
     passed_over = {
         "payload-format-indicator": 1,
-        "message-expiry-interval": 1,
-        "response-topic": "a/+",
+        "message-expiry-interval": 0,
+        "response-topic": "a/b",
         "correlation-data": b"x" * 16,
     }
     assert device.publish("$iothub/telemetry", b"x", passed_over).code == 0
@@ -135,11 +135,20 @@ def test_who_wants_no_problem_information_gets_the_reason_code_alone(hub, identi
         (b"\x32\xfd\xff\x0f", 0x95, "message-too-large"),
         (mqtt5.publish("$iothub/telemetry", bytes(1_000_000), 1), 0x95, "message-too-large"),
         (b"\x32\x05\0\1a\0\1", 0x81, "protocol"),
+        (mqtt5.publish("$iothub/telemetry", b"x", 1, {"topic-alias": 0}), 0x94, "protocol"),
+        (mqtt5.publish("$iothub/telemetry", b"x", 1, {"response-topic": "a/+"}), 0x82, "protocol"),
+        (b"\x30\x07\0\1a\2\x0b\1x", 0x82, "protocol"),
+        (b"\x30\x09\0\1a\4\1\1\1\1x", 0x82, "protocol"),
+        (mqtt5.publish("a/+", b"x", 1), 0x81, "protocol"),
+        (mqtt5.publish("a\0", b"x", 1), 0x81, "protocol"),
+        (b"\xc0\1x", 0x81, "protocol"),
+        (b"\xc0\x80\0", 0x81, "protocol"),
+        (b"\xe0\1\x8e", 0x82, "protocol"),
         (mqtt5.connect("x", {}, []), 0x82, "protocol"),
         (b"\xf0\x02\x18\0", 0x82, "protocol"),
         (b"\xd0\0", 0x82, "protocol"),
     ],
-    ids=["retain", "qos-2", "receive-maximum", "alias", "no-topic", "announced", "too-large", "malformed", "connect", "auth", "servers"],
+    ids=["retain", "qos-2", "receive-maximum", "alias", "no-topic", "announced", "too-large", "malformed", "alias-0", "response-topic", "subscription-identifier", "twice", "wildcard", "nul", "pingreq-body", "length", "servers-reason", "connect", "auth", "servers"],
 )
 def test_what_breaks_the_standard_ends_with_its_reason_code(hub, device, name, sent, code, cause):
     device.send(sent)

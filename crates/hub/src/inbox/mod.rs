@@ -15,8 +15,8 @@ mod tests;
 
 pub use self::message::{Ack, Content, NotEnqueued, Submission};
 pub use self::queue::{
-    Dead, Deadline, Entry, Fate, Gone, Lock, LockLost, LockToken, Passed, Queue, QueueFull, Receiver, Taken,
-    Unfit,
+    Dead, Deadline, Entry, Fate, Gone, Lock, LockLost, LockToken, Numbering, Passed, Queue, QueueFull,
+    Receiver, Taken, Unfit,
 };
 pub use self::service::{Delivery, InboxCounts, InboxView, Settlement, Waiting, lock_token};
 

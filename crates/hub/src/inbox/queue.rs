@@ -1,6 +1,7 @@
 //! The queue of one identity: pure steps from one state to the next.
 
 use std::collections::VecDeque;
+use std::num::NonZeroU16;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
@@ -19,6 +20,9 @@ pub struct Queue {
     pub last_sequence: u64,
     /// The messages.
     pub entries: Vec<Entry>,
+    /// The number that a session was given last; 0 before the first.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub last_number: u16,
     /// What became of those that are gone.
     #[serde(default)]
     pub gone: Gone,
@@ -161,6 +165,10 @@ pub struct Entry {
     /// Who has it at the moment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lock: Option<Lock>,
+    /// The number by which the session of its receiver knows it, from its first delivery on until it is acknowledged: over
+    /// connections and restarts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<NonZeroU16>,
     /// Whether a [`Deadline`] is kept beside the queue.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_deadline: bool,
@@ -269,6 +277,22 @@ pub struct Taken {
     pub entry: Entry,
     /// What it is settled with.
     pub token: LockToken,
+    /// Whether the session had it already, under the same number.
+    pub again: bool,
+}
+
+/// What is known of deliveries where a message is given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Numbering<'a> {
+    /// Nothing outlives the connection, or there is none.
+    None,
+    /// A session knows them by numbers. These are under way on the connection; a message that is given once more meanwhile
+    /// gets another one.
+    Session(&'a [NonZeroU16]),
+}
+
+fn is_zero(number: &u16) -> bool {
+    *number == 0
 }
 
 impl Entry {
@@ -320,6 +344,7 @@ impl Queue {
             delivered: None,
             abandoned: 0,
             lock: None,
+            number: None,
             has_deadline: matches!(ack, Ack::Negative | Ack::Full),
         });
         Ok(sequence)
@@ -331,13 +356,42 @@ impl Queue {
     }
 
     /// Gives the first message that nobody has, and locks it.
-    pub fn take(&mut self, token: LockToken, by: Receiver, now: Timestamp) -> Option<Taken> {
-        let entry = self.entries.iter_mut().find(|entry| !entry.is_locked(now) && entry.expires > now)?;
+    pub fn take(
+        &mut self,
+        token: LockToken,
+        by: Receiver,
+        numbering: Numbering<'_>,
+        now: Timestamp,
+    ) -> Option<Taken> {
+        let at = self.entries.iter().position(|entry| !entry.is_locked(now) && entry.expires > now)?;
         let until = now.checked_add(SignedDuration::try_from(LOCK_TIME).ok()?).ok()?;
+        let had = self.entries[at].number;
+        let number = match numbering {
+            Numbering::None => None,
+            Numbering::Session(under_way) => {
+                had.filter(|had| !under_way.contains(had)).or_else(|| Some(self.next_number(under_way)))
+            }
+        };
+        let entry = &mut self.entries[at];
+        entry.number = number;
         entry.lock = Some(Lock { token, until, by });
         entry.deliveries += 1;
         entry.delivered = Some(now);
-        Some(Taken { entry: entry.clone(), token })
+        Some(Taken { entry: entry.clone(), token, again: number.is_some() && number == had })
+    }
+
+    /// The next number that no message has, and that is not under way.
+    fn next_number(&mut self, under_way: &[NonZeroU16]) -> NonZeroU16 {
+        loop {
+            // There are a thousand times as many numbers as a queue has messages.
+            self.last_number = self.last_number.wrapping_add(1);
+            if let Some(number) = NonZeroU16::new(self.last_number)
+                && !under_way.contains(&number)
+                && self.entries.iter().all(|entry| entry.number != Some(number))
+            {
+                return number;
+            }
+        }
     }
 
     /// Removes a message that its receiver is done with.
@@ -364,15 +418,19 @@ impl Queue {
         if entry.abandoned >= DELIVERIES_MAX {
             return Ok(Some(self.remove(at, Fate::DeliveryCountExceeded, now)));
         }
+        entry.number = None;
         entry.lock = None;
         Ok(None)
     }
 
     /// Takes back what the last connection had: that it is gone is nobody's verdict, and counts for nothing. Says whether
-    /// there was anything.
-    pub fn release_connection(&mut self) -> bool {
+    /// there was anything. A session that does not go on knows no numbers.
+    pub fn release_connection(&mut self, goes_on: bool) -> bool {
         let mut released = false;
         for entry in &mut self.entries {
+            if !goes_on {
+                released |= entry.number.take().is_some();
+            }
             if entry.lock.as_ref().is_some_and(|lock| lock.by == Receiver::Connection) {
                 entry.lock = None;
                 released = true;

@@ -7,8 +7,8 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::{
-    Ack, Content, Dead, Entry, Fate, Gone, LockLost, LockToken, MESSAGE_BYTES_MAX, NotEnqueued, Passed,
-    Queue, Receiver, Submission, Unfit,
+    Ack, Content, Dead, Entry, Fate, Gone, LockLost, LockToken, MESSAGE_BYTES_MAX, NotEnqueued, Numbering,
+    Passed, Queue, Receiver, Submission, Unfit,
 };
 use crate::error::{HubError, HubErrorCode};
 use crate::hub::Hub;
@@ -25,6 +25,8 @@ pub struct Delivery {
     pub entry: Entry,
     /// What it is settled with.
     pub token: LockToken,
+    /// Whether the session had it already, under the same number.
+    pub again: bool,
     /// What is in it.
     pub content: Content,
 }
@@ -217,6 +219,7 @@ impl Hub {
         identity: &Identity,
         generation: &str,
         by: Receiver,
+        numbering: Numbering<'_>,
     ) -> Result<Option<Delivery>, HubError> {
         let now = self.now();
         // A queue without anything to give, which is the rule, is not written.
@@ -229,7 +232,7 @@ impl Hub {
             .change(&[Key::Inbox(identity.clone())], |loaded| {
                 let mut loaded = Loaded::of(loaded, generation, now);
                 let dead = loaded.queue.expire(now);
-                let taken = loaded.queue.take(token, by, now);
+                let taken = loaded.queue.take(token, by, numbering, now);
                 Ok((loaded.change(identity, &dead, now), taken))
             })
             .await?;
@@ -237,7 +240,7 @@ impl Hub {
         let stored = self.registry.load(Key::InboxMessage(identity.clone(), taken.entry.sequence)).await?;
         match stored.map(|stored| stored.record) {
             Some(Record::InboxMessage(content)) => {
-                Ok(Some(Delivery { entry: taken.entry, token, content: *content }))
+                Ok(Some(Delivery { entry: taken.entry, token, again: taken.again, content: *content }))
             }
             // It was purged in between.
             _ => Ok(None),
@@ -272,9 +275,15 @@ impl Hub {
         Ok(())
     }
 
-    /// Takes back what an earlier connection of an identity had, before the next one takes anything.
-    pub async fn release_inbox(&self, identity: &Identity, generation: &str) -> Result<(), HubError> {
-        self.take_back(identity, generation, Queue::release_connection).await
+    /// Takes back what an earlier connection of an identity had, before the next one takes anything. A session that goes on
+    /// keeps the numbers of what it had.
+    pub async fn release_inbox(
+        &self,
+        identity: &Identity,
+        generation: &str,
+        goes_on: bool,
+    ) -> Result<(), HubError> {
+        self.take_back(identity, generation, |queue| queue.release_connection(goes_on)).await
     }
 
     /// Takes back what a receiver that is gone had and did not settle. What a newer one has by now stays with it.

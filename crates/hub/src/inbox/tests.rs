@@ -1,3 +1,5 @@
+use std::num::NonZeroU16;
+
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -26,7 +28,7 @@ fn sequence(taken: Option<Taken>) -> Option<u64> {
 #[test]
 fn messages_are_given_in_the_order_they_were_sent_and_each_to_one_receiver() {
     let mut queue = queue_of(2);
-    let given = [1, 2, 3].map(|n| sequence(queue.take(token(n), Receiver::Requests, at(1))));
+    let given = [1, 2, 3].map(|n| sequence(queue.take(token(n), Receiver::Requests, Numbering::None, at(1))));
     assert_eq!(given, [Some(1), Some(2), None]);
     queue.finish(token(2), Fate::Completed, at(2)).expect("its lock holds");
     assert_eq!(queue.finish(token(2), Fate::Completed, at(2)), Err(LockLost), "settled twice");
@@ -40,7 +42,7 @@ fn what_cannot_be_given_to_its_receiver_is_rejected_and_says_why() {
         queue.enqueue(Some(id.to_owned()), String::new(), Ack::Full, at(0), at(3_600)).expect("room");
     }
     for number in [1, 2] {
-        queue.take(token(number), Receiver::Connection, at(1));
+        queue.take(token(number), Receiver::Connection, Numbering::None, at(1));
     }
     let dead = queue.refuse(token(1), Unfit::TooLarge, at(1)).expect("its lock holds");
     assert_eq!((dead.fate, queue.gone.rejected), (Fate::Rejected, 1), "its sender hears of it");
@@ -53,24 +55,27 @@ fn what_cannot_be_given_to_its_receiver_is_rejected_and_says_why() {
 #[test]
 fn a_lock_that_lapses_gives_the_message_to_the_next_one_and_counts_for_nothing() {
     let mut queue = queue_of(1);
-    queue.take(token(1), Receiver::Requests, at(0));
+    queue.take(token(1), Receiver::Requests, Numbering::None, at(0));
     assert!(!queue.has_next(at(59)));
     assert!(queue.has_next(at(60)));
     assert_eq!(queue.finish(token(1), Fate::Completed, at(60)), Err(LockLost));
-    let taken = queue.take(token(2), Receiver::Requests, at(60)).expect("it is free");
+    let taken = queue.take(token(2), Receiver::Requests, Numbering::None, at(60)).expect("it is free");
     assert_eq!(taken.entry.delivery_count(), 0);
 }
 
 #[test]
 fn what_a_receiver_that_is_gone_had_is_taken_back_and_what_a_newer_one_has_is_not() {
     let mut queue = queue_of(2);
-    let [first, second] = [1, 2].map(|n| sequence(queue.take(token(n), Receiver::Connection, at(0))));
+    let [first, second] =
+        [1, 2].map(|n| sequence(queue.take(token(n), Receiver::Connection, Numbering::None, at(0))));
     assert_eq!((first, second), (Some(1), Some(2)));
-    assert!(queue.release_connection());
-    queue.take(token(3), Receiver::Connection, at(1)).expect("the newer one takes the first");
+    assert!(queue.release_connection(true));
+    queue
+        .take(token(3), Receiver::Connection, Numbering::None, at(1))
+        .expect("the newer one takes the first");
     assert!(!queue.give_back(&[token(1), token(2)]), "the older one has nothing any more");
     assert!(queue.give_back(&[token(3)]));
-    let taken = queue.take(token(4), Receiver::Requests, at(1)).expect("it is free");
+    let taken = queue.take(token(4), Receiver::Requests, Numbering::None, at(1)).expect("it is free");
     assert_eq!((taken.entry.sequence, taken.entry.delivery_count()), (1, 0));
 }
 
@@ -78,10 +83,10 @@ fn what_a_receiver_that_is_gone_had_is_taken_back_and_what_a_newer_one_has_is_no
 fn a_message_that_is_abandoned_too_often_is_dead() {
     let mut queue = queue_of(1);
     for n in 1..10 {
-        queue.take(token(n), Receiver::Requests, at(0)).expect("it came back");
+        queue.take(token(n), Receiver::Requests, Numbering::None, at(0)).expect("it came back");
         assert_eq!(queue.abandon(token(n), at(0)), Ok(None));
     }
-    let taken = queue.take(token(10), Receiver::Requests, at(0)).expect("once more");
+    let taken = queue.take(token(10), Receiver::Requests, Numbering::None, at(0)).expect("once more");
     assert_eq!(taken.entry.delivery_count(), 9);
     let dead = queue.abandon(token(10), at(0)).expect("its lock holds").expect("it was the tenth time");
     assert_eq!((dead.fate, queue.entries.len()), (Fate::DeliveryCountExceeded, 0));
@@ -90,11 +95,11 @@ fn a_message_that_is_abandoned_too_often_is_dead() {
 #[test]
 fn what_a_connection_had_comes_back_with_the_next_one_and_what_a_request_has_stays() {
     let mut queue = queue_of(2);
-    queue.take(token(1), Receiver::Connection, at(0));
-    queue.take(token(2), Receiver::Requests, at(0));
-    assert!(queue.release_connection());
-    assert_eq!(sequence(queue.take(token(3), Receiver::Connection, at(0))), Some(1));
-    assert_eq!(sequence(queue.take(token(4), Receiver::Connection, at(0))), None);
+    queue.take(token(1), Receiver::Connection, Numbering::None, at(0));
+    queue.take(token(2), Receiver::Requests, Numbering::None, at(0));
+    assert!(queue.release_connection(true));
+    assert_eq!(sequence(queue.take(token(3), Receiver::Connection, Numbering::None, at(0))), Some(1));
+    assert_eq!(sequence(queue.take(token(4), Receiver::Connection, Numbering::None, at(0))), None);
     assert!(queue.finish(token(2), Fate::Completed, at(1)).is_ok());
 }
 
@@ -103,7 +108,7 @@ fn the_fifty_first_message_is_refused_until_one_is_gone() {
     let mut queue = queue_of(QUEUE_MAX);
     let send = |queue: &mut Queue| queue.enqueue(None, String::new(), Ack::None, at(0), at(9));
     assert_eq!(send(&mut queue), Err(QueueFull));
-    queue.take(token(1), Receiver::Requests, at(0));
+    queue.take(token(1), Receiver::Requests, Numbering::None, at(0));
     assert_eq!(send(&mut queue), Err(QueueFull), "a message in somebody's hands still waits");
     queue.finish(token(1), Fate::Rejected, at(0)).expect("its lock holds");
     assert_eq!(send(&mut queue), Ok(51));
@@ -113,7 +118,7 @@ fn the_fifty_first_message_is_refused_until_one_is_gone() {
 fn what_expires_is_given_to_nobody_and_what_somebody_has_may_still_be_completed() {
     let mut queue = queue_of(1);
     queue.enqueue(None, String::new(), Ack::None, at(0), at(30)).expect("room");
-    queue.take(token(1), Receiver::Requests, at(3_590)).expect("in time");
+    queue.take(token(1), Receiver::Requests, Numbering::None, at(3_590)).expect("in time");
     let dead = queue.expire(at(3_600));
     assert_eq!(
         dead.iter().map(|dead| (dead.entry.sequence, dead.fate)).collect::<Vec<_>>(),
@@ -126,7 +131,7 @@ fn what_expires_is_given_to_nobody_and_what_somebody_has_may_still_be_completed(
 #[test]
 fn a_queue_and_a_content_are_read_as_they_were_written() {
     let mut queue = queue_of(2);
-    queue.take(token(7), Receiver::Connection, at(5));
+    queue.take(token(7), Receiver::Connection, Numbering::None, at(5));
     let text = serde_json::to_string(&queue).expect("text");
     assert_eq!(serde_json::from_str::<Queue>(&text).expect(&text), queue);
     let submission = Submission {
@@ -155,7 +160,7 @@ fn what_was_sent_is_always_what_is_gone_and_what_waits() {
                 now,
                 at(step + (random >> 40) as i64 % 200),
             )),
-            6..=9 => drop(queue.take(token(step as u128), Receiver::Requests, now)),
+            6..=9 => drop(queue.take(token(step as u128), Receiver::Requests, Numbering::None, now)),
             10 => drop(held.map(|held| queue.finish(held, Fate::Completed, now))),
             11 => drop(held.map(|held| queue.finish(held, Fate::Rejected, now))),
             12 | 13 => drop(held.map(|held| queue.abandon(held, now))),
@@ -169,4 +174,47 @@ fn what_was_sent_is_always_what_is_gone_and_what_waits() {
     }
     let Gone { completed, rejected, expired, delivery_count_exceeded: _, purged } = queue.gone;
     assert!([completed, rejected, expired, purged].iter().all(|count| *count > 0), "{:?}", queue.gone);
+}
+
+#[test]
+fn a_session_gets_a_message_again_under_its_number_until_it_is_acknowledged() {
+    let mut queue = queue_of(3);
+    let take = |queue: &mut Queue, n, under_way: &[NonZeroU16]| {
+        let taken = queue.take(token(n), Receiver::Connection, Numbering::Session(under_way), at(1));
+        taken.map(|taken| (taken.entry.sequence, taken.entry.number.map_or(0, NonZeroU16::get), taken.again))
+    };
+    assert_eq!([1, 2].map(|n| take(&mut queue, n, &[])), [Some((1, 1, false)), Some((2, 2, false))]);
+    queue.finish(token(1), Fate::Completed, at(1)).expect("its lock holds");
+    // The connection is lost, and the hub starts again.
+    queue.give_back(&[token(2)]);
+    let text = serde_json::to_string(&queue).expect("it is stored");
+    let mut queue: Queue = serde_json::from_str(&text).expect("it is read");
+    assert_eq!([3, 4].map(|n| take(&mut queue, n, &[])), [Some((2, 2, true)), Some((3, 3, false))]);
+    // A client that counts what it has not acknowledged gets it by another number meanwhile.
+    queue.give_back(&[token(3)]);
+    let two = NonZeroU16::new(2).expect("not 0");
+    assert_eq!(take(&mut queue, 5, &[two]), Some((2, 4, false)));
+    // One that it does not take is new when it comes again, and so is all to a session that begins.
+    assert_eq!(queue.abandon(token(5), at(1)), Ok(None));
+    assert_eq!(take(&mut queue, 6, &[]), Some((2, 5, false)));
+    assert!(queue.release_connection(false));
+    assert_eq!(take(&mut queue, 7, &[]), Some((2, 6, false)));
+    // Who has no session has no numbers.
+    queue.give_back(&[token(7)]);
+    assert_eq!(
+        queue.take(token(8), Receiver::Requests, Numbering::None, at(1)).and_then(|t| t.entry.number),
+        None
+    );
+}
+
+#[test]
+fn numbers_of_messages_that_wait_are_not_given_twice() {
+    let mut queue = queue_of(2);
+    for n in 1..=2 {
+        queue.take(token(n), Receiver::Connection, Numbering::Session(&[]), at(1));
+    }
+    queue.entries.push(Entry { number: None, lock: None, sequence: 3, ..queue.entries[0].clone() });
+    queue.last_number = u16::MAX;
+    let taken = queue.take(token(3), Receiver::Connection, Numbering::Session(&[]), at(1));
+    assert_eq!(taken.and_then(|taken| taken.entry.number), NonZeroU16::new(3), "neither 0, 1 nor 2");
 }

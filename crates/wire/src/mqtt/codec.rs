@@ -5,7 +5,7 @@ use rmqtt_codec::error::DecodeError;
 use rmqtt_codec::{v3, v5};
 use tokio_util::codec::{Decoder, Encoder};
 
-use super::{Packet, PacketId, Publish, QoS, five};
+use super::{Packet, PacketId, Publish, QoS, check, five};
 
 /// Reads packets from the bytes of a stream, whatever pieces they come in. Holds no buffer while it waits between
 /// packets.
@@ -13,6 +13,8 @@ use super::{Packet, PacketId, Publish, QoS, five};
 pub struct Packets {
     codec: Codec,
     buffer: BytesMut,
+    /// The greatest remaining length that the codec takes.
+    length_max: usize,
 }
 
 #[derive(Debug)]
@@ -49,6 +51,18 @@ pub enum PacketError {
     /// The bytes break the standard.
     #[error("malformed packet: {0}")]
     Malformed(String),
+    /// The topic of a message or of a will has a wildcard [MQTT-3.3.2-2, MQTT-4.7.1-1].
+    #[error("a topic has the wildcard `{0}`, which only filters have")]
+    TopicName(char),
+    /// A client without an id wants its session to be kept [MQTT-3.1.3-8].
+    #[error("the client id is empty, and the session is to outlive the connection")]
+    ClientId,
+    /// The packet reads, and says what MQTT 5 calls a Protocol Error (MQTT 5 §4.13).
+    #[error("protocol error: {0}")]
+    Protocol(String),
+    /// A topic alias is 0 (MQTT 5 §3.3.2.3.4).
+    #[error("a topic alias is 0")]
+    TopicAliasZero,
 }
 
 /// A packet is larger than the client takes (MQTT 5 §3.1.2.11.4), or cannot be written: a topic is over 65,535 bytes.
@@ -63,14 +77,16 @@ const HEADER_BYTES: u32 = 4;
 impl Packets {
     /// A reader of MQTT 3.1.1 that refuses packets of more than this many bytes (§2.2.3, the remaining length).
     pub fn new(packet_bytes_max: u32) -> Self {
-        Self { codec: Codec::Three(v3::Codec::new(packet_bytes_max)), buffer: BytesMut::new() }
+        let length_max = length_max(packet_bytes_max);
+        Self { codec: Codec::Three(v3::Codec::new(packet_bytes_max)), buffer: BytesMut::new(), length_max }
     }
 
     /// A reader of the version that the first packet asks for. The limit of MQTT 3.1.1 is one of the remaining length,
     /// that of MQTT 5 one of the whole packet.
     pub(super) fn of_either(three_bytes_max: u32, five_bytes_max: u32) -> Self {
         let five_bytes_max = five_bytes_max.saturating_sub(HEADER_BYTES);
-        Self { codec: Codec::Undecided(three_bytes_max, five_bytes_max), buffer: BytesMut::new() }
+        let codec = Codec::Undecided(three_bytes_max, five_bytes_max);
+        Self { codec, buffer: BytesMut::new(), length_max: 0 }
     }
 
     /// Takes bytes of the stream.
@@ -90,6 +106,10 @@ impl Packets {
             Codec::Five(_) => Some(Version::Five),
             Codec::Undecided(three, five) => {
                 let version = asked_version(&self.buffer, *three)?;
+                self.length_max = match version {
+                    Version::Three => length_max(*three),
+                    Version::Five => length_max(*five),
+                };
                 self.codec = match version {
                     Version::Three => Codec::Three(v3::Codec::new(*three)),
                     Version::Five => Codec::Five(v5::Codec::new(*five, 0)),
@@ -102,9 +122,12 @@ impl Packets {
     /// The next packet of MQTT 3.1.1, or `None` until more bytes come.
     pub fn next_packet(&mut self) -> Result<Option<Packet>, PacketError> {
         let Codec::Three(codec) = &mut self.codec else { return Ok(None) };
-        if self.buffer.is_empty() {
-            return Ok(None);
+        let Some(head) = Head::of(&self.buffer) else { return unread(&self.buffer) };
+        if head.length <= self.length_max {
+            let Some(body) = head.body(&mut self.buffer) else { return Ok(None) };
+            check::three(head.first_byte, body)?;
         }
+        // The codec refuses what is too long, before its bytes come.
         let packet = codec.decode(&mut self.buffer).map_err(packet_error)?;
         self.give_back();
         Ok(packet.map(|(packet, _)| packet))
@@ -113,8 +136,16 @@ impl Packets {
     /// The next packet of MQTT 5, or `None` until more bytes come.
     pub(super) fn next_five(&mut self) -> Result<Option<five::Packet>, PacketError> {
         let Codec::Five(codec) = &mut self.codec else { return Ok(None) };
-        if self.buffer.is_empty() {
-            return Ok(None);
+        let Some(head) = Head::of(&self.buffer) else { return unread(&self.buffer) };
+        if head.length <= self.length_max {
+            if !head.is_minimal {
+                return Err(PacketError::Malformed("the length has more bytes than it needs".to_owned())); // [MQTT-1.5.5-1]
+            }
+            let Some(body) = head.body(&mut self.buffer) else { return Ok(None) };
+            if let Some(at) = check::five(head.first_byte, body)? {
+                // The codec has no interval of 0; the least that it has stands for it.
+                body[at] = 1;
+            }
         }
         let packet = codec.decode(&mut self.buffer).map_err(packet_error)?;
         self.give_back();
@@ -144,6 +175,55 @@ impl Packets {
             self.buffer = BytesMut::new();
         }
     }
+}
+
+/// The fixed header of a packet (§2.2).
+struct Head {
+    first_byte: u8,
+    /// The remaining length.
+    length: usize,
+    /// The bytes of the header itself.
+    bytes: usize,
+    /// Whether the length has no more bytes than it needs.
+    is_minimal: bool,
+}
+
+impl Head {
+    /// `None` until enough bytes came, and for a length that is none.
+    fn of(buffer: &[u8]) -> Option<Self> {
+        let (first_byte, rest) = buffer.split_first()?;
+        let mut length = 0;
+        for (at, digit) in rest.iter().take(4).enumerate() {
+            length |= usize::from(digit & 0x7f) << (7 * at);
+            if digit & 0x80 == 0 {
+                let is_minimal = at == 0 || *digit != 0;
+                return Some(Self { first_byte: *first_byte, length, bytes: at + 2, is_minimal });
+            }
+        }
+        None
+    }
+
+    /// What follows it, once all of it came.
+    fn body<'b>(&self, buffer: &'b mut BytesMut) -> Option<&'b mut [u8]> {
+        let end = self.bytes + self.length;
+        if buffer.len() < end {
+            buffer.reserve(end - buffer.len());
+        }
+        buffer.get_mut(self.bytes..end)
+    }
+}
+
+/// What is no fixed header yet: more bytes have to come, unless its length is none.
+fn unread<T>(buffer: &[u8]) -> Result<Option<T>, PacketError> {
+    match buffer.len() > 4 {
+        true => Err(PacketError::Malformed(DecodeError::InvalidLength.to_string())),
+        false => Ok(None),
+    }
+}
+
+/// To the codecs, 0 is no limit.
+fn length_max(bytes: u32) -> usize {
+    if bytes == 0 { usize::MAX } else { bytes as usize }
 }
 
 /// The version that a CONNECT asks for (§3.1.2.1, §3.1.2.2), as soon as enough bytes came. Whatever differs from MQTT 5,

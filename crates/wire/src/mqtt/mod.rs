@@ -3,6 +3,7 @@
 //!
 //! The packets are those of `rmqtt-codec`, which only this module names.
 
+mod check;
 mod client;
 mod codec;
 mod server;
@@ -11,7 +12,7 @@ pub use client::{Client, ClientEvent};
 pub use codec::{NotWritten, PacketError, Packets, Version};
 pub use rmqtt_codec::types::{Publish, QoS};
 pub use rmqtt_codec::v3::{Connect, ConnectAckReason, LastWill, Packet, SubscribeReturnCode};
-pub use server::{Event, FiveLimits, Goodbye, Limits, Server, Violation};
+pub use server::{Event, FiveLimits, Goodbye, Limits, Numbered, Server, Violation};
 
 /// What only MQTT 5 has.
 pub mod five {
@@ -20,6 +21,9 @@ pub mod five {
         PublishProperties, SubscribeAckReason, UserProperties,
     };
 }
+
+/// The protocol level of MQTT 3.1.1 (§3.1.2.2).
+const PROTOCOL_LEVEL: u8 = 4;
 
 /// A packet identifier (§2.3.1), never 0.
 pub type PacketId = std::num::NonZeroU16;

@@ -179,6 +179,7 @@ mod tests {
             ack: Ack::Full,
             abandoned: 300,
             lock: None,
+            number: None,
             has_deadline: false,
         };
         let content = Content {
@@ -190,7 +191,7 @@ mod tests {
             application: vec![("color".to_owned(), Some("red".to_owned())), ("null".to_owned(), None)],
             body: Bytes::from_static(b"body"),
         };
-        let delivery = Delivery { entry, token: LockToken(uuid::Uuid::nil()), content };
+        let delivery = Delivery { entry, token: LockToken(uuid::Uuid::nil()), again: false, content };
         let identity = Identity::parse("d/m").expect("legal");
         let bytes = encoded(|w| write_message(w, &identity, &delivery));
         let message = Message::parse(&bytes).expect("a message");

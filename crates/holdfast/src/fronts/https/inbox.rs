@@ -9,7 +9,7 @@ use hub::deed::DeviceOperation;
 use hub::error::HubError;
 use hub::hub::Hub;
 use hub::identity::Identity;
-use hub::inbox::{Delivery, Receiver, Settlement, lock_token};
+use hub::inbox::{Delivery, Numbering, Receiver, Settlement, lock_token};
 use hub::twin::time_text;
 use serde_json::json;
 
@@ -28,7 +28,8 @@ pub(super) async fn receive(
     identity: Identity,
 ) -> Result<Answer, HubError> {
     let grant = authorize::device(hub, asked, visitor, &identity, DeviceOperation::ReceiveMessages).await?;
-    let delivery = hub.take_from_inbox(&identity, &grant.sender.generation, Receiver::Requests).await?;
+    let generation = &grant.sender.generation;
+    let delivery = hub.take_from_inbox(&identity, generation, Receiver::Requests, Numbering::None).await?;
     Ok(delivery.map_or_else(no_content, |delivery| message(&identity, &delivery)))
 }
 
@@ -64,7 +65,7 @@ pub(super) async fn purge(
 }
 
 fn message(identity: &Identity, delivery: &Delivery) -> Answer {
-    let Delivery { entry, token, content } = delivery;
+    let Delivery { entry, token, content, .. } = delivery;
     let mut response = Answer::new(content.body.clone().into());
     let mut set = |name: &str, value: &str| {
         let (name, value) = (HeaderName::try_from(name), HeaderValue::from_str(&carried(value)));

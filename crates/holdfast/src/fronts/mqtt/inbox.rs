@@ -57,6 +57,11 @@ impl Unsettled {
         self.sent.len() >= UNSETTLED_MAX.min(send_max)
     }
 
+    /// The identifiers of what the client has not acknowledged.
+    pub(super) fn packet_ids(&self) -> Vec<PacketId> {
+        self.sent.iter().map(|sent| sent.packet_id).collect()
+    }
+
     /// What is under way.
     pub(super) fn tokens(&self) -> Vec<LockToken> {
         self.sent.iter().filter_map(|sent| sent.token).collect()

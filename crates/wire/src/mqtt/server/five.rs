@@ -10,7 +10,7 @@ use super::super::five::{
     Auth, Connect, ConnectAckReason, DisconnectReasonCode, Packet, PublishAckReason, PublishProperties,
     SubscribeAckReason, UserProperties,
 };
-use super::super::{NotWritten, PacketId, Publish, QoS};
+use super::super::{NotWritten, PacketError, PacketId, Publish, QoS};
 use super::{Event, Goodbye, Server, State, Violation};
 
 /// The least Maximum Packet Size of a client that every answer without a payload fits into, in bytes.
@@ -234,9 +234,6 @@ impl Server {
         if publish.retain {
             return Err(Violation::Retain); // [MQTT-3.2.2-14]
         }
-        if publish.properties.as_ref().is_some_and(|have| !have.subscription_ids.is_empty()) {
-            return Err(Violation::SubscriptionIdentifier); // [MQTT-3.3.4-6]
-        }
         match publish.qos {
             QoS::AtMostOnce => Ok(()),
             QoS::AtLeastOnce if five.unacknowledged >= self.limits.five.receive_max => {
@@ -313,6 +310,9 @@ impl Server {
         match self.state {
             // To another protocol nothing is said.
             State::AwaitConnect if matches!(violation, Violation::FirstPacketNotConnect) => {}
+            State::AwaitConnect if *violation == Violation::Packet(PacketError::ClientId) => {
+                self.refuse_five(ConnectAckReason::ClientIdentifierNotValid, UserProperties::new());
+            }
             State::AwaitConnect | State::Authenticating => {
                 if let Ok(reason) = ConnectAckReason::try_from(u8::from(reason))
                     && *violation != Violation::ConnectTimeout

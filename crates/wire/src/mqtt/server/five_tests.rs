@@ -161,8 +161,10 @@ fn what_breaks_the_standard_is_answered_with_its_reason_code() {
         (vec![retained()], Violation::Retain, 0x9a),
         (
             vec![with(|properties| properties.subscription_ids = vec![std::num::NonZeroU32::MIN])],
-            Violation::SubscriptionIdentifier,
-            0xa1,
+            Violation::Packet(PacketError::Protocol(
+                "a PUBLISH of a client has a subscription identifier".to_owned(),
+            )),
+            0x82,
         ),
         (vec![subscribe("a", Some(std::num::NonZeroU32::MIN))], Violation::SubscriptionIdentifier, 0xa1),
         (vec![subscribe("$share/g/a", None)], Violation::SharedSubscription, 0x9e),

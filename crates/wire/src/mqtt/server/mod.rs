@@ -17,10 +17,10 @@ use bytestring::ByteString;
 use self::five::Five;
 pub use self::violation::Violation;
 use super::codec::{self, Packets};
-use super::five::{Auth, SubscribeAckReason, UserProperties};
+use super::five::{Auth, PublishProperties, SubscribeAckReason, UserProperties};
 use super::{
-    Connect, ConnectAckReason, NotWritten, Packet, PacketError, PacketId, Publish, QoS, SubscribeReturnCode,
-    Version,
+    Connect, ConnectAckReason, NotWritten, PROTOCOL_LEVEL, Packet, PacketError, PacketId, Publish, QoS,
+    SubscribeReturnCode, Version,
 };
 
 /// The limits of a connection.
@@ -77,8 +77,6 @@ enum State {
 
 /// The first byte of a CONNECT packet (§3.1.1).
 const CONNECT: u8 = 0x10;
-/// The protocol level of MQTT 3.1.1 (§3.1.2.2).
-const PROTOCOL_LEVEL: u8 = 4;
 
 /// What the client wants.
 #[derive(Debug, Clone, PartialEq)]
@@ -102,6 +100,15 @@ pub enum Event {
     Reauthenticate(Box<Auth>),
     /// To go.
     Disconnect(Goodbye),
+}
+
+/// By what the client knows a message of QoS 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Numbered {
+    /// The identifier that its PUBACK will carry.
+    pub packet_id: PacketId,
+    /// Whether it was sent under it before [MQTT-3.3.1-1].
+    pub dup: bool,
 }
 
 /// How a client goes. In MQTT 3.1.1 it can only say that it does (§3.14).
@@ -271,6 +278,24 @@ impl Server {
         Ok(packet_id)
     }
 
+    /// Sends a message of QoS 1 under a packet identifier that is kept elsewhere, in either version. Nothing is sent of one
+    /// that is larger than the client takes, or that no packet has room for.
+    pub fn publish_numbered(
+        &mut self,
+        topic: ByteString,
+        payload: Bytes,
+        properties: Option<PublishProperties>,
+        numbered: Numbered,
+    ) -> Result<(), NotWritten> {
+        let Numbered { packet_id, dup } = numbered;
+        let (qos, packet_id) = (QoS::AtLeastOnce, Some(packet_id));
+        let publish = Box::new(Publish { dup, retain: false, qos, topic, packet_id, payload, properties });
+        match self.five {
+            None => codec::try_write(Packet::Publish(publish), &mut self.output),
+            Some(_) => self.packets.write_five(super::five::Packet::Publish(publish), &mut self.output),
+        }
+    }
+
     /// The first byte that came, which tells another protocol apart.
     pub fn first_byte(&self) -> Option<u8> {
         self.first_byte
@@ -303,8 +328,20 @@ impl Server {
     }
 
     fn broken(&mut self, error: PacketError) -> Violation {
-        if self.state == State::AwaitConnect && error == PacketError::ProtocolLevel {
-            self.connack(ConnectAckReason::UnacceptableProtocolVersion, false); // [MQTT-3.1.2-2]
+        if self.state == State::AwaitConnect {
+            match error {
+                PacketError::ProtocolLevel => {
+                    self.connack(ConnectAckReason::UnacceptableProtocolVersion, false); // [MQTT-3.1.2-2]
+                }
+                PacketError::ClientId => {
+                    self.connack(ConnectAckReason::IdentifierRejected, false); // [MQTT-3.1.3-8]
+                }
+                PacketError::TooLarge { .. }
+                | PacketError::Malformed(_)
+                | PacketError::TopicName(_)
+                | PacketError::Protocol(_)
+                | PacketError::TopicAliasZero => {}
+            }
         }
         Violation::Packet(error)
     }

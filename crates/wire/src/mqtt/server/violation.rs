@@ -63,7 +63,12 @@ impl Violation {
     pub(super) fn reason(&self) -> Reason {
         match self {
             Self::Packet(PacketError::TooLarge { .. }) | Self::PacketsTooSmall(_) => Reason::PacketTooLarge,
-            Self::Packet(PacketError::Malformed(_) | PacketError::ProtocolLevel) => Reason::MalformedPacket,
+            Self::Packet(
+                PacketError::Malformed(_) | PacketError::ProtocolLevel | PacketError::TopicName(_),
+            ) => Reason::MalformedPacket,
+            // CONNACK has a code of its own for a client id; behind it, a CONNECT is out of place anyhow.
+            Self::Packet(PacketError::ClientId | PacketError::Protocol(_)) => Reason::ProtocolError,
+            Self::Packet(PacketError::TopicAliasZero) => Reason::TopicAliasInvalid,
             Self::QosTwo => Reason::QosNotSupported,
             Self::KeepAlive(_) => Reason::KeepAliveTimeout,
             Self::Retain => Reason::RetainNotSupported,

@@ -13,7 +13,7 @@ use futures_util::stream::FuturesUnordered;
 use hub::error::HubError;
 use hub::hub::Hub;
 use hub::identity::Identity;
-use hub::inbox::{Delivery, LockToken, NotEnqueued, Receiver, Settlement, Submission};
+use hub::inbox::{Delivery, LockToken, NotEnqueued, Numbering, Receiver, Settlement, Submission};
 use hub::telemetry::Sender;
 use wire::amqp::connection::{DeliveryId, LinkId};
 
@@ -167,7 +167,8 @@ impl Errand {
 async fn take(hub: &Hub, sender: &Sender, is_first: bool) -> Result<Option<Box<Delivery>>, HubError> {
     let (identity, generation) = (&sender.identity, sender.generation.as_str());
     if is_first {
-        hub.release_inbox(identity, generation).await?;
+        hub.release_inbox(identity, generation, false).await?;
     }
-    hub.take_from_inbox(identity, generation, Receiver::Connection).await.map(|taken| taken.map(Box::new))
+    let taken = hub.take_from_inbox(identity, generation, Receiver::Connection, Numbering::None).await;
+    taken.map(|taken| taken.map(Box::new))
 }

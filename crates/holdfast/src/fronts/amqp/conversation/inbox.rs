@@ -341,10 +341,11 @@ mod tests {
             ack: Ack::None,
             abandoned: 0,
             lock,
+            number: None,
             has_deadline: false,
         };
         let content = Content { system: Vec::new(), application: Vec::new(), body: bytes::Bytes::new() };
-        let taken = Delivery { entry, token, content };
+        let taken = Delivery { entry, token, again: false, content };
         assert_eq!(lock_time_left(&taken, at(20)), Some(Duration::from_secs(40)));
         assert_eq!(lock_time_left(&taken, at(60)), None);
         assert_eq!(lock_time_left(&taken, at(61)), None);

@@ -107,6 +107,7 @@ impl<S: Stream> Conversation<S> {
             ends,
             session,
             keeps_session: asked.keeps_session,
+            session_goes_on: session_present,
             will: None,
             desired_seen: 0,
             unsettled: None,

@@ -197,7 +197,13 @@ pub(super) fn refusal_of(violation: &Violation, first_byte: Option<u8>) -> Refus
         Violation::QosTwo => Refusal::QosTwo,
         Violation::ConnectTimeout => Refusal::ConnectTimeout,
         Violation::KeepAlive(seconds) => Refusal::KeepAliveMissed { seconds: *seconds },
-        Violation::Packet(PacketError::Malformed(_))
+        Violation::Packet(
+            PacketError::Malformed(_)
+            | PacketError::TopicName(_)
+            | PacketError::ClientId
+            | PacketError::Protocol(_)
+            | PacketError::TopicAliasZero,
+        )
         | Violation::SecondConnect
         | Violation::ServersPacket
         | Violation::Retain

@@ -127,6 +127,8 @@ struct Online {
     ends: Option<Instant>,
     session: Session,
     keeps_session: bool,
+    /// The client was told that it has a session of an earlier connection.
+    session_goes_on: bool,
     will: Option<Box<Will>>,
     /// The highest version of the desired properties that the client was sent, if it was sent any.
     desired_seen: u64,

@@ -7,13 +7,13 @@ use bytes::Bytes;
 use bytestring::ByteString;
 use hub::error::{HubError, HubErrorCode};
 use hub::identity::Identity;
-use hub::inbox::{Delivery, Receiver, Settlement, Unfit};
+use hub::inbox::{Delivery, Numbering, Receiver, Settlement, Unfit};
 use hub::method::{CallId, MethodError};
 use hub::ports::bus::Holder as _;
 use hub::twin::DesiredChange;
 use jiff::Timestamp;
 use wire::mqtt::five::{PublishProperties, UserProperties};
-use wire::mqtt::{NotWritten, PacketId, QoS, Server};
+use wire::mqtt::{NotWritten, Numbered, PacketId, QoS, Server};
 
 use super::{Conversation, End, Online, Spoken};
 use crate::fronts::mailbox::Outgoing;
@@ -60,13 +60,19 @@ impl<S: Stream> Conversation<S> {
         };
         if online.unsettled.is_none() {
             // What an earlier connection had and never acknowledged, perhaps before a crash of the hub.
-            self.hub.release_inbox(identity, generation).await.map_err(failed)?;
+            self.hub.release_inbox(identity, generation, online.session_goes_on).await.map_err(failed)?;
         }
         let unsettled = online.unsettled.get_or_insert_default();
         online.live.mailbox().looks_into_inbox();
         let send_max = self.machine.send_max();
         while !unsettled.is_full(send_max) {
-            let delivery = self.hub.take_from_inbox(identity, generation, Receiver::Connection).await;
+            let under_way = unsettled.packet_ids();
+            let numbering = match qos {
+                QoS::AtMostOnce => Numbering::None,
+                QoS::AtLeastOnce | QoS::ExactlyOnce => Numbering::Session(&under_way),
+            };
+            let receiver = Receiver::Connection;
+            let delivery = self.hub.take_from_inbox(identity, generation, receiver, numbering).await;
             let Some(delivery) = delivery.map_err(failed)? else { return Ok(()) };
             let token = delivery.token;
             let settlement = match say_message(
@@ -74,7 +80,6 @@ impl<S: Stream> Conversation<S> {
                 &online.spoken,
                 identity,
                 delivery,
-                qos,
                 self.hub.now(),
             ) {
                 Ok(Some(packet_id)) => {
@@ -179,18 +184,21 @@ fn say_message(
     spoken: &Spoken,
     identity: &Identity,
     delivery: Delivery,
-    qos: QoS,
     now: Timestamp,
 ) -> Result<Option<PacketId>, NotWritten> {
-    match spoken {
-        Spoken::Three => {
-            let topic = device_bound::topic(identity, &delivery.content);
-            machine.publish(&topic, delivery.content.body, qos)
-        }
+    let (topic, properties) = match spoken {
+        Spoken::Three => (device_bound::topic(identity, &delivery.content).into(), None),
         Spoken::Five(_) => {
-            let properties = five::device_bound::properties(&delivery, now);
-            let topic = ByteString::from_static(five::COMMANDS);
-            machine.publish_five(topic, delivery.content.body, qos, properties)
+            (ByteString::from_static(five::COMMANDS), Some(five::device_bound::properties(&delivery, now)))
         }
+    };
+    let body = delivery.content.body;
+    match (delivery.entry.number, properties) {
+        (Some(packet_id), properties) => {
+            let numbered = Numbered { packet_id, dup: delivery.again };
+            machine.publish_numbered(topic, body, properties, numbered).map(|()| Some(packet_id))
+        }
+        (None, None) => machine.publish(&topic, body, QoS::AtMostOnce),
+        (None, Some(properties)) => machine.publish_five(topic, body, QoS::AtMostOnce, properties),
     }
 }

@@ -199,12 +199,14 @@ pub(crate) fn may_subscribe(filter: &str, identity: &Identity) -> bool {
         within(rest, "/messages/devicebound/")
             || (identity.module.is_some() && (within(rest, "/inputs/") || rest == "/#"))
     };
-    let known =
-        SHARED.iter().any(|root| filter.starts_with(root)) || own(filter, identity).is_some_and(own_tree);
-    // A wildcard may only be the whole last level, and `+` is none of the documented filters.
+    // `+` stands in none of the documented filters, but it may stand in an id.
+    let has_plus = |rest: &str| rest.contains('+');
+    let known = SHARED.iter().any(|root| filter.starts_with(root) && !has_plus(filter))
+        || own(filter, identity).is_some_and(|rest| own_tree(rest) && !has_plus(rest));
+    // A wildcard may only be the whole last level.
     let wildcard_last =
         filter.find('#').is_none_or(|at| at + 1 == filter.len() && filter[..at].ends_with('/'));
-    known && wildcard_last && !filter.split('/').any(|level| level == "+")
+    known && wildcard_last
 }
 
 #[cfg(test)]
@@ -335,6 +337,7 @@ mod tests {
             "devices/d1/messages/events/#",
             "$iothub/#",
             "$iothub/twin/res/+/x",
+            "$iothub/methods/POST/a+/#",
         ];
         for filter in yes {
             assert!(may_subscribe(filter, &device("d1")), "{filter}");

@@ -191,6 +191,8 @@ def test_a_connect_that_names_somebody_else_is_refused_with_5(client_id, user_na
         "{host}/{name}/api-version=2016-11-14",
         "{host}/{name}",
         "{host}/{name}/?api-version=2021-04-12&model-id=dtmi:com:x;1&DeviceClientType=node",
+        "{host}/{name}/DeviceClientType=azure-iot-device%2F1.0.14",
+        "{host}/{name}/api-version=2016-11-14&DeviceClientType=azure-iot-device/1.0.14",
         "{host}/{name}/?DeviceClientType=c%2f1.0&api-version=2020-09-30&unknown=1",
     ],
 )

@@ -37,7 +37,9 @@ impl UserName {
         Ok(Self {
             host: host.to_owned(),
             identity: Identity { device, module },
-            api_version: parameter(parameters, "api-version"),
+            // .NET 1.5.1-preview-003 has `/` where `&` stands.
+            api_version: parameter(parameters, "api-version")
+                .map(|version| version.split('/').next().unwrap_or_default().to_owned()),
             client_type: parameter(parameters, "DeviceClientType"),
             model_id: parameter(parameters, "model-id"),
             auth_chain: parameter(parameters, "auth-chain").filter(|chain| !chain.is_empty()),
@@ -45,18 +47,27 @@ impl UserName {
     }
 }
 
-/// Splits what follows the device id into a module id and the parameters. Only a `?` at the front of a segment
-/// begins the parameters, for `?` is legal in ids.
+/// Splits what follows the device id into a module id and the parameters, which reach to the end, slashes included.
 fn split_module(rest: &str) -> (Option<&str>, &str) {
-    if let Some(parameters) = rest.strip_prefix('?') {
-        return (None, parameters);
-    }
-    match rest.split_once('/') {
-        Some((module, parameters)) => (Some(module), parameters.strip_prefix('?').unwrap_or(parameters)),
-        None if rest.is_empty() || rest.contains("api-version=") => (None, rest),
-        None => (Some(rest), ""),
-    }
+    let (first, behind) = rest.split_once('/').unwrap_or((rest, ""));
+    let (module, parameters) = match rest.is_empty() || begins_parameters(first) {
+        true => (None, rest),
+        false => (Some(first), behind),
+    };
+    (module, parameters.strip_prefix('?').unwrap_or(parameters))
 }
+
+/// Whether a segment is no module id but begins the parameters: with `?`, with a name that is known, or as two of them. `?`
+/// and `=` alone are legal in ids.
+fn begins_parameters(segment: &str) -> bool {
+    let is_known = |name: &&str| PARAMETERS.iter().any(|known| known.eq_ignore_ascii_case(name));
+    segment.starts_with('?')
+        || segment.contains('&')
+        || segment.split_once('=').is_some_and(|(name, _)| is_known(&name))
+}
+
+/// The parameters of the SDKs.
+const PARAMETERS: [&str; 5] = ["api-version", "DeviceClientType", "model-id", "auth-chain", "ClientVersion"];
 
 /// The value of a parameter; the first one wins.
 fn parameter(parameters: &str, name: &str) -> Option<String> {
@@ -232,6 +243,15 @@ mod tests {
             ("h.net/d1/m1/?api-version=2021-04-12", module("d1", "m1")),
             ("h.net/d1/api-version=2016-11-14", device("d1")),
             ("h.net/d?1/?api-version=1", device("d?1")),
+            ("h.net/d1/DeviceClientType=azure-iot-device%2F1.0.14", device("d1")),
+            ("h.net/d1/DeviceClientType=azure-iot-device/1.0.14", device("d1")),
+            ("h.net/d1/api-version=2016-11-14&DeviceClientType=azure-iot-device/1.0.14", device("d1")),
+            ("h.net/d1/model-id=dtmi:com:x;1&DeviceClientType=a/b", device("d1")),
+            ("h.net/d1/?api-version=2016-11-14&DeviceClientType=a/b/c", device("d1")),
+            ("h.net/d1/m1/DeviceClientType=a/b", module("d1", "m1")),
+            ("h.net/d1/m1/api-version=2017-06-30/DeviceClientType=a.b/1.5.1", module("d1", "m1")),
+            ("h.net/d1/m=1", module("d1", "m=1")),
+            ("h.net/d1/m=1/?api-version=1", module("d1", "m=1")),
             ("h.net/d1", device("d1")),
             ("h.net/d1/", device("d1")),
             ("h.net/d1/m1", module("d1", "m1")),
@@ -244,6 +264,12 @@ mod tests {
         let node = node.expect("a user name");
         assert_eq!(node.model_id.as_deref(), Some("dtmi:com:x;1"));
         assert_eq!(node.client_type.as_deref(), Some("a b"));
+        let old = UserName::parse("h.net/d1/api-version=2016-11-14&DeviceClientType=node/1.0.14")
+            .expect("a user name");
+        assert_eq!(old.api_version.as_deref(), Some("2016-11-14"));
+        assert_eq!(old.client_type.as_deref(), Some("node/1.0.14"));
+        let slashes = UserName::parse("h.net/d1/m1/api-version=2017-06-30/DeviceClientType=a.b/1.5.1");
+        assert_eq!(slashes.expect("a user name").api_version.as_deref(), Some("2017-06-30"));
         assert!(UserName::parse("d1").is_err());
         assert!(UserName::parse("h.net/d 1/?api-version=1").is_err());
     }

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::*;
+use crate::telemetry::{PropertyValue, SystemProperty};
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_900_000_000 + second).expect("a time")
@@ -217,4 +218,27 @@ fn numbers_of_messages_that_wait_are_not_given_twice() {
     queue.last_number = u16::MAX;
     let taken = queue.take(token(3), Receiver::Connection, Numbering::Session(&[]), at(1));
     assert_eq!(taken.and_then(|taken| taken.entry.number), NonZeroU16::new(3), "neither 0, 1 nor 2");
+}
+
+#[test]
+fn a_text_that_no_protocol_of_devices_carries_is_refused_and_named() {
+    let text = |text: &str| PropertyValue::Text(text.into());
+    let refused = |system: &[(SystemProperty, &str)], application: &[(&str, PropertyValue)]| {
+        let submission = Submission {
+            system: system.iter().map(|(property, value)| (*property, (*value).to_owned())).collect(),
+            application: application
+                .iter()
+                .map(|(name, value)| ((*name).to_owned(), value.clone()))
+                .collect(),
+            ..Submission::default()
+        };
+        submission.check_texts().map_err(|error| match error {
+            NotEnqueued::Nul(name) => name,
+            other => other.to_string(),
+        })
+    };
+    assert_eq!(refused(&[(SystemProperty::MessageId, "m")], &[("a", text("b"))]), Ok(()));
+    assert_eq!(refused(&[(SystemProperty::MessageId, "m\0")], &[]), Err("message-id".to_owned()));
+    assert_eq!(refused(&[], &[("a", text("b\0"))]), Err("a".to_owned()));
+    assert_eq!(refused(&[], &[("a\0b", PropertyValue::Null)]), Err("a␀b".to_owned()));
 }

@@ -91,6 +91,13 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_time_beyond_all_times_is_the_furthest() {
+        assert_eq!(time_of(i64::MAX), Timestamp::MAX);
+        assert_eq!(time_of(i64::MIN), Timestamp::MIN);
+        assert_eq!(Timestamp::from_millisecond(7).ok(), Some(time_of(7)));
+    }
+
+    #[test]
     fn every_spelling_of_to_names_its_device() {
         let names = |to: &str| identities(to).iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(names("/devices/d1/messages/devicebound"), ["d1"]);

@@ -109,9 +109,28 @@ impl SystemProperty {
         &NAMES[self as usize - 1]
     }
 
-    /// The one that a key of a topic of MQTT 3.1.1 stands for.
+    /// The one that a key of a topic of MQTT 3.1.1 stands for. Each message asks, so that the keys of the table stand here
+    /// once more, which a test compares.
     pub fn of_topic(key: &str) -> Option<Self> {
-        by(|names| names.topic == key)
+        Some(match key {
+            "$.mid" => Self::MessageId,
+            "$.cid" => Self::CorrelationId,
+            "$.uid" => Self::UserId,
+            "$.to" => Self::To,
+            "$.ct" => Self::ContentType,
+            "$.ce" => Self::ContentEncoding,
+            "$.exp" => Self::Expiry,
+            "$.ctime" => Self::CreationTime,
+            "$.on" => Self::OutputName,
+            "$.ifid" => Self::InterfaceId,
+            "$.sub" => Self::Subject,
+            "$.diagid" => Self::DiagnosticId,
+            "$.diagctx" => Self::CorrelationContext,
+            "$.schema" => Self::MessageSchema,
+            "iothub-operation" => Self::Operation,
+            "iothub-ack" => Self::Ack,
+            _ => return None,
+        })
     }
 
     /// The one that a user property of MQTT 5 stands for.
@@ -151,7 +170,9 @@ pub struct Properties {
 impl Properties {
     /// Adds a system property.
     pub fn set(&mut self, property: SystemProperty, value: ByteString) {
-        self.system.retain(|(have, _)| *have != property);
+        if let Some(at) = self.system.iter().position(|(have, _)| *have == property) {
+            self.system.remove(at);
+        }
         self.system.push((property, value));
     }
 

@@ -29,14 +29,7 @@ impl Scope {
     pub fn covers(&self, path: &str) -> bool {
         let wanted: Vec<&str> = path.split('/').filter(|segment| !segment.is_empty()).collect();
         self.0.iter().enumerate().all(|(at, have)| match wanted.get(at) {
-            // The Node SDK encodes the id, and then the whole resource again.
-            Some(want) => {
-                let again = percent_decode_str(have).decode_utf8_lossy();
-                match is_id(&wanted, at) {
-                    true => have == want || again == *want,
-                    false => have.eq_ignore_ascii_case(want) || again.eq_ignore_ascii_case(want),
-                }
-            }
+            Some(want) => have == want || is_same(have, want, is_id(&wanted, at)),
             // Segments beyond the identity are the old form `…/devices/d1/api-version=2016-11-14`.
             None => have.to_ascii_lowercase().starts_with("api-version="),
         })
@@ -59,6 +52,12 @@ impl Scope {
         let has = |at: usize, word: &str| self.0.get(at).is_none_or(|have| have.eq_ignore_ascii_case(word));
         has(0, event_hub) || has(0, "$management") || has(0, "messages") && has(1, "events")
     }
+}
+
+/// Whether a segment is another one. The Node SDK encodes an id, and then the whole resource again.
+fn is_same(have: &str, want: &str, by_case: bool) -> bool {
+    let same = |have: &str| if by_case { have == want } else { have.eq_ignore_ascii_case(want) };
+    same(have) || (have.contains('%') && same(&percent_decode_str(have).decode_utf8_lossy()))
 }
 
 /// Whether a segment of a path is the id of a device or module.

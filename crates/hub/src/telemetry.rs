@@ -207,9 +207,18 @@ impl PropertyValue {
     }
 }
 
+/// So many names are compared with each other sooner than they are hashed.
+const FEW: usize = 8;
+
 /// Keeps the last property of each name. A message has room for some 20,000 of them, so each is looked at once.
 pub fn keep_last(application: &mut Vec<(ByteString, PropertyValue)>) {
-    if application.len() < 2 {
+    if application.len() <= FEW {
+        for at in (0..application.len()).rev() {
+            let (name, _) = &application[at];
+            if application[at + 1..].iter().any(|(later, _)| later == name) {
+                application.remove(at);
+            }
+        }
         return;
     }
     let mut seen = HashSet::with_capacity(application.len());

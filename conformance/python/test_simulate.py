@@ -1,6 +1,7 @@
 """`holdfast device simulate` and `device watch` against the unmodified service SDKs."""
 
 import json
+from datetime import datetime
 
 import pytest
 from azure.iot.hub.models import CloudToDeviceMethod, Twin, TwinProperties
@@ -242,6 +243,7 @@ def test_watch_shows_what_happened_in_order(hub, registry, service, name):
             watch.first("change", lambda line: line["time"] > watch.first("disconnect")["time"]),
             refused,
         ]
-        assert [step["time"] for step in steps] == sorted(step["time"] for step in steps), steps
+        times = [datetime.fromisoformat(step["time"]) for step in steps]
+    assert times == sorted(times), steps
         assert not [line for line in other.lines if line["what"] == "telemetry"]
         assert watch.interrupt() == 0

@@ -195,11 +195,15 @@ impl<'a> Token<'a> {
     }
 }
 
-/// A host name without the port behind it; brackets of an IPv6 literal stay.
+/// A host name without the port behind it. An IPv6 address has brackets where a port follows it (RFC 3986 section 3.2.2), which
+/// are taken off; one without brackets is a host as a whole.
 pub fn host_without_port(host: &str) -> &str {
+    if let Some((address, _)) = host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        return address;
+    }
     match host.rsplit_once(':') {
         Some((name, port))
-            if !name.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) && !name.ends_with(':') =>
+            if !name.is_empty() && !name.contains(':') && port.bytes().all(|b| b.is_ascii_digit()) =>
         {
             name
         }
@@ -241,6 +245,24 @@ mod tests {
 
     fn hosts() -> Vec<String> {
         vec!["hub.example.net".into()]
+    }
+
+    #[test]
+    fn a_port_is_told_from_the_end_of_an_address() {
+        for (host, name) in [
+            ("h.example", "h.example"),
+            ("h.example:443", "h.example"),
+            ("h.example:", "h.example"),
+            ("127.0.0.1:8883", "127.0.0.1"),
+            ("::1", "::1"),
+            ("2001:db8:0:0:0:0:0:1", "2001:db8:0:0:0:0:0:1"),
+            ("[::1]", "::1"),
+            ("[2001:db8::1]:443", "2001:db8::1"),
+            (":443", ":443"),
+            ("[::1", "[::1"),
+        ] {
+            assert_eq!(host_without_port(host), name, "{host}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use sim::{Event, EventReader, ReaderOptions, SasKey, Start, TlsVersions, Trust};
 
 use super::Common;
 use super::output::{Format, list};
-use super::target::{Request, Target, encoded};
+use super::target::{Request, Target, encoded, in_url};
 use super::terminal::{errln, outln};
 
 /// Events that may be under way per partition.
@@ -96,7 +96,7 @@ pub(super) fn run(command: EventsCommand) -> anyhow::Result<ExitCode> {
         EventsCommand::ConnectionString { common } => {
             let target = common.target.open()?;
             let (policy, key) = target.policy()?;
-            let (host, entity) = (&target.host, event_hub(&target)?);
+            let (host, entity) = (in_url(&target.host), event_hub(&target)?);
             outln!(
                 "Endpoint=sb://{host}/;SharedAccessKeyName={policy};SharedAccessKey={key};EntityPath={entity}"
             );

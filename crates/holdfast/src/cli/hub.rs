@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+use super::target::in_url;
 use super::terminal::{LogWriter, errln, outln};
 use crate::app::App;
 use crate::config::Config;
@@ -243,7 +244,8 @@ async fn describe(app: &App) -> anyhow::Result<Value> {
     let event_hubs = owner_key.map(|key| {
         let key = key.as_str();
         format!(
-            "Endpoint=sb://{host}/;SharedAccessKeyName=iothubowner;SharedAccessKey={key};EntityPath={entity}"
+            "Endpoint=sb://{}/;SharedAccessKeyName=iothubowner;SharedAccessKey={key};EntityPath={entity}",
+            in_url(host)
         )
     });
     Ok(json!({

@@ -1,5 +1,6 @@
 //! The running hub that a command talks to.
 
+use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -8,6 +9,7 @@ use anyhow::{Context as _, bail};
 use aws_lc_rs::hmac;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use hub::sas::host_without_port;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -98,11 +100,14 @@ impl TargetArgs {
                  HOLDFAST_READY_FILE or HOLDFAST_CONNECTION_STRING; `holdfast dev` prints them"
             );
         };
-        let (host, port) = match host.rsplit_once(':') {
-            Some((name, port)) if port.parse::<u16>().is_ok() => (name.to_owned(), port.parse()?),
+        let name = host_without_port(&host);
+        let (host, port) = match host.rsplit_once(':').map(|(_, port)| port) {
+            Some(port) if host.len() > name.len() && port.parse::<u16>().is_ok() => {
+                (name.to_owned(), port.parse()?)
+            }
             _ => {
                 let port = ready.as_ref().and_then(|ready| ready["ports"]["https"].as_u64()).unwrap_or(443);
-                (host, u16::try_from(port)?)
+                (name.to_owned(), u16::try_from(port)?)
             }
         };
         let ca_file = self.ca_file.clone().or_else(|| ready_text("ca_file").map(PathBuf::from));
@@ -129,6 +134,14 @@ impl TargetArgs {
             service,
             credential_file,
         })
+    }
+}
+
+/// A host as a URL has it: an IPv6 address in brackets (RFC 3986 section 3.2.2).
+pub(super) fn in_url(host: &str) -> Cow<'_, str> {
+    match host.contains(':') {
+        true => format!("[{host}]").into(),
+        false => host.into(),
     }
 }
 
@@ -245,7 +258,7 @@ impl Target {
 
     /// Fetches what Holdfast's own API has at a path, piece by piece, for as long as it takes.
     pub(super) fn download(&self, path: &str) -> anyhow::Result<impl std::io::Read + use<>> {
-        let url = format!("https://{}:{}{path}", self.host, self.port);
+        let url = format!("https://{}:{}{path}", in_url(&self.host), self.port);
         let request = self.agent.get(&url).header("authorization", self.credential()?);
         let request = request.config().timeout_global(None).timeout_recv_response(Some(TIMEOUT)).build();
         let mut response = request.call().with_context(|| self.unreachable())?;
@@ -276,7 +289,7 @@ impl Target {
         headers: &[(String, String)],
         body: &[u8],
     ) -> anyhow::Result<()> {
-        let url = format!("https://{}:{}{path}?api-version={API_VERSION}", self.host, self.port);
+        let url = format!("https://{}:{}{path}?api-version={API_VERSION}", in_url(&self.host), self.port);
         let mut request = self.agent.post(&url).header("authorization", token);
         for (name, value) in headers {
             request = request.header(name, value);
@@ -291,7 +304,7 @@ impl Target {
     }
 
     fn ask(&self, request: Request<'_>, authorization: &str) -> anyhow::Result<Value> {
-        let url = format!("https://{}:{}{}", self.host, self.port, request.path);
+        let url = format!("https://{}:{}{}", in_url(&self.host), self.port, request.path);
         let body = request.body.map(|body| body.to_string()).unwrap_or_default();
         let mut builder = ureq::http::Request::builder()
             .method(request.method)

@@ -126,7 +126,7 @@ def test_a_device_certificate_may_not_issue_others(hub, registry, root, name, tm
     posing = Authority(tmp_path, "posing", parent=root)
     posing.certificate_file, posing.key_file = parent.chain_file, parent.key_file
     registry.create(name, {"type": "certificateAuthority"})
-    assert cause_of_refusal(hub, name, posing.issue(name)) == "untrusted-chain"
+    assert cause_of_refusal(hub, name, posing.issue(name)) == "issuer-no-authority"
 
 
 def test_a_certificate_for_another_name_is_refused(hub, registry, root, name):

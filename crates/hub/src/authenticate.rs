@@ -347,8 +347,8 @@ fn admit_by_certificate(
             Basis::Thumbprint(slot, chain.clone())
         }
         Authentication::CertificateAuthority => {
-            let authority = chain.leads_to(known.authorities, &identity.to_string(), now)?;
-            Basis::Authority(authority.name.clone(), chain.clone())
+            let path = chain.leads_to(known.authorities, &identity.to_string(), now)?;
+            Basis::Authority(path.authority.name.clone(), chain.clone())
         }
         other => return Err(wrong_kind("a client certificate", other)),
     };

@@ -159,6 +159,9 @@ fn unfit(refusal: &Refusal) -> HubError {
         Refusal::UntrustedChain { problem, .. } => {
             format!("The proof was not issued by this authority: {problem}")
         }
+        Refusal::CertificateFault { subject, fault } => {
+            format!("The certificate {subject} cannot be used: {}", fault.cause())
+        }
         Refusal::IntermediateMissing { .. } | Refusal::SelfSigned { .. } => {
             "The proof was not issued by this authority".to_owned()
         }

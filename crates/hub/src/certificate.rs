@@ -5,7 +5,7 @@ use aws_lc_rs::digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
-use rustls_pki_types::{CertificateDer, UnixTime};
+use rustls_pki_types::CertificateDer;
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::oid_registry;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -13,7 +13,14 @@ use x509_parser::public_key::PublicKey;
 
 use crate::decision::{CertificateFacts, cut};
 use crate::record::{Authority, Thumbprint};
-use crate::refusal::Refusal;
+use crate::refusal::{CertificateFault, Refusal};
+
+mod path;
+mod revocation;
+mod signature;
+
+use self::path::NoPath;
+pub use self::path::Path;
 
 /// The chain that a client offered, leaf first; never empty.
 #[derive(Debug, Clone)]
@@ -72,106 +79,75 @@ impl Chain {
         Ok(slot)
     }
 
-    /// The verified authority that the chain leads to, for the identity that the leaf must have as its common name: the id of a
-    /// device, or `{device}/{module}`.
+    /// The way to the verified authority that the chain leads to, for the identity that the leaf must have as its common
+    /// name: the id of a device, or `{device}/{module}`.
     pub fn leads_to<'a>(
         &self,
         authorities: &'a [Authority],
         common_name: &str,
         now: Timestamp,
-    ) -> Result<&'a Authority, Refusal> {
+    ) -> Result<Path<'a>, Refusal> {
         let unreadable = |error: CertificateError| Refusal::CertificateWeak { problem: error.to_string() };
         let leaf = parse(self.leaf()).map_err(unreadable)?;
         for der in &self.certificates {
-            in_time(&parse(der).map_err(unreadable)?, now)?;
+            parse(der).map_err(unreadable)?;
         }
+        in_time(&leaf, now)?;
         strong_enough(&leaf)?;
-        let authority = self.path(authorities, now)?;
-        let names: Vec<&str> = leaf.subject().iter_common_name().filter_map(|cn| cn.as_str().ok()).collect();
-        if !names.contains(&common_name) {
-            return Err(Refusal::CertificateName { presented: cut(names.first().copied().unwrap_or("")) });
-        }
-        Ok(authority)
+        let path = path::find(&self.certificates, authorities, now).map_err(|none| match none {
+            NoPath::Refused(refusal) => refusal,
+            NoPath::UnknownIssuer => self.untrusted(&leaf, authorities, false),
+            NoPath::AnotherKey => self.untrusted(&leaf, authorities, true),
+        })?;
+        is_named(&leaf, common_name)?;
+        Ok(path)
     }
 
-    fn path<'a>(&self, authorities: &'a [Authority], now: Timestamp) -> Result<&'a Authority, Refusal> {
-        let verified: Vec<(&Authority, CertificateDer<'static>)> =
-            authorities.iter().filter(|a| a.verified).filter_map(|a| Some((a, authority_der(a)?))).collect();
-        let anchors: Vec<_> =
-            verified.iter().filter_map(|(_, der)| webpki::anchor_from_trusted_cert(der).ok()).collect();
-        let lists: Vec<webpki::CertRevocationList<'_>> = verified
-            .iter()
-            .filter_map(|(authority, _)| STANDARD.decode(authority.revocation_list.as_ref()?).ok())
-            .filter_map(|der| webpki::OwnedCertRevocationList::from_der(&der).ok())
-            .map(Into::into)
-            .collect();
-        let lists: Vec<&webpki::CertRevocationList<'_>> = lists.iter().collect();
-        let revocation = webpki::RevocationOptionsBuilder::new(&lists).ok().map(|options| {
-            options
-                .with_depth(webpki::RevocationCheckDepth::Chain)
-                .with_status_policy(webpki::UnknownStatusPolicy::Allow)
-                .build()
-        });
-        let time =
-            UnixTime::since_unix_epoch(std::time::Duration::from_secs(now.as_second().max(0).unsigned_abs()));
-        let untrusted = |error: webpki::Error| self.untrusted(&error, authorities);
-        let leaf = webpki::EndEntityCert::try_from(self.leaf()).map_err(untrusted)?;
-        let path = leaf
-            .verify_for_usage(
-                webpki::ALL_VERIFICATION_ALGS,
-                &anchors,
-                &self.certificates[1..],
-                time,
-                webpki::KeyUsage::client_auth(),
-                revocation,
-                None,
-            )
-            .map_err(untrusted)?;
-        let anchor = path.anchor();
-        verified
-            .iter()
-            .find(|(_, der)| {
-                webpki::anchor_from_trusted_cert(der).is_ok_and(|candidate| {
-                    candidate.subject == anchor.subject
-                        && candidate.subject_public_key_info == anchor.subject_public_key_info
-                })
-            })
-            .map(|(authority, _)| *authority)
-            .ok_or_else(|| self.untrusted(&webpki::Error::UnknownIssuer, authorities))
-    }
-
-    /// The refusal for what the path builder said.
-    fn untrusted(&self, error: &webpki::Error, authorities: &[Authority]) -> Refusal {
+    /// The refusal of a certificate whose issuer is not there.
+    fn untrusted(&self, leaf: &X509Certificate<'_>, authorities: &[Authority], another_key: bool) -> Refusal {
         let last = self.certificates.last().and_then(|der| parse(der).ok());
-        if matches!(error, webpki::Error::CertRevoked) {
-            let serial = parse(self.leaf()).map(|leaf| leaf.raw_serial_as_string()).unwrap_or_default();
-            return Refusal::CertificateRevoked { serial };
-        }
-        let leaf = parse(self.leaf()).ok();
-        let subject = || leaf.as_ref().map(|leaf| cut(&leaf.subject().to_string())).unwrap_or_default();
-        if matches!(error, webpki::Error::RequiredEkuNotFoundContext(_)) {
-            return Refusal::CertificatePurpose { subject: subject() };
-        }
         let issuer = last.as_ref().map(|certificate| certificate.issuer().to_string()).unwrap_or_default();
         if let Some(unverified) = authorities.iter().find(|a| !a.verified && a.subject == issuer) {
             return Refusal::AuthorityNotVerified { authority: unverified.name.clone() };
         }
         let verified: Vec<String> =
             authorities.iter().filter(|a| a.verified).map(|a| a.subject.clone()).collect();
-        let unknown_issuer = matches!(error, webpki::Error::UnknownIssuer);
-        if let (1, true, Some(leaf)) = (self.certificates.len(), unknown_issuer, &leaf) {
+        if let (1, false) = (self.certificates.len(), another_key) {
             if leaf.issuer() == leaf.subject() {
-                return Refusal::SelfSigned { subject: subject(), authorities: verified };
+                return Refusal::SelfSigned {
+                    subject: cut(&leaf.subject().to_string()),
+                    authorities: verified,
+                };
             }
             if may_be_intermediate(leaf, &issuer, &verified) {
                 return Refusal::IntermediateMissing { issuer: cut(&issuer), authorities: verified };
             }
         }
+        let problem = match another_key {
+            true => "an authority or intermediate of its issuer's name is there, but another key signed it",
+            false => "no verified authority, and no intermediate that was sent, issued it",
+        };
         Refusal::UntrustedChain {
             unverified: None,
             issuer: cut(&issuer),
             authorities: verified,
-            problem: plain(error),
+            problem: problem.to_owned(),
+        }
+    }
+}
+
+/// Whether a certificate has this common name, and no other. Nobody says which of several counts.
+fn is_named(leaf: &X509Certificate<'_>, common_name: &str) -> Result<(), Refusal> {
+    let names: Vec<&str> = leaf.subject().iter_common_name().filter_map(|cn| cn.as_str().ok()).collect();
+    match names.as_slice() {
+        [first, rest @ ..] if rest.iter().any(|name| name != first) => {
+            let names = names.iter().take(4).map(|name| cut(name)).collect();
+            let fault = CertificateFault::SeveralNames { names };
+            Err(Refusal::CertificateFault { subject: cut(&leaf.subject().to_string()), fault })
+        }
+        [first, ..] if *first == common_name => Ok(()),
+        [] | [_, ..] => {
+            Err(Refusal::CertificateName { presented: cut(names.first().copied().unwrap_or("")) })
         }
     }
 }
@@ -215,6 +191,9 @@ pub fn authority_facts(der: &CertificateDer<'_>, now: Timestamp) -> Result<Autho
     strong_enough(&parsed)?;
     if !parsed.is_ca() {
         return Err(weak("it is no certificate authority (basicConstraints CA:TRUE is missing)".into()));
+    }
+    if !path::may_sign(&parsed) {
+        return Err(weak("its key usage does not let it sign certificates (keyCertSign is missing)".into()));
     }
     let not_after = timestamp(parsed.validity().not_after.timestamp());
     Ok(AuthorityFacts {
@@ -304,18 +283,5 @@ fn strong_enough(certificate: &X509Certificate<'_>) -> Result<(), Refusal> {
         }
         _ if spki.algorithm.algorithm == oid_registry::OID_SIG_ED25519 => Ok(()),
         _ => weak("its key is of a kind that is not used for client certificates".into()),
-    }
-}
-
-/// The path builder's word for an operator.
-fn plain(error: &webpki::Error) -> String {
-    match error {
-        webpki::Error::UnknownIssuer => {
-            "no verified authority, and no intermediate that was sent, issued it".into()
-        }
-        webpki::Error::UnsupportedCertVersion => {
-            "it is an X.509 v1 certificate, which cannot be in a chain".into()
-        }
-        other => format!("{other:?}"),
     }
 }

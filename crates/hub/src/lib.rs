@@ -14,6 +14,7 @@ pub mod authorities;
 pub mod backoff;
 pub mod belongings;
 pub mod certificate;
+pub mod certificate_fault;
 pub mod consumer_groups;
 pub mod decision;
 pub mod deed;

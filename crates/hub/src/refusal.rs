@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::access::{Operation, Right, Rights};
+pub use crate::certificate_fault::CertificateFault;
 use crate::deed::ChangeKind;
 use crate::error::HubErrorCode;
 use crate::record::Slot;
@@ -364,6 +365,18 @@ pub enum Refusal {
         /// Its subject.
         subject: String,
     },
+    /// A certificate of the chain was made wrong.
+    CertificateFault {
+        /// Its subject.
+        subject: String,
+        /// What is wrong with it.
+        fault: CertificateFault,
+    },
+    /// The certificate of the connection, or one above it, ended.
+    CertificateEnded {
+        /// When it ended.
+        ended: Option<Timestamp>,
+    },
     /// Client and hub share no cipher suite.
     NoCommonCipher {
         /// The suites that the client offers.
@@ -705,6 +718,8 @@ impl Refusal {
             | Self::SelfSigned { .. }
             | Self::CertificateNotYetValid { .. }
             | Self::CertificatePurpose { .. }
+            | Self::CertificateFault { .. }
+            | Self::CertificateEnded { .. }
             | Self::NoCommonCipher { .. }
             | Self::TlsServerName { .. }
             | Self::RightEnded { .. }
@@ -770,6 +785,8 @@ impl Refusal {
             Self::SelfSigned { .. } => "self-signed",
             Self::CertificateNotYetValid { .. } => "certificate-not-yet-valid",
             Self::CertificatePurpose { .. } => "certificate-purpose",
+            Self::CertificateFault { fault, .. } => fault.cause(),
+            Self::CertificateEnded { .. } => "certificate-ended",
             Self::NoCommonCipher { .. } => "no-common-cipher",
             Self::TlsServerName { .. } => "tls-server-name",
             Self::WrongPort { .. } => "wrong-port",

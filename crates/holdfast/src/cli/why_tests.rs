@@ -3,7 +3,7 @@ use hub::access::Rights;
 use hub::decision::{Act, Decision};
 use hub::explain::explain;
 use hub::record::Slot;
-use hub::refusal::{AdmissionBound, ChangeFacts, Newcomer, Refusal};
+use hub::refusal::{AdmissionBound, CertificateFault, ChangeFacts, Newcomer, Refusal};
 use jiff::Timestamp;
 
 use crate::cli::Args;
@@ -80,6 +80,8 @@ fn one_of_each() -> Vec<Refusal> {
         Refusal::CertificateRevoked { serial: text() },
         Refusal::CertificateName { presented: text() },
         Refusal::CertificatePurpose { subject: text() },
+        Refusal::CertificateEnded { ended: Some(now) },
+        Refusal::CertificateEnded { ended: None },
         Refusal::ClientId { client_id: text(), user_name: text() },
         Refusal::UserName { problem: text() },
         Refusal::MqttVersion,
@@ -141,16 +143,36 @@ fn one_of_each() -> Vec<Refusal> {
         Refusal::UploadTooLarge { limit: 1 << 30 },
         Refusal::DiskFull,
     ]
+    .into_iter()
+    .chain(faults().map(|fault| Refusal::CertificateFault { subject: text(), fault }))
+    .collect()
+}
+
+fn faults() -> impl Iterator<Item = CertificateFault> {
+    let text = || "it's x".to_owned();
+    [
+        CertificateFault::CriticalExtension { oid: text() },
+        CertificateFault::IsAuthority,
+        CertificateFault::IssuerNoAuthority { version: 3 },
+        CertificateFault::IssuerNoAuthority { version: 1 },
+        CertificateFault::IssuerMayNotSign,
+        CertificateFault::PathTooLong { longest: 0, length: 1 },
+        CertificateFault::NameConstraint,
+        CertificateFault::SeveralNames { names: vec![text()] },
+        CertificateFault::Malformed { problem: text() },
+    ]
+    .into_iter()
 }
 
 /// The causes that the source names, read from it, so that none can be forgotten above.
 fn causes() -> Vec<String> {
-    let source = include_str!("../../../hub/src/refusal.rs");
+    let refusals = include_str!("../../../hub/src/refusal.rs");
+    let faults = include_str!("../../../hub/src/certificate_fault.rs");
     let arm = |line: &str| {
         let (variant, cause) = line.trim().split_once("=> \"")?;
         variant.starts_with("Self::").then(|| cause.trim_end_matches("\",").to_owned())
     };
-    source.lines().filter_map(arm).collect()
+    refusals.lines().chain(faults.lines()).filter_map(arm).collect()
 }
 
 #[test]

@@ -103,3 +103,20 @@ pub(super) fn token_ended(about: &About<'_>, ended: Option<Timestamp>) -> Words 
         about.token(),
     )
 }
+
+pub(super) fn certificate_ended(about: &About<'_>, ended: Option<Timestamp>) -> Words {
+    let at = ended.map(|ended| format!(" at {}", when(ended))).unwrap_or_default();
+    Words::new(
+        format!(
+            "A certificate that `{}` was admitted by ended{at}: its own, one above it, or the authority's.",
+            about.id
+        ),
+        format!(
+            "a chain that was valid until{}",
+            ended.map(|it| format!(" {}", when(it))).unwrap_or_default()
+        ),
+        "a chain that is valid, up to the authority",
+        "Issue a new certificate to the client. If the authority ended, add its new certificate.",
+        "holdfast certificate list",
+    )
+}

@@ -4,6 +4,7 @@
 mod admission;
 mod amqp;
 mod certificate;
+mod certificate_fault;
 mod ends;
 mod gateway;
 mod https;
@@ -120,6 +121,8 @@ fn words(refusal: &Refusal, about: &About<'_>) -> Words {
         Refusal::CertificateRevoked { serial } => certificate::revoked(serial),
         Refusal::CertificateName { presented } => certificate::name(about, presented),
         Refusal::CertificatePurpose { subject } => certificate::purpose(about, subject),
+        Refusal::CertificateFault { subject, fault } => certificate_fault::fault(about, subject, fault),
+        Refusal::CertificateEnded { ended } => ends::certificate_ended(about, *ended),
         Refusal::PlainText { protocol } => tls::plain_text(protocol),
         Refusal::TlsVersion { offered } => tls::version(offered),
         Refusal::NoCommonCipher { offered } => tls::no_common_cipher(offered),

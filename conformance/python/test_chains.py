@@ -1,5 +1,7 @@
 """Chains that other tools make: X.509 v1 leaves, and certificates that were made a little wrong."""
 
+from datetime import datetime, timedelta, timezone
+
 import pytest
 
 from harness import devices
@@ -186,3 +188,35 @@ def test_several_common_names_are_refused(hub, plant, name):
     signer = ("-CA", root.chain_file, "-CAkey", root.key_file, "-CAcreateserial")
     openssl("x509", "-req", "-in", request, *signer, "-days", "30", "-out", one.chain_file)
     assert refused_for(hub, name, one)["cause"] == "certificate-several-names"
+
+
+def ends_in(seconds: int) -> Validity:
+    now = datetime.now(timezone.utc)
+    return Validity(*((now + timedelta(seconds=s)).strftime("%Y%m%d%H%M%SZ") for s in (-86_400, seconds)))
+
+
+@pytest.mark.parametrize("soon", ["root", "leaf"])
+def test_a_connection_ends_with_its_certificate_or_the_authority(soon, hub, registry, name, tmp_path):
+    registry.create(name, {"type": "certificateAuthority"})
+    validity = {soon: ends_in(4)}
+    plant = Plant(hub, tmp_path, name, validity=validity.get("root"))
+    credential = plant.make("leaf", name, LEAF_EXTENSIONS, "root", validity.get("leaf"))
+    with RawDevice(hub, name, credential=credential) as device:
+        assert device.connack == 0
+        assert device.closed.wait(15), "it outlives its certificate"
+    assert the_refusal(hub, name)["cause"] == "certificate-ended"
+    assert connack(hub, name, credential) == 5
+    assert hub.why(name)[0]["cause"] == "certificate-expired"
+
+
+def test_a_connection_ends_with_the_certificate_whose_thumbprint_is_registered(hub, registry, name, tmp_path):
+    one = Credential(tmp_path / "own.key", tmp_path / "own.pem")
+    key(one.key_file)
+    sign(name, one.key_file, one.chain_file, LEAF_EXTENSIONS, ends_in(4))
+    thumbprint = openssl("x509", "-in", one.chain_file, "-noout", "-fingerprint", "-sha256").split("=")[1]
+    x509 = {"primaryThumbprint": thumbprint.strip().replace(":", "")}
+    registry.create(name, {"type": "selfSigned", "x509Thumbprint": x509})
+    with RawDevice(hub, name, credential=one) as device:
+        assert device.connack == 0
+        assert device.closed.wait(15), "it outlives its certificate"
+    assert the_refusal(hub, name)["cause"] == "certificate-ended"

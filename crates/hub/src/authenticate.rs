@@ -59,7 +59,7 @@ pub struct Known<'a> {
 pub struct Grant {
     /// Whose connection it is, and the stamps of its messages.
     pub sender: Arc<Sender>,
-    /// When it ends, in seconds since 1970 UTC; `None` for a certificate.
+    /// When it ends, in seconds since 1970 UTC: with its token, or with its certificate or the first one above it.
     pub ends: Option<i64>,
     /// What it depends on.
     pub basis: Basis,
@@ -71,6 +71,14 @@ impl Grant {
     /// Whose connection it is.
     pub fn identity(&self) -> &Identity {
         &self.sender.identity
+    }
+
+    /// When the token that it stands on ends; `None` for a certificate, whose life is its authority's business.
+    pub fn token_ends(&self) -> Option<i64> {
+        match &self.basis {
+            Basis::Key(..) | Basis::DeviceKey(..) | Basis::Policy(..) | Basis::Gateway(_) => self.ends,
+            Basis::Thumbprint(..) | Basis::Authority(..) => None,
+        }
     }
 
     /// The same after the token of the policy that it stands on was renewed; `None` where it stands on something else.
@@ -338,21 +346,22 @@ fn admit_by_certificate(
     known: &Known<'_>,
     now: Timestamp,
 ) -> Result<(Basis, Option<i64>), Refusal> {
-    let basis = match authentication(identity, known)? {
+    let (basis, ends) = match authentication(identity, known)? {
         Authentication::SelfSigned { primary, secondary } => {
             let slot = match chain.matches([primary, secondary], now)? {
                 0 => Slot::Primary,
                 _ => Slot::Secondary,
             };
-            Basis::Thumbprint(slot, chain.clone())
+            (Basis::Thumbprint(slot, chain.clone()), chain.leaf_ends())
         }
         Authentication::CertificateAuthority => {
             let path = chain.leads_to(known.authorities, &identity.to_string(), now)?;
-            Basis::Authority(path.authority.name.clone(), chain.clone())
+            (Basis::Authority(path.authority.name.clone(), chain.clone()), path.ends)
         }
         other => return Err(wrong_kind("a client certificate", other)),
     };
-    Ok((basis, None))
+    // It is still good in its last second (RFC 5280 section 4.1.2.5).
+    Ok((basis, Some(ends.saturating_add(1))))
 }
 
 fn registered_device<'a>(known: &Known<'a>) -> Result<&'a Device, Refusal> {

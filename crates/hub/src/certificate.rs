@@ -79,6 +79,11 @@ impl Chain {
         Ok(slot)
     }
 
+    /// When the leaf ends, in seconds since 1970 UTC.
+    pub(crate) fn leaf_ends(&self) -> i64 {
+        parse(self.leaf()).map_or(i64::MIN, |leaf| leaf.validity().not_after.timestamp())
+    }
+
     /// The way to the verified authority that the chain leads to, for the identity that the leaf must have as its common
     /// name: the id of a device, or `{device}/{module}`.
     pub fn leads_to<'a>(

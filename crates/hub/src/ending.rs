@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::authenticate::Grant;
+use crate::authenticate::{Basis, Grant};
 use crate::hub::{Hub, NotAdmitted};
 use crate::ports::bus::Ending;
 use crate::refusal::Refusal;
@@ -19,9 +19,15 @@ impl Hub {
                 };
                 Some(Refusal::RightEnded { because, change: None })
             }
-            Ending::TokenEnded => Some(Refusal::TokenEnded {
-                ended: grant.ends.and_then(|ends| Timestamp::from_second(ends).ok()),
-            }),
+            Ending::TokenEnded => {
+                let ended = grant.ends.and_then(|ends| Timestamp::from_second(ends).ok());
+                Some(match &grant.basis {
+                    Basis::Thumbprint(..) | Basis::Authority(..) => Refusal::CertificateEnded { ended },
+                    Basis::Key(..) | Basis::DeviceKey(..) | Basis::Policy(..) | Basis::Gateway(_) => {
+                        Refusal::TokenEnded { ended }
+                    }
+                })
+            }
             Ending::NotReading => Some(Refusal::NotReading),
             Ending::Draining => None,
         }

@@ -89,7 +89,8 @@ impl Hub {
             Fix::CapTokenLifetime { seconds } => {
                 let latest = self.now().as_second() + *seconds as i64 + crate::sas::SKEW_SECONDS;
                 let holders = self.bus.holders();
-                let beyond = holders.iter().filter(|h| h.grant().ends.is_some_and(|ends| ends > latest));
+                let beyond =
+                    holders.iter().filter(|h| h.grant().token_ends().is_some_and(|ends| ends > latest));
                 plan.cuts_off = beyond.map(|holder| holder.grant().identity().to_string()).collect();
                 plan.cuts_off.sort();
                 self.plan_setting(&mut plan, "maxTokenLifetime", |settings| {

@@ -87,7 +87,7 @@ impl HubSettings {
         {
             return Err(Refusal::HubKeyNotAllowed { policy: policy.to_string() });
         }
-        grant.ends.map_or(Ok(()), |ends| self.allows_life(ends, now))
+        grant.token_ends().map_or(Ok(()), |ends| self.allows_life(ends, now))
     }
 }
 

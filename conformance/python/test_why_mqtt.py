@@ -139,3 +139,14 @@ def test_no_connect_in_time(hub):
             stream.settimeout(40)
             assert stream.recv(10) == b""
         refusals.of("connect-timeout")
+
+
+def test_a_model_id_that_is_too_long_is_refused_and_one_of_full_length_is_taken(hub, registry, name):
+    identity = registry.create(name)
+    user = f"{hub.hostname}/{name}/?api-version=2021-04-12&model-id=dtmi:a:"
+    with RawDevice(hub, name, identity.token(), user + "b" * (2_048 - len("dtmi:a:"))) as device:
+        assert device.connack == 0
+    with RawDevice(hub, name, identity.token(), user + "b" * 3_000) as device:
+        assert device.connack == 5
+    entry = the_refusal(hub, name)
+    assert entry["cause"] == "user-name" and "2048" in entry["explanation"]

@@ -20,7 +20,7 @@ pub use self::content::{
 };
 pub use self::edit::{Edit, Edited, How, TwinEdit};
 pub use self::section::{Section, time_text};
-pub use self::service::{DesiredChange, TwinView};
+pub use self::service::{DesiredChange, TwinView, check_model_id};
 
 /// The members of a JSON object, in the order in which they came.
 pub type Members = Map<String, Value>;

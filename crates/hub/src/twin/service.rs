@@ -18,8 +18,20 @@ use crate::ports::registry::{Change, Versioned, Write};
 use crate::record::{Authentication, Device, Key, Record};
 use crate::registry::{By, IfMatch, change, unknown_device, unknown_module};
 
-/// The longest model id that is kept: a DTMI has up to 2048 characters.
+/// The longest model id: a DTMI has up to 2048 characters.
 const MODEL_ID_BYTES_MAX: usize = 2048;
+
+/// Whether a model id is one that is taken. Each message of the device carries it, so that a longer one would make the stream
+/// many times what its devices sent.
+///
+/// # Errors
+/// What is wrong with it, in words.
+pub fn check_model_id(model_id: &str) -> Result<(), String> {
+    match model_id.len() {
+        0..=MODEL_ID_BYTES_MAX => Ok(()),
+        bytes => Err(format!("the model id has {bytes} bytes, and {MODEL_ID_BYTES_MAX} are the most")),
+    }
+}
 
 /// What a live connection is told of its desired properties.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -163,9 +175,7 @@ impl Hub {
         generation: &str,
         model_id: &str,
     ) -> Result<(), HubError> {
-        if model_id.len() > MODEL_ID_BYTES_MAX
-            || self.own_twin(identity, generation).await?.model_id.as_deref() == Some(model_id)
-        {
+        if self.own_twin(identity, generation).await?.model_id.as_deref() == Some(model_id) {
             return Ok(());
         }
         let key = Key::Twin(identity.clone());

@@ -13,6 +13,7 @@ use hub::ports::bus::{Ending, Epoch, Holder as _};
 use hub::refusal::{Refusal, missing_device_right};
 use hub::service_grant::ServiceGrant;
 use hub::telemetry::Sender;
+use hub::twin::check_model_id;
 use wire::amqp::connection::LinkId;
 use wire::amqp::performative::{Attach, Error, condition};
 
@@ -192,13 +193,15 @@ impl<S: Stream> Conversation<S> {
     ) -> Result<Arc<Sender>, NotAdmitted> {
         facts.sdk = attach.properties.text(CLIENT_VERSION).map(cut).or(facts.sdk.take());
         facts.api_version = attach.properties.text(API_VERSION).map(cut);
+        let model_id = attach.properties.text(MODEL_ID);
+        model_id.map_or(Ok(()), check_model_id).map_err(|problem| Refusal::Protocol { problem })?;
         self.identify(identity, attach.properties.text(AUTH_CHAIN), facts).await?;
         self.visitor.admission.admit().await;
         let door = self.door.clone();
         let Some(known) = self.devices.known.get_mut(identity) else {
             return Err(Refusal::NoCredential.into());
         };
-        let sender = stamped(&known.live.grant().sender, attach.properties.text(MODEL_ID).map(str::to_owned));
+        let sender = stamped(&known.live.grant().sender, model_id.map(str::to_owned));
         if let Some(online) = &mut known.online {
             online.links.push(link);
             return Ok(sender);

@@ -16,6 +16,7 @@ use hub::refusal::Refusal;
 use hub::refusing::Refused;
 use hub::signed_context::SignedContext;
 use hub::telemetry::Sender;
+use hub::twin::check_model_id;
 use wire::mqtt::five::{Connect as ConnectFive, ConnectAckReason as Reason};
 use wire::mqtt::{Connect, ConnectAckReason, LastWill};
 
@@ -135,6 +136,10 @@ impl<S: Stream> Conversation<S> {
         self.visitor.facts.sdk = name.client_type.as_deref().map(cut);
         self.visitor.facts.api_version = name.api_version.as_deref().map(cut);
         self.check_host(&name.host)?;
+        name.model_id
+            .as_deref()
+            .map_or(Ok(()), check_model_id)
+            .map_err(|problem| Refusal::UserName { problem })?;
         if *connect.client_id != client_id(&name.identity) {
             let user_name = name.identity.to_string();
             return Err(Refusal::ClientId { client_id: cut(&connect.client_id), user_name });

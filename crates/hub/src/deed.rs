@@ -1,5 +1,5 @@
 //! What a decision says was done, as types: a record has the words, and whoever reads records compares values. A better word in
-//! [`as_str`](ChangeKind::as_str) changes no detection.
+//! [`words`](ChangeKind::words) changes no detection.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -18,8 +18,9 @@ use crate::unadmitted::Admission;
 
 /// A message may be as large as the largest packet and its headers.
 const MESSAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// The same until the client is admitted: what it announces is reserved before it comes.
-const UNADMITTED_MESSAGE_BYTES_MAX: usize = 48 * 1024;
+/// The same until the client is admitted. Less than it may send in all: a message is gathered in a buffer that is reserved when the
+/// message is announced, beside the buffers of HTTP and TLS below it.
+const UNADMITTED_MESSAGE_BYTES_MAX: usize = 32 * 1024;
 
 /// The bytes of a WebSocket.
 pub(crate) struct WebSocketBytes {

@@ -21,6 +21,8 @@ const ALL_MAX: u64 = 300 * 1024 * 1024;
 /// Just under what one may send, and what the head of a request may be.
 const SENT: usize = 47 * 1024;
 const HEAD: usize = 31 * 1024;
+/// The largest message of a WebSocket that is taken before admission.
+const WEBSOCKET_MESSAGE: u16 = 32 * 1024;
 /// Handshakes that are under way at a time.
 const AT_ONCE: usize = 64;
 
@@ -30,6 +32,11 @@ fn worst() -> Vec<(&'static str, &'static str, Vec<u8>)> {
     let filler = |begin: &[u8]| filled(begin, SENT);
     // A frame of 64 KiB behind the headers and an open; the rest of it never comes.
     let open = b"AMQP\x00\x01\x00\x00\x00\x00\x00\x17\x02\x00\x00\x00\x00\x53\x10\xc0\x0a\x01\xa1\x07strange";
+    // All but the last byte of the largest message, behind its header of 8 bytes with the mask.
+    let upgrade = bytes::upgrade("mqtt");
+    let length = WEBSOCKET_MESSAGE.to_be_bytes();
+    let header = [&upgrade[..], &[0x82, 0xfe], &length, &[0; 4]].concat();
+    let message = filled(&header, header.len() + usize::from(WEBSOCKET_MESSAGE) - 1);
     vec![
         ("nothing", "mqtt", Vec::new()),
         ("a CONNECT that never ends", "mqtt", filler(b"\x10\xff\xff\x02\x00\x04MQTT\x04\xc2\x00\x3c")),
@@ -39,11 +46,7 @@ fn worst() -> Vec<(&'static str, &'static str, Vec<u8>)> {
             filler(&[&open[..], b"\x00\x00\xff\xff\x02\x00\x00\x00"].concat()),
         ),
         ("a head that never ends", "https", filled(b"GET / HTTP/1.1\r\nX-Long: ", HEAD)),
-        (
-            "a WebSocket frame that never ends",
-            "https",
-            filler(&[&bytes::upgrade("mqtt")[..], b"\x82\xfe\xbf\xff\0\0\0\0"].concat()),
-        ),
+        ("a WebSocket frame that never ends", "https", message),
     ]
 }
 

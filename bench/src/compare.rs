@@ -104,6 +104,8 @@ pub(crate) struct Round {
     /// With ever more devices, each time on a fresh server.
     pub(crate) idle: Vec<Idle>,
     pub(crate) window_1: Option<Published>,
+    /// The same from devices whose packets come in at any processor.
+    pub(crate) window_1_free: Option<Published>,
     /// How far apart the processors were: nanoseconds there and back.
     pub(crate) apart_ns: Option<f64>,
     /// The storm on Holdfast with its guard and without, in slices by turns.
@@ -281,8 +283,10 @@ impl Bench<'_> {
     async fn window_1(&self, server: &Server, number: usize, turn: usize) -> Result<Round> {
         let before = apart::nanoseconds();
         let window_1 = self.carried("window 1", load::publish(server.subject(), self.published()).await)?;
+        let free = PublishOptions { free: true, ..self.published() };
+        let window_1_free = self.carried("window 1, free", load::publish(server.subject(), free).await)?;
         let apart_ns = before.zip(apart::nanoseconds()).map(|(before, after)| f64::midpoint(before, after));
-        Ok(Round { window_1, apart_ns, ..self.turn(number, turn) })
+        Ok(Round { window_1, window_1_free, apart_ns, ..self.turn(number, turn) })
     }
 
     async fn storm_alone(&self, number: usize, turn: usize) -> Result<Round> {
@@ -370,7 +374,7 @@ impl Bench<'_> {
 
     fn published(&self) -> PublishOptions {
         let seconds = self.options.seconds;
-        PublishOptions { devices: 100, qos: 1, window: 1, seconds, warmup: 2, rate: None }
+        PublishOptions { devices: 100, qos: 1, window: 1, seconds, warmup: 2, rate: None, free: false }
     }
 
     /// A server whose devices may publish.

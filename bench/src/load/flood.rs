@@ -48,6 +48,7 @@ pub(crate) async fn flood(subject: &Subject, ready_file: &Path, options: FloodOp
         seconds: options.seconds,
         warmup: WARM_UP.as_secs(),
         rate: Some(options.rate),
+        free: false,
     };
     let before = publish(subject, paced).await?;
     let attackers = Attackers::start(subject, ready_file, options.attack)?;

@@ -9,6 +9,7 @@ use anyhow::{Context as _, Result};
 use bytes::Bytes;
 use serde::Serialize;
 use sim::{Device, DeviceOptions, QoS, SimError, topic_with_properties};
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio::time::{Interval, MissedTickBehavior, interval_at};
 
@@ -40,6 +41,9 @@ pub(crate) struct PublishOptions {
     /// Messages a second of all devices together; as fast as they are acknowledged when absent.
     #[arg(long)]
     pub(crate) rate: Option<u32>,
+    /// Let the devices run wherever there is room, so that their packets come in at any processor. Otherwise each stays with one.
+    #[arg(long)]
+    pub(crate) free: bool,
 }
 
 /// What a message costs.
@@ -74,7 +78,8 @@ pub(crate) async fn publish_once(
     let phase = Arc::new(AtomicU8::new(WARMING_UP));
     let mut senders = JoinSet::new();
     for place in 0..options.devices {
-        senders.spawn_on(send(subject.device(place)?, options, place, phase.clone()), &lanes::of(place));
+        let runtime = if options.free { Handle::current() } else { lanes::of(place) };
+        senders.spawn_on(send(subject.device(place)?, options, place, phase.clone()), &runtime);
     }
     ready.await?;
     let (begun, cpu_before) = (Instant::now(), cpu(subject.pid)?);

@@ -85,7 +85,7 @@ pub(crate) async fn through_by_python(
 
 fn paced(options: ThroughOptions) -> PublishOptions {
     let ThroughOptions { devices, rate, seconds } = options;
-    PublishOptions { devices, qos: 1, window: 1, seconds, warmup: 0, rate: Some(rate) }
+    PublishOptions { devices, qos: 1, window: 1, seconds, warmup: 0, rate: Some(rate), free: false }
 }
 
 fn measured(

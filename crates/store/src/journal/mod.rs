@@ -93,7 +93,7 @@ pub struct JournalConfig {
     /// How much of the disk is left to others, in bytes; beyond that messages are refused as on a full disk. Default: a
     /// twentieth of the disk, 1 GiB at most.
     pub reserve_bytes: Option<u64>,
-    /// How long the writer waits for more messages at most, and never longer than half of what a commit takes, when
+    /// How long the writer waits for more messages at most, and never longer than four commits take, when
     /// as many as last time may still be coming. Default 1 ms; zero writes at once.
     pub gather_max: Duration,
     /// How much room small batches find ahead of them, so that they overwrite instead of growing the file. Default 256 KiB; zero lets

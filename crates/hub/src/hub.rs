@@ -485,10 +485,7 @@ impl Hub {
     ) -> Result<T, HubError> {
         let mut last = None;
         for _ in 0..STALE_RETRIES_MAX {
-            let mut loaded = Vec::with_capacity(keys.len());
-            for key in keys {
-                loaded.push(self.registry.load(key.clone()).await?);
-            }
+            let loaded = self.registry.load_many(keys.to_vec()).await?;
             let (change, answer) = decide(&loaded)?;
             match self.registry.commit(change).await {
                 Ok(_) => return Ok(answer),
@@ -528,25 +525,18 @@ impl Hub {
         policy: Option<&str>,
         authorities: bool,
     ) -> Result<Loaded, StoreError> {
-        let device = self.registry.load(Key::Device(identity.device.clone())).await?;
-        let module = match &identity.module {
-            Some(module) => self.registry.load(Key::Module(identity.device.clone(), module.clone())).await?,
-            None => None,
-        };
-        Ok(Loaded {
-            device: device.and_then(|stored| match stored.record {
-                Record::Device(device) => Some(device),
-                _ => None,
-            }),
-            module: module.and_then(|stored| match stored.record {
-                Record::Module(module) => Some(module),
-                _ => None,
-            }),
-            policy: self.policy(policy).await?,
-            settings: self.hub_settings().await?,
-            lineage: None,
-            authorities: if authorities { self.authorities().await? } else { Vec::new() },
-        })
+        let policy = policy.and_then(|name| PolicyName::parse(name).ok());
+        let mut keys = vec![Key::Device(identity.device.clone()), Key::Settings];
+        keys.extend(identity.module.clone().map(|module| Key::Module(identity.device.clone(), module)));
+        keys.extend(policy.map(Key::Policy));
+        let mut loaded = Loaded::default();
+        for stored in self.registry.load_many(keys).await?.into_iter().flatten() {
+            loaded.take(stored.record);
+        }
+        if authorities {
+            loaded.authorities = self.authorities().await?;
+        }
+        Ok(loaded)
     }
 
     pub(crate) fn known<'a>(&'a self, loaded: &'a Loaded) -> Known<'a> {
@@ -577,6 +567,7 @@ fn goes_through(basis: &Basis, device: &DeviceId) -> bool {
 }
 
 /// What was loaded for a decision.
+#[derive(Default)]
 pub(crate) struct Loaded {
     device: Option<Device>,
     module: Option<Module>,
@@ -584,6 +575,19 @@ pub(crate) struct Loaded {
     settings: HubSettings,
     lineage: Option<Lineage>,
     authorities: Vec<Authority>,
+}
+
+impl Loaded {
+    /// Takes a record of those that a decision asks for; there is one of each kind at most.
+    fn take(&mut self, record: Record) {
+        match record {
+            Record::Device(device) => self.device = Some(device),
+            Record::Module(module) => self.module = Some(module),
+            Record::Policy(policy) => self.policy = Some(policy),
+            Record::Settings(settings) => self.settings = settings,
+            _ => {}
+        }
+    }
 }
 
 /// Why messages were not taken.

@@ -13,6 +13,7 @@ use crate::edge::{Moved, own_scope, parent_named};
 use crate::error::{HubError, HubErrorCode};
 use crate::hub::Hub;
 use crate::identity::{DeviceId, Identity, ModuleId};
+use crate::inbox::waiting;
 use crate::ports::registry::{Change, StoreError, Versioned, Write};
 use crate::ports::secrets::{SecretError, Secrets};
 use crate::record::{Authentication, Device, Key, Kind, Module, Record, Slot, Status, Thumbprint};
@@ -103,6 +104,9 @@ pub struct DeviceView {
     pub messages_waiting: usize,
 }
 
+/// What was loaded of a key.
+type Stored = Option<Versioned>;
+
 /// A module with its keys opened and its live state.
 #[derive(Clone)]
 pub struct ModuleView {
@@ -128,13 +132,11 @@ impl Hub {
     /// The first devices by id after `after`, at most `top` and at most [`LIST_MAX`].
     pub async fn devices(&self, after: Option<DeviceId>, top: usize) -> Result<Vec<DeviceView>, HubError> {
         let stored = self.registry.list(Kind::Device, after.map(Key::Device), top.clamp(1, LIST_MAX)).await?;
-        let mut views = Vec::with_capacity(stored.len());
-        for (_, stored) in stored {
-            if let Record::Device(device) = stored.record {
-                views.push(self.device_view(device).await?);
-            }
-        }
-        Ok(views)
+        let device = |(_, stored): (Key, Versioned)| match stored.record {
+            Record::Device(device) => Some(device),
+            _ => None,
+        };
+        self.device_views(stored.into_iter().filter_map(device).collect()).await
     }
 
     /// Creates a device (`if_match` absent) or replaces its writable part.
@@ -245,13 +247,11 @@ impl Hub {
     pub async fn modules(&self, device: &DeviceId) -> Result<Vec<ModuleView>, HubError> {
         self.device(device).await?;
         let stored = self.registry.list_of(Kind::Module, device.clone()).await?;
-        let mut views = Vec::with_capacity(stored.len());
-        for (_, stored) in stored {
-            if let Record::Module(module) = stored.record {
-                views.push(self.module_view(module).await?);
-            }
-        }
-        Ok(views)
+        let module = |(_, stored): (Key, Versioned)| match stored.record {
+            Record::Module(module) => Some(module),
+            _ => None,
+        };
+        self.module_views(stored.into_iter().filter_map(module).collect()).await
     }
 
     /// Creates a module (`if_match` absent) or replaces its writable part.
@@ -461,38 +461,52 @@ impl Hub {
     }
 
     pub(crate) async fn device_view(&self, device: Device) -> Result<DeviceView, HubError> {
-        let identity = Identity::device(device.id.clone());
-        Ok(DeviceView {
-            keys: opened(&device.authentication, &identity, &*self.secrets),
-            connected: self.bus.is_connected(&identity),
-            messages_waiting: self.messages_waiting(&identity, &device.generation).await?,
-            activity: self.activity(identity, device.created).await?,
-            device,
-        })
+        Ok(self.device_views(vec![device]).await?.remove(0))
+    }
+
+    /// Devices with their live state, which is loaded in one round trip.
+    pub(crate) async fn device_views(&self, devices: Vec<Device>) -> Result<Vec<DeviceView>, HubError> {
+        let identities: Vec<_> = devices.iter().map(|device| Identity::device(device.id.clone())).collect();
+        let uses = self.uses(&identities).await?;
+        let now = self.now();
+        let view =
+            |((device, identity), (activity, inbox)): ((Device, Identity), (Stored, Stored))| DeviceView {
+                keys: opened(&device.authentication, &identity, &*self.secrets),
+                connected: self.bus.is_connected(&identity),
+                messages_waiting: waiting(&inbox, &device.generation, now),
+                activity: activity_since(activity.as_ref(), device.created),
+                device,
+            };
+        Ok(devices.into_iter().zip(identities).zip(uses).map(view).collect())
+    }
+
+    /// The same of modules.
+    async fn module_views(&self, modules: Vec<Module>) -> Result<Vec<ModuleView>, HubError> {
+        let identity = |module: &Module| Identity::module(module.device.clone(), module.id.clone());
+        let identities: Vec<_> = modules.iter().map(identity).collect();
+        let uses = self.uses(&identities).await?;
+        let now = self.now();
+        let view =
+            |((module, identity), (activity, inbox)): ((Module, Identity), (Stored, Stored))| ModuleView {
+                keys: opened(&module.authentication, &identity, &*self.secrets),
+                connected: self.bus.is_connected(&identity),
+                messages_waiting: waiting(&inbox, &module.generation, now),
+                activity: activity_since(activity.as_ref(), module.created),
+                module,
+            };
+        Ok(modules.into_iter().zip(identities).zip(uses).map(view).collect())
     }
 
     async fn module_view(&self, module: Module) -> Result<ModuleView, HubError> {
-        let identity = Identity::module(module.device.clone(), module.id.clone());
-        Ok(ModuleView {
-            keys: opened(&module.authentication, &identity, &*self.secrets),
-            connected: self.bus.is_connected(&identity),
-            messages_waiting: self.messages_waiting(&identity, &module.generation).await?,
-            activity: self.activity(identity, module.created).await?,
-            module,
-        })
+        Ok(self.module_views(vec![module]).await?.remove(0))
     }
 
-    /// The last use of an identity; what an earlier one of the same name did is no use of this one.
-    pub(crate) async fn activity(
-        &self,
-        identity: Identity,
-        created: Timestamp,
-    ) -> Result<Option<Activity>, HubError> {
-        let stored = self.registry.load(Key::Activity(identity)).await?.map(|stored| stored.record);
-        Ok(match stored {
-            Some(Record::Activity(activity)) if activity.admitted >= created => Some(activity),
-            _ => None,
-        })
+    /// When each was used last, and its queue of device-bound messages.
+    async fn uses(&self, identities: &[Identity]) -> Result<Vec<(Stored, Stored)>, StoreError> {
+        let keys =
+            identities.iter().flat_map(|id| [Key::Activity(id.clone()), Key::Inbox(id.clone())]).collect();
+        let mut stored = self.registry.load_many(keys).await?.into_iter();
+        Ok(std::iter::from_fn(|| stored.next().zip(stored.next())).collect())
     }
 
     fn new_device(
@@ -711,14 +725,22 @@ fn owner_of_twin(key: &Key) -> Option<Identity> {
     }
 }
 
-fn as_device(stored: Option<&Versioned>) -> Option<&Device> {
+/// The last use of an identity that was created then; what an earlier one of the same name did is no use of this one.
+pub(crate) fn activity_since(stored: Option<&Versioned>, created: Timestamp) -> Option<Activity> {
+    match &stored?.record {
+        Record::Activity(activity) if activity.admitted >= created => Some(activity.clone()),
+        _ => None,
+    }
+}
+
+pub(crate) fn as_device(stored: Option<&Versioned>) -> Option<&Device> {
     match &stored?.record {
         Record::Device(device) => Some(device),
         _ => None,
     }
 }
 
-fn as_module(stored: Option<&Versioned>) -> Option<&Module> {
+pub(crate) fn as_module(stored: Option<&Versioned>) -> Option<&Module> {
     match &stored?.record {
         Record::Module(module) => Some(module),
         _ => None,

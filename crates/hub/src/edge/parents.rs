@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{HubError, HubErrorCode};
 use crate::hub::Hub;
 use crate::identity::DeviceId;
-use crate::ports::registry::StoreError;
+use crate::ports::registry::{StoreError, Versioned};
 use crate::record::{Device, Key, Record};
 use crate::registry::{DeviceSpec, DeviceView, LIST_MAX};
 
@@ -131,13 +131,11 @@ impl Hub {
         let device = self.device(id).await?.device;
         let Some(scope) = device.device_scope.filter(|_| device.edge) else { return Ok(Vec::new()) };
         let stored = self.registry.children(scope, after, top.clamp(1, LIST_MAX)).await?;
-        let mut views = Vec::with_capacity(stored.len());
-        for (_, stored) in stored {
-            if let Record::Device(device) = stored.record {
-                views.push(self.device_view(device).await?);
-            }
-        }
-        Ok(views)
+        let device = |(_, stored): (Key, Versioned)| match stored.record {
+            Record::Device(device) => Some(device),
+            _ => None,
+        };
+        self.device_views(stored.into_iter().filter_map(device).collect()).await
     }
 
     /// Decides whether a device may have this parent: an edge device that exists, is not below it, and leaves room for all

@@ -18,6 +18,7 @@ pub use self::queue::{
     Dead, Deadline, Entry, Fate, Gone, Lock, LockLost, LockToken, Numbering, Passed, Queue, QueueFull,
     Receiver, Taken, Unfit,
 };
+pub(crate) use self::service::waiting;
 pub use self::service::{Delivery, InboxCounts, InboxView, Settlement, Waiting, lock_token};
 
 /// The largest message, counted as telemetry is (`spec/limits.md` §1).

@@ -323,19 +323,6 @@ impl Hub {
         .await
     }
 
-    /// How many messages wait for an identity of this generation, those included that a receiver has.
-    pub(crate) async fn messages_waiting(
-        &self,
-        identity: &Identity,
-        generation: &str,
-    ) -> Result<usize, HubError> {
-        let stored = self.registry.load(Key::Inbox(identity.clone())).await?;
-        let now = self.now();
-        let mut queue = Loaded::of(&[stored], generation, now).queue;
-        queue.expire(now);
-        Ok(queue.entries.len())
-    }
-
     /// Empties the queue of a device or module, and says how many messages were in it.
     pub async fn purge_inbox(&self, identity: &Identity) -> Result<usize, HubError> {
         let generation = self.generation_of(identity).await?;
@@ -370,6 +357,16 @@ impl Hub {
             _ => Err(unknown_module(&identity.device, id)),
         }
     }
+}
+
+/// How many messages wait in a stored queue.
+pub(crate) fn waiting(stored: &Option<Versioned>, generation: &str, now: Timestamp) -> usize {
+    if stored.is_none() {
+        return 0;
+    }
+    let mut queue = Loaded::of(std::slice::from_ref(stored), generation, now).queue;
+    queue.expire(now);
+    queue.entries.len()
 }
 
 impl Loaded {

@@ -15,6 +15,10 @@ pub trait Registry: AuditLog {
     /// Loads one record, or `None` when there is none.
     fn load(&self, key: Key) -> BoxFuture<'_, Result<Option<Versioned>, StoreError>>;
 
+    /// Loads records in the order of the keys and in one round trip: what a decision or an answer needs. Each is as it was
+    /// committed last; two that change together may be one from before and one from after.
+    fn load_many(&self, keys: Vec<Key>) -> BoxFuture<'_, Result<Vec<Option<Versioned>>, StoreError>>;
+
     /// Lists the records of one kind in the order of their keys, after `after`, at most `limit`.
     fn list(
         &self,

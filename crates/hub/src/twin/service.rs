@@ -14,9 +14,12 @@ use crate::error::HubError;
 use crate::hub::Hub;
 use crate::hub_events::TwinParts;
 use crate::identity::Identity;
+use crate::inbox::waiting;
 use crate::ports::registry::{Change, Versioned, Write};
 use crate::record::{Authentication, Device, Key, Record};
-use crate::registry::{By, IfMatch, change, unknown_device, unknown_module};
+use crate::registry::{
+    By, IfMatch, activity_since, as_device, as_module, change, unknown_device, unknown_module,
+};
 
 /// The longest model id: a DTMI has up to 2048 characters.
 const MODEL_ID_BYTES_MAX: usize = 2048;
@@ -68,11 +71,12 @@ pub struct TwinView {
 impl Hub {
     /// The twin of an identity, for a service.
     pub async fn twin(&self, identity: &Identity) -> Result<TwinView, HubError> {
-        let twin = match self.stored_twin(identity).await? {
-            Some(twin) => twin,
+        let loaded = self.registry.load_many(keys_of_view(identity)).await?;
+        let twin = match as_twin(loaded[TWIN].as_ref()) {
+            Some((twin, _)) => twin.clone(),
             None => self.make_twin(identity).await?,
         };
-        self.twin_view(identity, twin).await
+        self.twin_view(identity, &loaded, twin)
     }
 
     /// The twin of an identity, for a connection that was admitted in this generation of it.
@@ -93,17 +97,18 @@ impl Hub {
         if_match: Option<&IfMatch>,
         by: &By,
     ) -> Result<TwinView, HubError> {
-        self.twin(identity).await?;
-        let key = Key::Twin(identity.clone());
+        let keys = keys_of_view(identity);
         let now = self.now();
-        let twin = self
-            .change(std::slice::from_ref(&key), |loaded| {
-                let (twin, version) = as_twin(loaded[0].as_ref()).ok_or_else(|| unknown(identity))?;
+        loop {
+            let edited = self.change(&keys, |loaded| {
+                let Some((twin, version)) = as_twin(loaded[TWIN].as_ref()) else {
+                    return Ok((Change::default(), None));
+                };
                 let edited = twin.edited(edit, how, if_match, now)?;
                 let desired_version = edited.twin.desired.version;
                 let record = Some(Record::Twin(Box::new(edited.twin.clone())));
                 let what = if how == How::Merge { PlainChange::UpdateTwin } else { PlainChange::ReplaceTwin };
-                let write = Write { key: key.clone(), replaces: Some(version), record };
+                let write = Write { key: keys[TWIN].clone(), replaces: Some(version), record };
                 let mut change = change(vec![write], what, identity.to_string(), by, now);
                 if let Some(Decision { act: Act::Change { routine, .. }, .. }) = &mut change.decision {
                     *routine = true;
@@ -127,10 +132,13 @@ impl Hub {
                 }
                 .into_iter()
                 .collect();
-                Ok((change, edited.twin))
-            })
-            .await?;
-        self.twin_view(identity, twin).await
+                Ok((change, Some(self.twin_view(identity, loaded, edited.twin)?)))
+            });
+            match edited.await? {
+                Some(view) => return Ok(view),
+                None => drop(self.make_twin(identity).await?),
+            }
+        }
     }
 
     /// Changes the reported properties for a connection that was admitted in this generation; gives their version once it
@@ -233,25 +241,29 @@ impl Hub {
         .await
     }
 
-    async fn twin_view(&self, identity: &Identity, twin: Twin) -> Result<TwinView, HubError> {
-        let device = self.registry.load(Key::Device(identity.device.clone())).await?;
-        let Some(Record::Device(device)) = device.map(|stored| stored.record) else {
-            return Err(unknown_device(&identity.device));
-        };
-        let (authentication, identity_etag, created) = match &identity.module {
+    /// What a service sees, of records that were loaded by [`keys_of_view`].
+    fn twin_view(
+        &self,
+        identity: &Identity,
+        loaded: &[Option<Versioned>],
+        twin: Twin,
+    ) -> Result<TwinView, HubError> {
+        let device =
+            as_device(loaded[DEVICE].as_ref()).ok_or_else(|| unknown_device(&identity.device))?.clone();
+        let (authentication, identity_etag, created) = match identity.module {
             None => (device.authentication.clone(), device.etag.clone(), device.created),
-            Some(module) => {
-                let key = Key::Module(identity.device.clone(), module.clone());
-                match self.registry.load(key).await?.map(|stored| stored.record) {
-                    Some(Record::Module(module)) => (module.authentication, module.etag, module.created),
-                    _ => return Err(unknown(identity)),
-                }
+            Some(_) => {
+                let module = loaded
+                    .get(MODULE)
+                    .and_then(|stored| as_module(stored.as_ref()))
+                    .ok_or_else(|| unknown(identity))?;
+                (module.authentication.clone(), module.etag.clone(), module.created)
             }
         };
         Ok(TwinView {
             connected: self.bus.is_connected(identity),
-            activity: self.activity(identity.clone(), created).await?,
-            messages_waiting: self.messages_waiting(identity, &twin.generation).await?,
+            activity: activity_since(loaded[ACTIVITY].as_ref(), created),
+            messages_waiting: waiting(&loaded[INBOX], &twin.generation, self.now()),
             identity: identity.clone(),
             device,
             authentication,
@@ -259,6 +271,27 @@ impl Hub {
             twin,
         })
     }
+}
+
+/// Where the records of [`keys_of_view`] lie.
+const TWIN: usize = 0;
+const DEVICE: usize = 1;
+const ACTIVITY: usize = 2;
+const INBOX: usize = 3;
+const MODULE: usize = 4;
+
+/// All that the document of a twin shows.
+fn keys_of_view(identity: &Identity) -> Vec<Key> {
+    let mut keys = vec![
+        Key::Twin(identity.clone()),
+        Key::Device(identity.device.clone()),
+        Key::Activity(identity.clone()),
+        Key::Inbox(identity.clone()),
+    ];
+    if let Some(module) = &identity.module {
+        keys.push(Key::Module(identity.device.clone(), module.clone()));
+    }
+    keys
 }
 
 fn as_twin(stored: Option<&Versioned>) -> Option<(&Twin, u64)> {

@@ -143,6 +143,11 @@ impl Registry for MemoryRegistry {
         ready(Ok(lock(&self.state).records.get(&key).cloned()))
     }
 
+    fn load_many(&self, keys: Vec<Key>) -> BoxFuture<'_, Result<Vec<Option<Versioned>>, StoreError>> {
+        let state = lock(&self.state);
+        ready(Ok(keys.iter().map(|key| state.records.get(key).cloned()).collect()))
+    }
+
     fn list(
         &self,
         kind: Kind,

@@ -1,51 +1,75 @@
-//! Records that every connect asks for, kept in memory as they were committed last: the settings, the policies, and the
-//! identities and sessions that were written or asked for lately.
+//! Records that are asked for all the time, kept in memory as they were committed last: the settings and the policies, and of the
+//! identities that were written or asked for lately the record, the session, the twin, the queue and the last use.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use hub::ports::registry::{StoreError, Versioned};
 use hub::record::{Key, Kind, Record};
-use quick_cache::sync::{Cache as Bounded, GuardResult};
+use hub::twin::Members;
+use quick_cache::sync::{Cache as Bounded, DefaultLifecycle, GuardResult, PlaceholderGuard};
+use quick_cache::{DefaultHashBuilder, Weighter};
+use serde_json::Value;
 
-/// Records that are kept at most: those of 32,768 devices, each with its session or with the knowledge that it has none. A device
-/// takes about 1 KiB.
-const RECORDS_MAX: usize = 65_536;
+/// What is kept at most, in units of about 1 KiB: a record takes one, a twin or a queue as many as it is large.
+const UNITS_MAX: u64 = 65_536;
 
 /// What is remembered. What nobody asks for makes room for what is asked for.
-pub(super) struct Cache(Bounded<Key, Kept>);
+pub(super) struct Cache(Bounded<Key, Kept, Units>);
 
 /// `None`: there is no such record.
 type Kept = Option<Arc<Versioned>>;
 
+/// The place that a record gets that is being read.
+type Place<'a> = PlaceholderGuard<'a, Key, Kept, Units, DefaultHashBuilder, DefaultLifecycle<Key, Kept>>;
+
 impl Default for Cache {
     fn default() -> Self {
-        Self(Bounded::new(RECORDS_MAX))
+        Self(Bounded::with_weighter(UNITS_MAX as usize, UNITS_MAX, Units))
     }
 }
 
 impl Cache {
-    /// The record of a key, read where it is not kept.
+    /// The records of these keys. Those that are not kept are read, all at once.
     pub(super) fn load(
         &self,
-        key: &Key,
-        read: impl FnOnce() -> Result<Option<Versioned>, StoreError>,
-    ) -> Result<Option<Versioned>, StoreError> {
+        keys: &[Key],
+        read: impl FnOnce(&[&Key]) -> Result<Vec<Option<Versioned>>, StoreError>,
+    ) -> Result<Vec<Option<Versioned>>, StoreError> {
+        let mut loaded = Vec::with_capacity(keys.len());
+        let (mut missing, mut places) = (Vec::new(), Vec::new());
+        for (at, key) in keys.iter().enumerate() {
+            let (kept, place) = self.kept_or_place(key);
+            if kept.is_none() {
+                missing.push(key);
+                places.push((at, place));
+            }
+            loaded.push(kept.flatten().map(Arc::unwrap_or_clone));
+        }
+        if missing.is_empty() {
+            return Ok(loaded);
+        }
+        for ((at, place), found) in places.into_iter().zip(read(&missing)?) {
+            if let Some(place) = place
+                && (found.is_some() || is_asked_for_by_its_owner(keys[at].kind()))
+            {
+                // Its place is gone if the key was committed meanwhile: what was read may be from before that.
+                let _ = place.insert(found.clone().map(Arc::new));
+            }
+            loaded[at] = found;
+        }
+        Ok(loaded)
+    }
+
+    /// What is kept of a key; else its place, unless it is never kept or another thread is reading it.
+    fn kept_or_place<'a>(&'a self, key: &Key) -> (Option<Kept>, Option<Place<'a>>) {
         if !is_cached(key.kind()) {
-            return read();
+            return (None, None);
         }
         match self.0.get_value_or_guard(key, Some(Duration::ZERO)) {
-            GuardResult::Value(kept) => Ok(kept.map(Arc::unwrap_or_clone)),
-            GuardResult::Guard(place) => {
-                let found = read()?;
-                if found.is_some() || is_asked_for_by_its_owner(key.kind()) {
-                    // Its place is gone if the key was committed meanwhile: what was read may be from before that.
-                    let _ = place.insert(found.clone().map(Arc::new));
-                }
-                Ok(found)
-            }
-            // Another thread is reading it.
-            GuardResult::Timeout => read(),
+            GuardResult::Value(kept) => (Some(kept), None),
+            GuardResult::Guard(place) => (None, Some(place)),
+            GuardResult::Timeout => (None, None),
         }
     }
 
@@ -54,21 +78,63 @@ impl Cache {
         match record {
             _ if !is_cached(key.kind()) => {}
             Some(record) => self.0.insert(key.clone(), Some(Arc::new(Versioned { version, record }))),
-            None => {
-                self.0.remove(key);
-            }
+            None => self.forget(key),
         }
+    }
+
+    /// Is told of a record that was written in another way.
+    pub(super) fn forget(&self, key: &Key) {
+        self.0.remove(key);
     }
 }
 
 fn is_cached(kind: Kind) -> bool {
     matches!(kind, Kind::Settings | Kind::Policy | Kind::Device | Kind::Module | Kind::Session)
+        || is_asked_for_with_its_identity(kind)
+}
+
+/// What the answer about an identity shows beside its record.
+fn is_asked_for_with_its_identity(kind: Kind) -> bool {
+    matches!(kind, Kind::Twin | Kind::Inbox | Kind::Activity)
 }
 
 /// Whether it is worth keeping that there is no such record. Names of identities and policies are whatever somebody says that
-/// his is; a session is asked for when he has proved it.
+/// his is; a session is asked for when he has proved it, and a queue or a last use mostly of an identity that there is.
 fn is_asked_for_by_its_owner(kind: Kind) -> bool {
-    matches!(kind, Kind::Settings | Kind::Session)
+    matches!(kind, Kind::Settings | Kind::Session | Kind::Inbox | Kind::Activity)
+}
+
+/// How much room a record takes.
+#[derive(Clone)]
+struct Units;
+
+impl Weighter<Key, Kept> for Units {
+    fn weight(&self, _: &Key, kept: &Kept) -> u64 {
+        match kept.as_ref().map(|stored| &stored.record) {
+            Some(Record::Twin(twin)) => {
+                let sections = [&twin.tags, &twin.desired.properties, &twin.reported.properties];
+                // Beside each property lies when it was changed.
+                let bytes: usize = sections.map(members).iter().sum::<usize>() * 2;
+                1 + bytes as u64 / 1_024
+            }
+            Some(Record::Inbox(queue)) => 1 + queue.entries.len() as u64 / 4,
+            Some(_) | None => 1,
+        }
+    }
+}
+
+/// About what they take in memory.
+fn members(members: &Members) -> usize {
+    members.iter().map(|(name, value)| name.len() + 64 + bytes(value)).sum()
+}
+
+fn bytes(value: &Value) -> usize {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => 32,
+        Value::String(text) => 32 + text.len(),
+        Value::Array(values) => 32 + values.iter().map(bytes).sum::<usize>(),
+        Value::Object(object) => 96 + members(object),
+    }
 }
 
 #[cfg(test)]
@@ -76,6 +142,7 @@ mod tests {
     use hub::access::PolicyName;
     use hub::identity::{DeviceId, Identity};
     use hub::settings::HubSettings;
+    use hub::twin::Twin;
 
     use super::*;
 
@@ -85,6 +152,19 @@ mod tests {
 
     fn stored(version: u64) -> Option<Versioned> {
         Some(Versioned { version, record: settings() })
+    }
+
+    /// One record, as most tests ask for it.
+    fn load(
+        cache: &Cache,
+        key: &Key,
+        read: impl FnOnce() -> Result<Option<Versioned>, StoreError>,
+    ) -> Result<Option<Versioned>, StoreError> {
+        let loaded = cache.load(std::slice::from_ref(key), |missing| {
+            assert_eq!(missing, [key]);
+            Ok(vec![read()?])
+        });
+        Ok(loaded?.pop().flatten())
     }
 
     fn version(loaded: Result<Option<Versioned>, StoreError>) -> Option<u64> {
@@ -98,11 +178,11 @@ mod tests {
     #[test]
     fn what_was_read_is_kept_until_it_changes() {
         let cache = Cache::default();
-        assert_eq!(version(cache.load(&Key::Settings, || Ok(stored(1)))), Some(1));
+        assert_eq!(version(load(&cache, &Key::Settings, || Ok(stored(1)))), Some(1));
         cache.committed(&Key::UploadAccount, 7, Some(settings()));
-        assert_eq!(version(cache.load(&Key::Settings, not_read)), Some(1));
+        assert_eq!(version(load(&cache, &Key::Settings, not_read)), Some(1));
         cache.committed(&Key::Settings, 2, Some(settings()));
-        assert_eq!(version(cache.load(&Key::Settings, not_read)), Some(2));
+        assert_eq!(version(load(&cache, &Key::Settings, not_read)), Some(2));
     }
 
     #[test]
@@ -110,40 +190,40 @@ mod tests {
         let cache = Cache::default();
         cache.committed(&Key::Settings, 1, Some(settings()));
         cache.committed(&Key::Settings, 0, None);
-        assert_eq!(version(cache.load(&Key::Settings, || Ok(None))), None);
-        assert_eq!(version(cache.load(&Key::Settings, not_read)), None);
+        assert_eq!(version(load(&cache, &Key::Settings, || Ok(None))), None);
+        assert_eq!(version(load(&cache, &Key::Settings, not_read)), None);
     }
 
     #[test]
     fn what_was_read_before_a_change_does_not_stay() {
         for removed in [false, true] {
             let cache = Cache::default();
-            let overtaken = cache.load(&Key::Settings, || {
+            let overtaken = load(&cache, &Key::Settings, || {
                 cache.committed(&Key::Settings, 2, (!removed).then(settings));
                 Ok(stored(1))
             });
             assert_eq!(version(overtaken), Some(1));
-            assert_eq!(version(cache.load(&Key::Settings, || Ok(stored(2)))), Some(2));
+            assert_eq!(version(load(&cache, &Key::Settings, || Ok(stored(2)))), Some(2));
         }
     }
 
     #[test]
     fn a_read_that_fails_leaves_nothing() {
         let cache = Cache::default();
-        let failed = cache.load(&Key::Settings, || Err(StoreError::NoSpace));
+        let failed = load(&cache, &Key::Settings, || Err(StoreError::NoSpace));
         assert_eq!(failed, Err(StoreError::NoSpace));
-        assert_eq!(version(cache.load(&Key::Settings, || Ok(stored(1)))), Some(1));
+        assert_eq!(version(load(&cache, &Key::Settings, || Ok(stored(1)))), Some(1));
     }
 
     #[test]
     fn whoever_asks_while_another_reads_reads_too() {
         let cache = Cache::default();
-        let outer = cache.load(&Key::Settings, || {
-            assert_eq!(version(cache.load(&Key::Settings, || Ok(stored(1)))), Some(1));
+        let outer = load(&cache, &Key::Settings, || {
+            assert_eq!(version(load(&cache, &Key::Settings, || Ok(stored(1)))), Some(1));
             Ok(stored(1))
         });
         assert_eq!(version(outer), Some(1));
-        assert_eq!(version(cache.load(&Key::Settings, not_read)), Some(1));
+        assert_eq!(version(load(&cache, &Key::Settings, not_read)), Some(1));
     }
 
     #[test]
@@ -152,8 +232,8 @@ mod tests {
         for number in 0..1_000 {
             let policy = Key::Policy(PolicyName::parse(&format!("p{number}")).expect("a name"));
             let device = Key::Device(DeviceId::parse(&format!("d{number}")).expect("an id"));
-            assert_eq!(version(cache.load(&policy, || Ok(None))), None);
-            assert_eq!(version(cache.load(&device, || Ok(None))), None);
+            assert_eq!(version(load(&cache, &policy, || Ok(None))), None);
+            assert_eq!(version(load(&cache, &device, || Ok(None))), None);
         }
         assert!(cache.0.is_empty());
     }
@@ -161,11 +241,49 @@ mod tests {
     #[test]
     fn no_more_than_so_many_are_kept() {
         let cache = Cache::default();
-        for number in 0..RECORDS_MAX * 2 {
+        for number in 0..UNITS_MAX as usize * 2 {
             let device = DeviceId::parse(&format!("d{number}")).expect("an id");
             let session = Key::Session(Identity::device(device));
-            assert_eq!(version(cache.load(&session, || Ok(None))), None);
+            assert_eq!(version(load(&cache, &session, || Ok(None))), None);
         }
-        assert!((RECORDS_MAX / 2..=RECORDS_MAX).contains(&cache.0.len()), "{}", cache.0.len());
+        assert!((UNITS_MAX as usize / 2..=UNITS_MAX as usize).contains(&cache.0.len()), "{}", cache.0.len());
+    }
+
+    #[test]
+    fn of_many_only_those_are_read_that_are_not_kept_and_all_come_in_their_order() {
+        let cache = Cache::default();
+        let device = |number: u32| DeviceId::parse(&format!("d{number}")).expect("an id");
+        let keys: Vec<Key> = (0..4).map(|number| Key::Session(Identity::device(device(number)))).collect();
+        cache.committed(&keys[1], 7, Some(settings()));
+        let mut asked = Vec::new();
+        let loaded = cache.load(&keys, |missing| {
+            asked = missing.iter().map(|key| (*key).clone()).collect();
+            Ok(vec![stored(1), None, stored(3)])
+        });
+        let versions: Vec<_> =
+            loaded.expect("records").iter().map(|stored| stored.as_ref().map(|s| s.version)).collect();
+        assert_eq!(versions, [Some(1), Some(7), None, Some(3)]);
+        assert_eq!(asked, [keys[0].clone(), keys[2].clone(), keys[3].clone()]);
+        // Those that were read are kept, that there is none included.
+        let again = cache.load(&keys, |_| panic!("it was read again")).expect("records");
+        assert_eq!(again.iter().flatten().count(), 3);
+    }
+
+    #[test]
+    fn large_twins_make_room_for_others_as_they_are_large() {
+        let cache = Cache::default();
+        let mut twin = Twin::new("1", jiff::Timestamp::UNIX_EPOCH);
+        let text = serde_json::Value::String("x".repeat(16_000));
+        twin.desired.properties.insert("large".to_owned(), text);
+        for number in 0..10_000 {
+            let device = DeviceId::parse(&format!("d{number}")).expect("an id");
+            cache.committed(
+                &Key::Twin(Identity::device(device)),
+                1,
+                Some(Record::Twin(Box::new(twin.clone()))),
+            );
+        }
+        // Each takes 32 units.
+        assert!((1_000..=2_100).contains(&cache.0.len()), "{}", cache.0.len());
     }
 }

@@ -20,7 +20,7 @@ pub(super) fn store_error(error: rusqlite::Error) -> StoreError {
     if full { StoreError::NoSpace } else { StoreError::Failed(error.to_string()) }
 }
 
-pub(super) fn load(
+fn load(
     connection: &Connection,
     unreadable: &Unreadable,
     key: &Key,
@@ -35,6 +35,20 @@ pub(super) fn load(
         let key = (key.kind(), owner.to_owned(), name.to_string());
         StoreError::Failed(report(unreadable, key, problem))
     })
+}
+
+/// Those records, in one transaction: SQLite asks once for its lock and whether the file has changed.
+pub(super) fn load_many(
+    connection: &Connection,
+    unreadable: &Unreadable,
+    keys: &[&Key],
+) -> Result<Vec<Option<Versioned>>, StoreError> {
+    if let [key] = keys {
+        return Ok(vec![load(connection, unreadable, key)?]);
+    }
+    // It is rolled back when it is dropped, which is the same where nothing is written.
+    let _reading = connection.unchecked_transaction().map_err(store_error)?;
+    keys.iter().map(|key| load(connection, unreadable, key)).collect()
 }
 
 fn report(unreadable: &Unreadable, (kind, owner, name): (Kind, String, String), problem: String) -> String {

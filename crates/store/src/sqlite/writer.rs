@@ -48,6 +48,7 @@ pub(super) struct Writer {
 /// What a job came to, to be told after the commit.
 enum Outcome {
     Committed(Told, Result<Vec<u64>, StoreError>, oneshot::Sender<Result<Vec<u64>, StoreError>>),
+    Noted(Vec<Key>, Result<(), StoreError>, oneshot::Sender<Result<(), StoreError>>),
     Recorded(Result<(), StoreError>, oneshot::Sender<Result<(), StoreError>>),
 }
 
@@ -155,10 +156,11 @@ impl Writer {
                     let told = Told { keys, records, announces: change.announces, events: change.events };
                     outcomes.push(Outcome::Committed(told, result, reply));
                 }
-                Job::Note(_, reply)
-                | Job::Record(_, reply)
-                | Job::Keep(_, reply)
-                | Job::Remember(_, reply) => {
+                Job::Note(records, reply) => {
+                    let keys = records.into_iter().map(|(key, _)| key).collect();
+                    outcomes.push(Outcome::Noted(keys, result.map(drop), reply));
+                }
+                Job::Record(_, reply) | Job::Keep(_, reply) | Job::Remember(_, reply) => {
                     outcomes.push(Outcome::Recorded(result.map(drop), reply));
                 }
                 Job::Close => {}
@@ -197,24 +199,34 @@ impl Writer {
         let result = rows::apply(&self.connection, ledger, change);
         match &result {
             Ok(_) => self.execute("RELEASE job")?,
-            Err(StoreError::Stale(_)) => self.execute("ROLLBACK TO job; RELEASE job")?,
+            Err(StoreError::Stale(_)) => {
+                self.execute("ROLLBACK TO job")?;
+                self.execute("RELEASE job")?;
+            }
             // The transaction as a whole is rolled back.
             Err(_) => {}
         }
         result
     }
 
+    /// Executes one statement, which is parsed once.
     fn execute(&self, sql: &str) -> Result<(), StoreError> {
-        self.connection.execute_batch(sql).map_err(rows::store_error)
+        let executed = self.connection.prepare_cached(sql).and_then(|mut statement| statement.execute([]));
+        executed.map(drop).map_err(rows::store_error)
     }
 }
 
 impl Outcome {
     /// Hands what was written to the cache.
     fn keep(&mut self, cache: &Cache) {
-        if let Self::Committed(told, Ok(versions), _) = self {
-            let written = told.keys.iter().zip(take(&mut told.records)).zip(versions);
-            written.for_each(|((key, record), version)| cache.committed(key, *version, record));
+        match self {
+            Self::Committed(told, Ok(versions), _) => {
+                let written = told.keys.iter().zip(take(&mut told.records)).zip(versions);
+                written.for_each(|((key, record), version)| cache.committed(key, *version, record));
+            }
+            // Which version a note got is not known here.
+            Self::Noted(keys, Ok(()), _) => keys.iter().for_each(|key| cache.forget(key)),
+            Self::Committed(_, Err(_), _) | Self::Noted(_, Err(_), _) | Self::Recorded(..) => {}
         }
     }
 
@@ -226,7 +238,7 @@ impl Outcome {
                 }
                 let _ = reply.send(result);
             }
-            Self::Recorded(result, reply) => {
+            Self::Noted(_, result, reply) | Self::Recorded(result, reply) => {
                 let _ = reply.send(result);
             }
         }
@@ -240,7 +252,7 @@ impl Outcome {
             Self::Committed(_, _, reply) => {
                 let _ = reply.send(Err(error.clone()));
             }
-            Self::Recorded(_, reply) => {
+            Self::Noted(_, _, reply) | Self::Recorded(_, reply) => {
                 let _ = reply.send(Err(error.clone()));
             }
         }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex};
 use bytes::Bytes;
 use holdfast_store::memory::MemoryRegistry;
 use holdfast_store::sqlite::{SqliteConfig, SqliteRegistry};
+use hub::activity::{Activity, CredentialUse};
 use hub::audit::BLOCK_RECORDS;
 use hub::audit::retention::STEP_RECORDS;
 use hub::decision::{Act, Decision, DecisionFilter};
@@ -13,7 +14,7 @@ use hub::identity::{DeviceId, Identity, ModuleId};
 use hub::ports::registry::{Change, Committed, Registry, StoreError, Write};
 use hub::record::{Authentication, ConsumerGroup, Device, Key, Kind, Record, Session, Status, Subscription};
 use hub::refusal::Refusal;
-use hub::twin::DesiredChange;
+use hub::twin::{DesiredChange, Twin};
 use jiff::Timestamp;
 
 use crate::wait;
@@ -36,6 +37,10 @@ macro_rules! registry_battery {
             #[test]
             fn a_note_is_written_whatever_was_there_and_tells_nobody() {
                 check(super::a_note_is_written_whatever_was_there_and_tells_nobody);
+            }
+            #[test]
+            fn many_are_loaded_in_their_order_as_they_were_written_last() {
+                check(super::many_are_loaded_in_their_order_as_they_were_written_last);
             }
             #[test]
             fn a_stale_write_undoes_the_whole_change() {
@@ -145,6 +150,34 @@ fn a_note_is_written_whatever_was_there_and_tells_nobody(registry: &dyn Registry
     // A version that somebody read before is stale.
     assert_eq!(wait(registry.commit(write(group("a"), Some(1), None))), Err(StoreError::Stale(group("a"))));
     assert_eq!(wait(registry.commit(write(group("a"), Some(3), None))), Ok(vec![0]));
+}
+
+/// Of kinds that an adapter may keep in memory and of kinds that it may not.
+fn many_are_loaded_in_their_order_as_they_were_written_last(registry: &dyn Registry) {
+    let identity = Identity::device(DeviceId::parse("d").unwrap());
+    let (twin, last_use) = (Key::Twin(identity.clone()), Key::Activity(identity.clone()));
+    let keys =
+        [group("a"), twin.clone(), group("none"), last_use.clone(), Key::Inbox(identity), twin.clone()];
+    let versions = || {
+        let loaded = wait(registry.load_many(keys.to_vec())).unwrap();
+        loaded.into_iter().map(|stored| stored.map(|stored| stored.version)).collect::<Vec<_>>()
+    };
+    assert_eq!(wait(registry.load_many(Vec::new())), Ok(vec![]));
+    assert_eq!(versions(), [None; 6]);
+    let twin_record = || Some(Record::Twin(Box::new(Twin::new("1", Timestamp::UNIX_EPOCH))));
+    let credential = CredentialUse::Token { ends: 0, policy: None, slot: None };
+    let admitted = Timestamp::UNIX_EPOCH;
+    let used = Activity { admitted, ended: None, address: None, door: None, sdk: None, credential };
+    wait(registry.commit(write(group("a"), None, group_record("a")))).unwrap();
+    wait(registry.commit(write(twin.clone(), None, twin_record()))).unwrap();
+    assert_eq!(versions(), [Some(1), Some(1), None, None, None, Some(1)]);
+    for version in 1..=2 {
+        wait(registry.note(vec![(last_use.clone(), Record::Activity(used.clone()))])).unwrap();
+        wait(registry.commit(write(twin.clone(), Some(version), twin_record()))).unwrap();
+        assert_eq!(versions(), [Some(1), Some(version + 1), None, Some(version), None, Some(version + 1)]);
+    }
+    wait(registry.commit(write(twin, Some(3), None))).unwrap();
+    assert_eq!(versions(), [Some(1), None, None, Some(2), None, None]);
 }
 
 fn a_stale_write_undoes_the_whole_change(registry: &dyn Registry) {

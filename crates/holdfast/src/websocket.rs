@@ -1,5 +1,5 @@
 //! A WebSocket as a stream of bytes: message boundaries mean nothing, both ways
-//! (`spec/device-mqtt.md` §1, `spec/amqp.md` §2).
+//! (`docs/protocol/device-mqtt.md` §1, `docs/protocol/amqp.md` §2).
 
 use std::io::{self, Read, Write};
 use std::pin::Pin;

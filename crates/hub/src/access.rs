@@ -1,5 +1,5 @@
 //! Who may do what: the rights, the shared access policies, and the table of operations
-//! (`spec/service-rest.md` §9).
+//! (`docs/protocol/service-rest.md` §9).
 
 use std::fmt;
 

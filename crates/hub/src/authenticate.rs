@@ -180,8 +180,9 @@ pub fn admit(
     grant_of(identity, basis, ends, known, now)
 }
 
-/// Decides whether a device or module may be connected under a policy that was proved before: by a token for the hub as a
-/// whole, of which AMQP clients put one for many devices (`spec/amqp.md` §8), or for whatever its scope covers.
+/// Decides whether a device or module may be connected under a policy that was proved before: by a token for the hub as
+/// a whole, of which AMQP clients put one for many devices (`docs/protocol/amqp.md` §8), or for whatever its scope
+/// covers.
 pub fn admit_under(
     identity: &Identity,
     proved: &ServiceGrant,
@@ -203,7 +204,7 @@ pub fn admit_under(
 }
 
 /// Decides whether a module may be connected under a token of its device that a policy's key signed: such a token is for
-/// all that its scope begins (`spec/amqp.md` §4.2).
+/// all that its scope begins (`docs/protocol/amqp.md` §4.2).
 pub fn admit_module_under(
     identity: &Identity,
     device: &Grant,
@@ -448,7 +449,7 @@ fn device_right(policy: &Policy) -> Result<(), Refusal> {
 }
 
 /// The slot whose key signed the token. Event Hubs SDKs sign with the text of a policy key, all others with the
-/// bytes that it encodes (`spec/event-hubs-endpoint.md` §1).
+/// bytes that it encodes (`docs/protocol/event-hubs-endpoint.md` §1).
 pub(crate) fn signing_slot(
     token: &Token<'_>,
     place: &str,
@@ -539,7 +540,7 @@ fn kind_of(basis: &Basis) -> &'static str {
     }
 }
 
-/// The text of `iothub-connection-auth-method` (`spec/event-hubs-endpoint.md` §7).
+/// The text of `iothub-connection-auth-method` (`docs/protocol/event-hubs-endpoint.md` §7).
 fn auth_method(identity: &Identity, basis: &Basis) -> String {
     let own = if identity.module.is_some() { "module" } else { "device" };
     let (scope, kind) = match basis {

@@ -1,5 +1,5 @@
 //! The rules of certificate authorities: adding one, proving that its owner holds its key, and revocation
-//! (`spec/device-mqtt.md` §2.3).
+//! (`docs/protocol/device-mqtt.md` §2.3).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

@@ -1,5 +1,5 @@
 //! Client certificates: what they say, their thumbprints, and whether a chain leads to a verified certificate
-//! authority (`spec/device-mqtt.md` §2.3). That the peer holds the private key was proved in the handshake.
+//! authority (`docs/protocol/device-mqtt.md` §2.3). That the peer holds the private key was proved in the handshake.
 
 use aws_lc_rs::digest;
 use base64::Engine as _;

@@ -1,4 +1,4 @@
-//! The rules of consumer groups of the built-in endpoint (`spec/event-hubs-endpoint.md` §2).
+//! The rules of consumer groups of the built-in endpoint (`docs/protocol/event-hubs-endpoint.md` §2).
 
 use crate::deed::PlainChange;
 use crate::error::{HubError, HubErrorCode};
@@ -9,7 +9,7 @@ use crate::registry::{By, change};
 
 /// The group that always exists.
 pub const DEFAULT_CONSUMER_GROUP: &str = "$Default";
-/// The most groups of a hub, the default one included (`spec/limits.md` §2).
+/// The most groups of a hub, the default one included (`docs/protocol/limits.md` §2).
 pub const CONSUMER_GROUPS_MAX: usize = 20;
 /// The longest name, in characters.
 const NAME_CHARS_MAX: usize = 50;

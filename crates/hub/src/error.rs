@@ -1,4 +1,5 @@
-//! The error codes of IoT Hub that this hub raises (`spec/service-rest.md` §12, `spec/device-https.md` §6).
+//! The error codes of IoT Hub that this hub raises (`docs/protocol/service-rest.md` §12,
+//! `docs/protocol/device-https.md` §6).
 
 macro_rules! codes {
     ($($(#[$doc:meta])* $name:ident = $number:literal / $status:literal;)*) => {

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::access::{PolicyName, Rights};
 use crate::record::{Record, Slot};
 
-/// How bad it is (`spec/posture-catalogue.md` §1).
+/// How bad it is, which the score weighs (`docs/posture.md`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {

@@ -308,8 +308,9 @@ impl Hub {
         Ok(self.log.append(partition, messages)?)
     }
 
-    /// Takes a batch of one sender, which is held to the limit of a message as a whole (`spec/limits.md` §1), and gives
-    /// the tickets that are durable when it is: one for the stream, and one where there are security messages in it.
+    /// Takes a batch of one sender, which is held to the limit of a message as a whole (`docs/protocol/limits.md` §1),
+    /// and gives the tickets that are durable when it is: one for the stream, and one where there are security messages
+    /// in it.
     pub fn take_batch(&self, messages: Vec<Message>) -> Result<Vec<Ticket>, NotTaken> {
         let size = messages.iter().map(Message::metered_bytes).sum();
         if size > MESSAGE_BYTES_MAX {
@@ -558,7 +559,7 @@ impl Hub {
     }
 }
 
-/// The most certificate authorities of a hub (`spec/limits.md` §2).
+/// The most certificate authorities of a hub (`docs/protocol/limits.md` §2).
 pub const AUTHORITIES_MAX: usize = 25;
 
 /// Whether a device is one of those by which somebody is connected.

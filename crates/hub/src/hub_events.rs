@@ -1,5 +1,5 @@
 //! Events that the hub makes itself and puts into the stream: twins that changed, identities that were made or removed,
-//! devices that came and went (`spec/routing-and-events.md` §4).
+//! devices that came and went (`hub-events` in `docs/operating.md`).
 //!
 //! Those of a change are part of it ([`Change::events`](crate::ports::registry::Change)) and enter the stream in the order
 //! of the commits. A device cannot send what looks like one: the source is a stamp of the hub.

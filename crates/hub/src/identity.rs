@@ -1,4 +1,4 @@
-//! The names of devices and modules (`spec/limits.md` §4).
+//! The names of devices and modules (`docs/protocol/limits.md` §4).
 
 use std::fmt;
 use std::sync::Arc;
@@ -66,7 +66,7 @@ macro_rules! id {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// Checks the text against `spec/limits.md` §4. Ids are case-sensitive.
+            /// Checks the text against `docs/protocol/limits.md` §4. Ids are case-sensitive.
             pub fn parse(text: &str) -> Result<Self, IdError> {
                 check(text)?;
                 Ok(Self(text.into()))

@@ -1,5 +1,6 @@
-//! Direct methods: what a call may be, how many may be under way, and what comes of them (`spec/service-rest.md` §6,
-//! `spec/device-mqtt.md` §7). Carrying a call to its device and waiting for the answer is the caller's.
+//! Direct methods: what a call may be, how many may be under way, and what comes of them
+//! (`docs/protocol/service-rest.md` §6, `docs/protocol/device-mqtt.md` §7). Carrying a call to its device and waiting
+//! for the answer is the caller's.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -247,7 +248,7 @@ pub struct Call {
 /// Takes what a device answered.
 pub type AnswerTo = Box<dyn FnOnce(Result<MethodAnswer, MethodError>) + Send>;
 
-/// The id of a call: a random GUID, whose text every SDK takes (`spec/device-mqtt.md` §7).
+/// The id of a call: a random GUID, whose text every SDK takes (`docs/protocol/device-mqtt.md` §7, §13).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CallId([u8; 16]);
 

@@ -1,4 +1,4 @@
-//! The rules of shared access policies (`spec/service-rest.md` §9).
+//! The rules of shared access policies (`docs/protocol/service-rest.md` §9).
 
 use jiff::Timestamp;
 use zeroize::Zeroizing;
@@ -12,7 +12,7 @@ use crate::ports::registry::{StoreError, Versioned, Write};
 use crate::record::{Key, Kind, Record, SealedKey, Slot};
 use crate::registry::{By, change};
 
-/// The most policies of a hub (`spec/limits.md` §2).
+/// The most policies of a hub (`docs/protocol/limits.md` §2).
 pub const POLICIES_MAX: usize = 16;
 
 /// A policy with its keys opened.

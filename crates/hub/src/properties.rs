@@ -1,5 +1,6 @@
-//! How each protocol names the properties of a message: one table that all doors share, so that what comes in at one goes
-//! out at any other (`spec/device-mqtt.md` §4.2, `spec/device-https.md` §3, `spec/event-hubs-endpoint.md` §7).
+//! How each protocol names the properties of a message: one table that all doors share, so that what comes in at one
+//! goes out at any other (`docs/protocol/device-mqtt.md` §4.2, `docs/protocol/device-https.md` §3,
+//! `docs/protocol/event-hubs-endpoint.md` §7).
 
 use bytestring::ByteString;
 use jiff::Timestamp;

@@ -1,5 +1,5 @@
 //! Tokens that are put on an open connection, for whoever they are: a device or module, or a policy
-//! (`spec/amqp.md` §4).
+//! (`docs/protocol/amqp.md` §4).
 
 use crate::access::PolicyName;
 use crate::authenticate::{self, Grant};

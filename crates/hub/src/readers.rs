@@ -1,5 +1,5 @@
 //! Who reads a partition of the built-in endpoint: up to five readers of a consumer group, or one with an owner
-//! level (`spec/event-hubs-endpoint.md` §6.2).
+//! level (`docs/protocol/event-hubs-endpoint.md` §6.2).
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

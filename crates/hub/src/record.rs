@@ -389,7 +389,7 @@ pub(crate) fn json_text(value: &impl Serialize) -> Result<String, serde_json::Er
     String::from_utf8(text).map_err(serde::ser::Error::custom)
 }
 
-/// A device identity (`spec/service-rest.md` §3).
+/// A device identity (`docs/protocol/service-rest.md` §3).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Device {
@@ -422,7 +422,7 @@ pub struct Device {
     pub created: Timestamp,
 }
 
-/// A module identity (`spec/service-rest.md` §3.3).
+/// A module identity (`docs/protocol/service-rest.md` §3.3).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Module {
@@ -566,7 +566,7 @@ pub struct Authority {
     pub created: Timestamp,
 }
 
-/// What an MQTT session must remember while nobody is connected (`spec/device-mqtt.md` §2.7).
+/// What an MQTT session must remember while nobody is connected (`docs/protocol/device-mqtt.md` §2.7).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
     /// The generation of the identity whose session it is; a session of an older one counts for nothing.

@@ -1,4 +1,4 @@
-//! The rules of the identity registry (`spec/service-rest.md` §3).
+//! The rules of the identity registry (`docs/protocol/service-rest.md` §3).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;

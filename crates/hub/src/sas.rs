@@ -1,4 +1,4 @@
-//! Shared access signatures (`spec/device-mqtt.md` §2.2): reading them, their scope, and their signature.
+//! Shared access signatures (`docs/protocol/device-mqtt.md` §2.2): reading them, their scope, and their signature.
 
 use aws_lc_rs::{constant_time, hmac};
 use base64::Engine as _;

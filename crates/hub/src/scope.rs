@@ -47,7 +47,7 @@ impl Scope {
     }
 
     /// Whether it covers the event stream or lies in it. Clients ask what partitions there are with a token for one of
-    /// them (`spec/event-hubs-endpoint.md` §1.9).
+    /// them (`docs/protocol/event-hubs-endpoint.md` §1, point 9).
     pub fn meets_stream(&self, event_hub: &str) -> bool {
         let has = |at: usize, word: &str| self.0.get(at).is_none_or(|have| have.eq_ignore_ascii_case(word));
         has(0, event_hub) || has(0, "$management") || has(0, "messages") && has(1, "events")

@@ -17,7 +17,7 @@ use crate::registry::{By, change};
 /// The shortest cap of a token's life, in seconds: SDKs make tokens for an hour unless told otherwise.
 pub const TOKEN_LIFETIME_MIN: u64 = 60 * 60;
 
-/// How long the link of an upload may live, in seconds (`spec/limits.md` §5).
+/// How long the link of an upload may live, in seconds (`docs/protocol/limits.md` §5).
 const UPLOAD_LINK_LIFETIMES: std::ops::RangeInclusive<u64> = 60..=86_400;
 
 /// An end beyond this is no second but a millisecond: as seconds it is the year 5138, as milliseconds it is 1973.

@@ -1,5 +1,6 @@
-//! What a client of MQTT 5 signs in place of a token: the context of its connection (`spec/device-mqtt.md` §11). It
-//! becomes a [`Token`] for the identity that connects, so that the decisions about tokens are the decisions about it.
+//! What a client of MQTT 5 signs in place of a token: the context of its connection (`docs/protocol/device-mqtt.md`
+//! §11). It becomes a [`Token`] for the identity that connects, so that the decisions about tokens are the decisions
+//! about it.
 
 use std::fmt;
 
@@ -124,9 +125,9 @@ impl SignedContext {
 }
 
 impl Hub {
-    /// Decides on what an admitted connection presents to authenticate again (`spec/device-mqtt.md` §11): a credential of
-    /// the kind that admitted it, and where that was a key of a policy, one of the same policy. `None` stands for the
-    /// certificate of the handshake.
+    /// Decides on what an admitted connection presents to authenticate again (`docs/protocol/device-mqtt.md` §11): a
+    /// credential of the kind that admitted it, and where that was a key of a policy, one of the same policy. `None`
+    /// stands for the certificate of the handshake.
     pub async fn admit_again(
         &self,
         grant: &Grant,

@@ -1,5 +1,5 @@
 //! Telemetry: what a device sends, its limits, and the partition it goes to
-//! (`spec/limits.md` §1, `spec/event-hubs-endpoint.md` §7).
+//! (`docs/protocol/limits.md` §1, `docs/protocol/event-hubs-endpoint.md` §7).
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::identity::Identity;
 use crate::twin::time_text;
 
-/// The largest message, in bytes, counted as `spec/limits.md` §1.1 counts: body, system property values,
+/// The largest message, in bytes, counted as `docs/protocol/limits.md` §1.1 counts: body, system property values,
 /// application property names and values.
 pub const MESSAGE_BYTES_MAX: usize = 256 * 1024;
 
@@ -41,14 +41,14 @@ pub struct Message {
 
 impl Message {
     /// Whether it is a message of a security agent, which is for the guard and not for readers of the stream
-    /// (`spec/device-mqtt.md` §4.2).
+    /// (`docs/protocol/device-mqtt.md` §4.2).
     pub fn is_security(&self) -> bool {
         self.system.iter().any(|(property, value)| {
             *property == SystemProperty::InterfaceId && value.eq_ignore_ascii_case(SECURITY_INTERFACE)
         })
     }
 
-    /// The size that the limit speaks of (`spec/limits.md` §1.1).
+    /// The size that the limit speaks of (`docs/protocol/limits.md` §1.1).
     pub fn metered_bytes(&self) -> usize {
         let system: usize = self.system.iter().map(|(_, value)| value.len()).sum();
         let application: usize =

@@ -1,7 +1,7 @@
 //! What is unsafe about a fleet: one file per check in [`checks`], facts and events in, findings and proposed fixes out.
 //!
 //! Everything here is pure. The binary gathers the [`facts`], runs a [`Sweep`], keeps the findings and carries out what
-//! is asked; nothing here is called from the message path (`spec/posture-catalogue.md`).
+//! is asked; nothing here is called from the message path (`docs/posture.md`).
 
 #![warn(missing_docs)]
 

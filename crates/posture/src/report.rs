@@ -1,5 +1,5 @@
-//! Who has done which recommendation: the 38 rows of `spec/seed-map.md`, each as done by the hub, verified by its checks,
-//! the owner's, or unknown.
+//! Who has done which recommendation: the 38 recommendations of Microsoft's two documents on IoT security
+//! (`docs/posture.md`), each as done by the hub, verified by its checks, the owner's, or unknown.
 
 use hub::finding::Finding;
 use jiff::Timestamp;
@@ -115,7 +115,7 @@ fn judged(
 
 use Basis::{Built, Checks, Missing, Owner};
 
-/// The rows of `spec/seed-map.md` §2.
+/// A row for each recommendation.
 const ROWS: [(&str, &str, &[&str], Basis); 38] = [
     (
         "S01",

@@ -1,4 +1,4 @@
-//! The two figures of a fleet: how good it is, and how much of it is known (`spec/posture-catalogue.md` §13).
+//! The two figures of a fleet: how good it is, and how much of it is known (`docs/posture.md`).
 
 use hub::finding::{Finding, Severity};
 use jiff::Timestamp;

@@ -1,4 +1,5 @@
-//! What a device asks about its twin, whatever protocol it speaks (`spec/device-mqtt.md` §8, `spec/amqp.md` §6.5).
+//! What a device asks about its twin, whatever protocol it speaks (`docs/protocol/device-mqtt.md` §8,
+//! `docs/protocol/amqp.md` §6.5).
 
 use hub::error::{HubError, HubErrorCode};
 use hub::hub::Hub;

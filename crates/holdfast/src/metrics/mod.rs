@@ -1,4 +1,4 @@
-//! The figures of a hub for Prometheus, named as in `spec/monitoring.md`. Counters are kept while the hub works, gauges
+//! The figures of a hub for Prometheus, named as in `docs/operating.md`. Counters are kept while the hub works, gauges
 //! are taken when somebody asks. No label grows with the fleet: none holds a device, an address or a topic.
 
 mod latency;

@@ -1,5 +1,5 @@
 //! What the modules of one edge device are to be: the desired properties of each, and which of them there are
-//! (`spec/service-rest.md` §10).
+//! (`docs/protocol/service-rest.md` §10).
 
 use serde_json::Value;
 

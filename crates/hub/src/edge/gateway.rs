@@ -218,7 +218,7 @@ impl Hub {
     }
 
     /// Decides whether a module may call methods of a device or module as if it were a service: one of an edge device may,
-    /// of what is on that device and of its children (`spec/device-https.md` §5).
+    /// of what is on that device and of its children (`docs/protocol/device-https.md` §5).
     pub async fn may_call(&self, caller: &Identity, target: &Identity) -> Result<(), NotAdmitted> {
         let lineage = self.lineage(target, caller.device.clone()).await?;
         let is_edge = lineage.device.as_ref().is_some_and(|device| device.edge);

@@ -1,4 +1,5 @@
-//! Edge devices: gateways that have children, other devices that connect through them (`spec/service-rest.md` §3.2).
+//! Edge devices: gateways that have children, other devices that connect through them (`docs/protocol/service-rest.md`
+//! §3.2).
 
 mod content;
 mod gateway;

@@ -25,7 +25,7 @@ pub enum Ack {
 }
 
 impl Ack {
-    /// Reads the value of `iothub-ack`; one that nobody knows means none (`spec/amqp.md` §9.1).
+    /// Reads the value of `iothub-ack`; one that nobody knows means none (`docs/protocol/amqp.md` §9.1).
     pub fn parse(text: &str) -> Self {
         match text.to_ascii_lowercase().as_str() {
             "positive" => Self::Positive,
@@ -107,7 +107,7 @@ impl Submission {
         }
     }
 
-    /// Its size as the limit counts it (`spec/limits.md` §1.1).
+    /// Its size as the limit counts it (`docs/protocol/limits.md` §1.1).
     pub fn metered_bytes(&self) -> usize {
         let system: usize = self.system.iter().map(|(_, value)| value.len()).sum();
         let application: usize =

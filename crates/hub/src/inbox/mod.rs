@@ -1,5 +1,5 @@
-//! Device-bound messages: what waits for a device or module, and what becomes of it (`spec/device-mqtt.md` §5,
-//! `spec/device-https.md` §4, `spec/amqp.md` §9).
+//! Device-bound messages: what waits for a device or module, and what becomes of it (`docs/protocol/device-mqtt.md` §5,
+//! `docs/protocol/device-https.md` §4, `docs/protocol/amqp.md` §9).
 //!
 //! Each identity has a queue: a record that says what waits in which state, beside a record for the content of each
 //! message. Every step replaces the queue's record, so that two steps at a time cannot both be true.
@@ -21,7 +21,7 @@ pub use self::queue::{
 pub(crate) use self::service::waiting;
 pub use self::service::{Delivery, InboxCounts, InboxView, Settlement, Waiting, lock_token};
 
-/// The largest message, counted as telemetry is (`spec/limits.md` §1).
+/// The largest message, counted as telemetry is (`docs/protocol/limits.md` §1).
 pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
 /// Messages that may wait for one device or module.
 pub const QUEUE_MAX: usize = 50;

@@ -222,7 +222,7 @@ pub struct QueueFull;
 #[error("the lock is lost")]
 pub struct LockLost;
 
-/// How a message left its queue (`spec/amqp.md` §9.2).
+/// How a message left its queue (`docs/protocol/amqp.md` §9.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Fate {

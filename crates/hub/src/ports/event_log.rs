@@ -61,7 +61,7 @@ pub struct Ticket {
     pub position: u64,
 }
 
-/// The ends of a partition as `$management` reports them (`spec/event-hubs-endpoint.md` §5).
+/// The ends of a partition as `$management` reports them (`docs/protocol/event-hubs-endpoint.md` §5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Bounds {
     /// The sequence number of the first event that is left; one past the last when none is.
@@ -86,7 +86,7 @@ impl Bounds {
     }
 }
 
-/// Where a reader begins (`spec/event-hubs-endpoint.md` §6.1).
+/// Where a reader begins (`docs/protocol/event-hubs-endpoint.md` §6.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StartPosition {
     /// The first event that is left.

@@ -1,4 +1,4 @@
-//! What became of a device-bound message, for the service that wanted to hear of it (`spec/amqp.md` §9.2).
+//! What became of a device-bound message, for the service that wanted to hear of it (`docs/protocol/amqp.md` §9.2).
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};

@@ -1,5 +1,5 @@
 //! What waits for services: feedback of device-bound messages, and notices of files that devices uploaded
-//! (`spec/amqp.md` §9.2, §9.3). One rule serves both.
+//! (`docs/protocol/amqp.md` §9.2, §9.3). One rule serves both.
 //!
 //! Each message is a record of its own, with its own lock, and records sort by when they were made: two receivers meet
 //! only where both want the same message, and never does a device meet another one here.
@@ -17,7 +17,7 @@ pub use self::message::{Held, Number, Waiting};
 pub use self::service::{Delivery, Next};
 use crate::access::Operation;
 
-/// How long a message waits before it expires (`spec/limits.md` §5).
+/// How long a message waits before it expires (`docs/protocol/limits.md` §5).
 pub const TIME_TO_LIVE: Duration = Duration::from_secs(3_600);
 /// How long a receiver may take to settle a message.
 pub const LOCK_TIME: Duration = Duration::from_secs(60);

@@ -1,4 +1,4 @@
-//! What may stand in a twin (`spec/limits.md` §1.2, §1.3).
+//! What may stand in a twin (`docs/protocol/limits.md` §1.2, §1.3).
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -40,7 +40,7 @@ impl Part {
         }
     }
 
-    /// How large it may be, in bytes as the limits count them (`spec/limits.md` §1.2).
+    /// How large it may be, in bytes as the limits count them (`docs/protocol/limits.md` §1.2).
     pub fn bytes_max(self) -> usize {
         match self {
             Self::Tags => 8 * 1024,
@@ -156,8 +156,8 @@ pub(super) fn check(part: Part, members: &Members) -> Result<(), TwinError> {
     })
 }
 
-/// The size of an object (`spec/limits.md` §1.2): keys and texts by their UTF-8 without control characters, numbers 8,
-/// Booleans 4.
+/// The size of an object (`docs/protocol/limits.md` §1.2): keys and texts by their UTF-8 without control characters,
+/// numbers 8, Booleans 4.
 pub(super) fn bytes_of(members: &Members) -> usize {
     members.iter().map(|(key, value)| key.len() + value_bytes(value)).sum()
 }

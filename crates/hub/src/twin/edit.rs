@@ -54,7 +54,7 @@ fn removal_of(members: &Members) -> Members {
 /// How the members of an [`Edit::Set`] are meant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum How {
-    /// As a merge patch (`spec/service-rest.md` §4.1).
+    /// As a merge patch (`docs/protocol/service-rest.md` §4.1).
     Merge,
     /// In place of all that is there (§4.2).
     Replace,
@@ -72,7 +72,8 @@ pub struct Edited {
 
 impl TwinEdit {
     /// Reads `tags` and `properties.desired` of a document as clients send it. All else in it is what they were sent
-    /// before, and is passed over: reported properties are not for a service to write (`spec/service-rest.md` §4.1).
+    /// before, and is passed over: reported properties are not for a service to write (`docs/protocol/service-rest.md`
+    /// §4.1).
     pub fn of(document: &Members) -> Result<Self, TwinError> {
         let desired = match document.get("properties") {
             None | Some(Value::Null) => None,
@@ -127,7 +128,7 @@ impl Twin {
     }
 
     /// The twin after the device reported, where it names the version that it has seen only if nothing was reported
-    /// since (`spec/device-mqtt.md` §8).
+    /// since (`docs/protocol/device-mqtt.md` §8).
     pub fn reported(
         &self,
         patch: &Members,

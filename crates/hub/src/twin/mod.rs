@@ -1,5 +1,6 @@
-//! The twin of a device or module: a document of three parts. `tags` are the service's alone; `desired` is written by the
-//! service and read by the device, `reported` the other way round (`spec/service-rest.md` §4, `spec/device-mqtt.md` §8).
+//! The twin of a device or module: a document of three parts. `tags` are the service's alone; `desired` is written by
+//! the service and read by the device, `reported` the other way round (`docs/protocol/service-rest.md` §4,
+//! `docs/protocol/device-mqtt.md` §8).
 //!
 //! [`Twin::edited`] and [`Twin::reported`] decide what a change makes of a twin, as pure functions; `service` loads,
 //! stores and announces.
@@ -66,7 +67,8 @@ impl Twin {
         STANDARD.encode(self.etag.to_be_bytes())
     }
 
-    /// What the device itself is shown: both sections with their `$version`, without metadata (`spec/device-mqtt.md` §8).
+    /// What the device itself is shown: both sections with their `$version`, without metadata
+    /// (`docs/protocol/device-mqtt.md` §8).
     pub fn for_device(&self) -> Value {
         json!({ "desired": self.desired.with_version(), "reported": self.reported.with_version() })
     }

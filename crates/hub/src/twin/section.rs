@@ -153,7 +153,7 @@ impl Stamp {
     }
 }
 
-/// A time as Azure writes it: UTC with seven digits after the point (`spec/service-rest.md` §1.2).
+/// A time as Azure writes it: UTC with seven digits after the point (`docs/protocol/service-rest.md` §1.2).
 pub fn time_text(time: Timestamp) -> String {
     let whole = time.strftime("%Y-%m-%dT%H:%M:%S");
     format!("{whole}.{:07}Z", time.subsec_nanosecond().unsigned_abs() / 100)

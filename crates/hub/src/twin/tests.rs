@@ -213,7 +213,7 @@ fn the_size_is_that_of_the_part_after_the_change() {
     let tags = edit(json!({"tags": fill(3)}));
     let error = new_twin().edited(&tags, How::Merge, None, at(1)).expect_err("too large");
     assert_eq!(error.to_string(), "`tags` would be 12006 bytes large, the limit is 8192");
-    // Numbers are 8 bytes, Booleans 4, control characters none (`spec/limits.md` §1.2).
+    // Numbers are 8 bytes, Booleans 4, control characters none (`docs/protocol/limits.md` §1.2).
     assert_eq!(
         super::content::bytes_of(&members(
             json!({"ab": 1.5, "c": true, "d": [1, "x\u{1}y"], "e": {"f": null}})

@@ -1,5 +1,5 @@
-//! An account of Azure's storage that devices write to in place of the hub itself (`spec/file-upload.md` §2). The hub makes
-//! the links; the bytes go past it.
+//! An account of Azure's storage that devices write to in place of the hub itself (`docs/protocol/file-upload.md` §2).
+//! The hub makes the links; the bytes go past it.
 
 use aws_lc_rs::hmac;
 use base64::Engine as _;

@@ -1,5 +1,5 @@
-//! Files that devices upload (`spec/file-upload.md`): a device asks for a link, writes one file with it, and says that it is
-//! done; services may be told.
+//! Files that devices upload (`docs/protocol/file-upload.md`): a device asks for a link, writes one file with it, and
+//! says that it is done; services may be told.
 //!
 //! A file is a record that names the parts its content is made of ([`crate::ports::blobs`]). It appears, and takes the
 //! place of an older one, in one commit. What is written beside it until then is nobody's but the upload's, and a

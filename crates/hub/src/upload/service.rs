@@ -368,7 +368,7 @@ pub(super) fn duty(device: &DeviceId, upload: &UploadId, name: &BlobName, time: 
     Write { key: Key::Duty(Box::new(duty)), replaces: None, record }
 }
 
-/// What services are told of a file (`spec/file-upload.md` §4).
+/// What services are told of a file (`docs/protocol/file-upload.md` §4).
 fn notice(device: &DeviceId, name: &BlobName, file: &WrittenFile, now: Timestamp) -> String {
     let WrittenFile { host, container, bytes, modified } = file;
     serde_json::json!({

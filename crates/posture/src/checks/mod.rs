@@ -1,4 +1,4 @@
-//! The checks, one file each, named as in `spec/posture-catalogue.md`.
+//! The checks, one file each, named as in `docs/posture.md`.
 
 mod auth_bruteforce;
 mod auth_hub_key_leaked;

@@ -1,4 +1,4 @@
-//! A client on AMQP: the links that the SDKs of devices attach (`spec/amqp.md` §5).
+//! A client on AMQP: the links that the SDKs of devices attach (`docs/protocol/amqp.md` §5).
 
 use std::time::Duration;
 

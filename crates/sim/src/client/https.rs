@@ -1,4 +1,4 @@
-//! A client on HTTPS: telemetry, and device-bound messages that it asks for (`spec/device-https.md`).
+//! A client on HTTPS: telemetry, and device-bound messages that it asks for (`docs/protocol/device-https.md`).
 
 use std::future::pending;
 use std::time::Duration;
@@ -106,7 +106,7 @@ impl HttpsClient {
         .map(drop)
     }
 
-    /// Modules have nothing to ask for over HTTPS (`spec/device-https.md` §2).
+    /// Modules have nothing to ask for over HTTPS (`docs/protocol/device-https.md` §2).
     fn is_module(&self) -> bool {
         self.options.module.is_some()
     }

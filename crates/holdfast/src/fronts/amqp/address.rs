@@ -1,4 +1,5 @@
-//! What an AMQP link address means here (`spec/amqp.md` §5, `spec/event-hubs-endpoint.md` §5, §6, §8).
+//! What an AMQP link address means here (`docs/protocol/amqp.md` §5, `docs/protocol/event-hubs-endpoint.md` §5, §6,
+//! §8).
 
 use hub::identity::{DeviceId, Identity, ModuleId};
 use hub::service_bound::Lane;

@@ -1,4 +1,4 @@
-//! `$cbs`: tokens put on a connection (`spec/amqp.md` §4).
+//! `$cbs`: tokens put on a connection (`docs/protocol/amqp.md` §4).
 
 use hub::decision::{Facts, cut};
 use hub::hub::{Hub, NotAdmitted};

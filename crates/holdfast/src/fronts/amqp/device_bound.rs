@@ -1,5 +1,5 @@
 //! What goes to a device, from the hub's words into AMQP's: its messages and the calls of its methods
-//! (`spec/amqp.md` §6.2, §6.4).
+//! (`docs/protocol/amqp.md` §6.2, §6.4).
 
 use bytes::Bytes;
 use hub::identity::Identity;

@@ -1,4 +1,4 @@
-//! An event of the log as an AMQP message (`spec/event-hubs-endpoint.md` §7).
+//! An event of the log as an AMQP message (`docs/protocol/event-hubs-endpoint.md` §7).
 
 use bytestring::ByteString;
 use hub::ports::event_log::{Bounds, StoredEvent};

@@ -1,4 +1,4 @@
-//! Where a reader begins: the selector of its source (`spec/event-hubs-endpoint.md` §6.1).
+//! Where a reader begins: the selector of its source (`docs/protocol/event-hubs-endpoint.md` §6.1).
 
 use hub::ports::event_log::StartPosition;
 use wire::amqp::codec::{Described, Fields, Symbol, Value};

@@ -1,5 +1,5 @@
 //! `$management` of the event hub: its properties and those of its partitions
-//! (`spec/event-hubs-endpoint.md` §5).
+//! (`docs/protocol/event-hubs-endpoint.md` §5).
 
 use hub::decision::cut;
 use hub::hub::Hub;

@@ -1,5 +1,5 @@
 //! AMQP 1.0 over TLS and WebSocket: devices and modules, and the built-in, Event Hubs-compatible endpoint
-//! (`spec/amqp.md`, `spec/event-hubs-endpoint.md`).
+//! (`docs/protocol/amqp.md`, `docs/protocol/event-hubs-endpoint.md`).
 
 mod address;
 mod cbs;
@@ -52,7 +52,7 @@ impl Front for AmqpFront {
     }
 }
 
-/// The limits of a connection, with the values that the real endpoint announces (`spec/amqp.md` §2.1).
+/// The limits of a connection, with the values that the real endpoint announces (`docs/protocol/amqp.md` §2.1).
 pub(crate) fn config() -> Arc<Config> {
     Arc::new(Config {
         container_id: format!("DeviceGateway_{}", uuid::Uuid::new_v4().simple()),

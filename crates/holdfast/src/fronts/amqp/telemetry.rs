@@ -1,4 +1,4 @@
-//! A message of a device, from AMQP's words into the hub's (`spec/amqp.md` §6.1).
+//! A message of a device, from AMQP's words into the hub's (`docs/protocol/amqp.md` §6.1).
 
 use std::sync::Arc;
 

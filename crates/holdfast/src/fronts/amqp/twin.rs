@@ -1,4 +1,4 @@
-//! Requests of devices about their twins, and what they are sent of them (`spec/amqp.md` §6.5).
+//! Requests of devices about their twins, and what they are sent of them (`docs/protocol/amqp.md` §6.5).
 
 use bytes::{Bytes, BytesMut};
 use hub::decision::cut;

@@ -1,4 +1,4 @@
-//! Answers: JSON bodies, etags, and the error form that each SDK parses (`spec/service-rest.md` §12).
+//! Answers: JSON bodies, etags, and the error form that each SDK parses (`docs/protocol/service-rest.md` §12).
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};

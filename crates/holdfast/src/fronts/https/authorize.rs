@@ -257,7 +257,7 @@ fn refused(
 ) -> HubError {
     let refused = Refused { act, identity, facts, refusal };
     let _ = asked.pace.set(hub.refuse(refused, visitor.origin.clone(), Instant::now()));
-    // Never more than that it is not admitted (`spec/service-rest.md` §9, `spec/device-https.md` §1).
+    // Never more than that it is not admitted (`docs/protocol/service-rest.md` §9, `docs/protocol/device-https.md` §1).
     HubError::new(HubErrorCode::IotHubUnauthorizedAccess, "Unauthorized")
 }
 

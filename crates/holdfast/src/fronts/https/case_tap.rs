@@ -1,6 +1,6 @@
-//! The letter case of header names. HTTP/1.1 carries it, hyper folds it, and the names of application properties
-//! are case-sensitive (`spec/device-https.md` §3): so the head of each request is looked at as it passes, and the head of
-//! each answer is spelled as it passes.
+//! The letter case of header names. HTTP/1.1 carries it, hyper folds it, and the names of application properties are
+//! case-sensitive (`docs/protocol/device-https.md` §3): so the head of each request is looked at as it passes, and the
+//! head of each answer is spelled as it passes.
 
 use std::collections::VecDeque;
 use std::io;

@@ -1,4 +1,4 @@
-//! Feedback of device-bound messages over HTTPS (`spec/service-rest.md` §7).
+//! Feedback of device-bound messages over HTTPS (`docs/protocol/service-rest.md` §7).
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, ETAG};

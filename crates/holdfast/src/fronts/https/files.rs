@@ -1,5 +1,5 @@
-//! Uploads of files: devices begin and end them (`spec/file-upload.md` §1, §3), services and the operator read what was
-//! uploaded.
+//! Uploads of files: devices begin and end them (`docs/protocol/file-upload.md` §1, §3), services and the operator read
+//! what was uploaded.
 
 use http::header::{CONTENT_TYPE, ETAG};
 use http::{HeaderValue, StatusCode};

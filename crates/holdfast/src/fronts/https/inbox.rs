@@ -1,5 +1,5 @@
-//! Device-bound messages over HTTPS: a device takes and settles them (`spec/device-https.md` §4), a service purges them
-//! (`spec/service-rest.md` §7).
+//! Device-bound messages over HTTPS: a device takes and settles them (`docs/protocol/device-https.md` §4), a service
+//! purges them (`docs/protocol/service-rest.md` §7).
 
 use std::borrow::Cow;
 

@@ -1,4 +1,4 @@
-//! Direct methods over HTTPS (`spec/service-rest.md` §6).
+//! Direct methods over HTTPS (`docs/protocol/service-rest.md` §6).
 
 use hub::access::Operation;
 use hub::decision::cut;
@@ -21,7 +21,7 @@ const BODY_BYTES_MAX: usize = PAYLOAD_BYTES_MAX + 4 * 1024;
 pub(super) const CALLER: &str = "x-ms-edge-moduleid";
 
 /// `POST /twins/{id}/methods` and `/twins/{id}/modules/{mid}/methods`: of a service, or of a module of an edge device
-/// (`spec/device-https.md` §5).
+/// (`docs/protocol/device-https.md` §5).
 pub(super) async fn call(
     front: &HttpsFront,
     asked: &Asked,

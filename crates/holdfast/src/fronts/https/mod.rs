@@ -1,5 +1,5 @@
 //! HTTPS on 443: the service API, the device API, WebSockets, and Holdfast's own API
-//! (`spec/service-rest.md`, `spec/device-https.md`).
+//! (`docs/protocol/service-rest.md`, `docs/protocol/device-https.md`).
 //!
 //! Routes are matched on decoded path segments, literals without regard to case and ids exactly, which no router
 //! library does; hence hyper alone.

@@ -1,4 +1,4 @@
-//! The identity registry over HTTPS: JSON of devices and modules, both ways (`spec/service-rest.md` §3).
+//! The identity registry over HTTPS: JSON of devices and modules, both ways (`docs/protocol/service-rest.md` §3).
 
 use http::{Method, StatusCode};
 use hub::access::Operation;
@@ -289,7 +289,7 @@ fn same_id(body: &Value, member: &str, id: &str) -> Result<(), HubError> {
     }
 }
 
-/// `If-Match` in every spelling that SDKs use (`spec/service-rest.md` §1.1).
+/// `If-Match` in every spelling that SDKs use (`docs/protocol/service-rest.md` §1.1).
 pub(super) fn if_match(asked: &Asked) -> Option<IfMatch> {
     asked.header("if-match").map(if_match_of)
 }

@@ -1,5 +1,5 @@
 //! The members of each body. What clients were sent before comes back with what they change, so that all of it has a name
-//! here (`spec/service-rest.md` §3, §4); what has none is refused.
+//! here (`docs/protocol/service-rest.md` §3, §4); what has none is refused.
 
 use hub::json::Shape::{self, Free, List, Members};
 

@@ -1,4 +1,4 @@
-//! What a body says of an identity (`spec/service-rest.md` §3).
+//! What a body says of an identity (`docs/protocol/service-rest.md` §3).
 
 use hub::error::{HubError, HubErrorCode};
 use hub::record::Status;

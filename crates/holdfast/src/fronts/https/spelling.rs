@@ -1,5 +1,6 @@
 //! How the names of headers are written in answers. hyper writes them in lower case; clients of Azure's compare some as
-//! Azure writes them, and the names of application properties are the sender's (`spec/device-https.md` §4).
+//! Azure writes them, and the names of application properties are the sender's (`docs/protocol/device-https.md` §1,
+//! §4).
 
 /// Names that are not written as [`title`] would.
 const KNOWN: [&str; 7] = [

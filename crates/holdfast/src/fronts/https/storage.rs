@@ -1,5 +1,5 @@
 //! As much of Azure's Blob storage as devices need to write a file with the link that the hub gave them: Put Blob, Put
-//! Block, Put Block List (`spec/file-upload.md` §2).
+//! Block, Put Block List (`docs/protocol/file-upload.md` §2).
 
 use std::time::{Duration, Instant};
 

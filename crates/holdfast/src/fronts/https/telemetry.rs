@@ -1,4 +1,4 @@
-//! Telemetry over HTTPS: one message, or a batch (`spec/device-https.md` §3).
+//! Telemetry over HTTPS: one message, or a batch (`docs/protocol/device-https.md` §3).
 
 use std::future::poll_fn;
 use std::time::Instant;
@@ -27,7 +27,7 @@ use crate::metrics::DoorMetrics;
 
 const BATCH_TYPE: &str = "application/vnd.microsoft.iothub.json";
 const APPLICATION_PREFIX: &str = "iothub-app-";
-/// Messages in one batch (`spec/limits.md` §1).
+/// Messages in one batch (`docs/protocol/limits.md` §1).
 const BATCH_MESSAGES_MAX: usize = 500;
 /// Base64 and JSON make a batch of the largest size this much longer on the wire.
 const BATCH_BYTES_MAX: usize = MESSAGE_BYTES_MAX * 2;
@@ -205,8 +205,8 @@ impl<'a> Named<'a> {
     }
 }
 
-/// The characters of property names and values over HTTPS (`spec/limits.md` §4). Values such as times and paths
-/// come from real clients with more than the documented set, so that only what cannot be in a header is refused.
+/// The characters of property names and values over HTTPS (`docs/protocol/limits.md` §4). Values such as times and
+/// paths come from real clients with more than the documented set, so that only what cannot be in a header is refused.
 fn is_legal(character: char) -> bool {
     character.is_ascii_graphic() || character == ' '
 }

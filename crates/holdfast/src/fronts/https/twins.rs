@@ -1,4 +1,4 @@
-//! Twins over HTTPS (`spec/service-rest.md` §4).
+//! Twins over HTTPS (`docs/protocol/service-rest.md` §4).
 
 use http::Method;
 use hub::access::Operation;

@@ -1,5 +1,5 @@
 //! WebSockets: one path serves MQTT and AMQP, told apart by the sub-protocol
-//! (`spec/device-mqtt.md` §1, `spec/amqp.md` §2).
+//! (`docs/protocol/device-mqtt.md` §1, `docs/protocol/amqp.md` §2).
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header};

@@ -1,4 +1,5 @@
-//! Device-bound messages to an MQTT client (`spec/device-mqtt.md` §5): what was sent and is not acknowledged yet.
+//! Device-bound messages to an MQTT client (`docs/protocol/device-mqtt.md` §5): what was sent and is not acknowledged
+//! yet.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! MQTT for devices and modules (`spec/device-mqtt.md`), over TLS and over WebSocket.
+//! MQTT for devices and modules (`docs/protocol/device-mqtt.md`), over TLS and over WebSocket.
 
 mod conversation;
 mod five;

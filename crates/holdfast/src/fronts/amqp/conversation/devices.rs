@@ -1,5 +1,5 @@
 //! Devices and modules on a connection. Each brings a credential, is connected as long as it has a link, and ends on its
-//! own: a gateway has hundreds on one connection (`spec/amqp.md` §8).
+//! own: a gateway has hundreds on one connection (`docs/protocol/amqp.md` §8).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,7 +25,7 @@ use crate::fronts::mailbox::Mailbox;
 use crate::io::Stream;
 use crate::metrics::Connected;
 
-/// Devices and modules with a credential on one connection (`spec/limits.md` §2).
+/// Devices and modules with a credential on one connection (`docs/protocol/limits.md` §2).
 const IDENTITIES_MAX: usize = 1_000;
 
 const CLIENT_VERSION: &str = "com.microsoft:client-version";

@@ -1,5 +1,6 @@
-//! Device-bound messages to devices and modules (`spec/amqp.md` §6.2). Each is locked in its queue before it is sent, and
-//! leaves the queue by what the client makes of it; what a link had and did not settle is taken back when it ends.
+//! Device-bound messages to devices and modules (`docs/protocol/amqp.md` §6.2). Each is locked in its queue before it
+//! is sent, and leaves the queue by what the client makes of it; what a link had and did not settle is taken back when
+//! it ends.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

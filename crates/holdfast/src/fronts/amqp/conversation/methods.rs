@@ -1,4 +1,5 @@
-//! Direct methods of devices and modules (`spec/amqp.md` §6.4): calls go out by one link, answers come in by another.
+//! Direct methods of devices and modules (`docs/protocol/amqp.md` §6.4): calls go out by one link, answers come in by
+//! another.
 
 use hub::decision::cut;
 use hub::identity::Identity;

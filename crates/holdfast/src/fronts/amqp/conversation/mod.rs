@@ -49,7 +49,8 @@ use crate::io::Stream;
 use crate::listen::Visitor;
 use crate::metrics::DoorMetrics;
 
-/// A connection that has put no token by then, or none again since its last one ended, is closed (`spec/amqp.md` §3).
+/// A connection that has put no token by then, or none again since its last one ended, is closed
+/// (`docs/protocol/amqp.md` §3).
 const TOKEN_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long the last bytes to a client may take.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);

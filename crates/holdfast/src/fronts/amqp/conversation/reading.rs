@@ -1,4 +1,4 @@
-//! Links that read the built-in endpoint (`spec/event-hubs-endpoint.md` §6).
+//! Links that read the built-in endpoint (`docs/protocol/event-hubs-endpoint.md` §6).
 
 use std::sync::Arc;
 use std::task::Context;

@@ -1,4 +1,4 @@
-//! Device-bound messages of services: each is in its queue before it is accepted (`spec/amqp.md` §9.1).
+//! Device-bound messages of services: each is in its queue before it is accepted (`docs/protocol/amqp.md` §9.1).
 
 use hub::access::PolicyName;
 use hub::error::HubErrorCode;

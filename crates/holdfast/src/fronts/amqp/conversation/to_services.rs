@@ -1,4 +1,4 @@
-//! Links by which services receive feedback and notices of files (`spec/amqp.md` §9.2, §9.3).
+//! Links by which services receive feedback and notices of files (`docs/protocol/amqp.md` §9.2, §9.3).
 
 use std::pin::Pin;
 use std::sync::Arc;

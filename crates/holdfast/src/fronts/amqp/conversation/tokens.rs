@@ -193,8 +193,8 @@ impl<S: Stream> Conversation<S> {
     }
 }
 
-/// Reads the name of SASL PLAIN (`spec/amqp.md` §3): `{policy}@sas.root.{hub}`, or a policy as Event Hubs clients name it;
-/// `{device}@sas.{hub}` or `{device}/modules/{module}@sas.{hub}`, also without `sas.`.
+/// Reads the name of SASL PLAIN (`docs/protocol/amqp.md` §3): `{policy}@sas.root.{hub}`, or a policy as Event Hubs
+/// clients name it; `{device}@sas.{hub}` or `{device}/modules/{module}@sas.{hub}`, also without `sas.`.
 fn plain_name(name: &str) -> (&str, Option<Identity>) {
     if let Some((policy, _)) = name.rsplit_once("@sas.root.") {
         return (policy, None);

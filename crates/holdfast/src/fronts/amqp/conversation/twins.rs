@@ -1,5 +1,5 @@
-//! Twins of devices and modules (`spec/amqp.md` §6.5): requests come in by one link; answers, and changes of the desired
-//! properties, go out by another.
+//! Twins of devices and modules (`docs/protocol/amqp.md` §6.5): requests come in by one link; answers, and changes of
+//! the desired properties, go out by another.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -1,5 +1,5 @@
-//! How MQTT 5 spells what is asked and answered (`spec/device-mqtt.md` §11, api-version 2020-10-01-preview): properties in
-//! place of what MQTT 3.1.1 puts into topics, and outcomes with a status in place of closing.
+//! How MQTT 5 spells what is asked and answered (`docs/protocol/device-mqtt.md` §11, api-version 2020-10-01-preview):
+//! properties in place of what MQTT 3.1.1 puts into topics, and outcomes with a status in place of closing.
 
 pub(super) mod connect;
 pub(super) mod device_bound;

@@ -1,4 +1,4 @@
-//! User names and topics of IoT Hub over MQTT (`spec/device-mqtt.md` §2.1, §3).
+//! User names and topics of IoT Hub over MQTT (`docs/protocol/device-mqtt.md` §2.1, §4 to §8).
 
 use hub::identity::{DeviceId, Identity, ModuleId};
 use percent_encoding::percent_decode_str;
@@ -94,7 +94,7 @@ pub(crate) fn events_bag<'a>(topic: &'a str, identity: &Identity) -> Option<&'a 
     Some(bag.strip_suffix('/').unwrap_or(bag))
 }
 
-/// What a device publishes to that is no telemetry (`spec/device-mqtt.md` §7, §8).
+/// What a device publishes to that is no telemetry (`docs/protocol/device-mqtt.md` §7, §8).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Request<'a> {
     /// A request about the twin.

@@ -1,5 +1,5 @@
-//! What a device asks about its twin, and what it answers to calls of methods (`spec/device-mqtt.md` §7, §8): topics and
-//! bodies, both ways.
+//! What a device asks about its twin, and what it answers to calls of methods (`docs/protocol/device-mqtt.md` §7, §8):
+//! topics and bodies, both ways.
 
 use bytes::Bytes;
 use hub::error::HubError;

@@ -1,4 +1,4 @@
-//! How a device-bound message looks as a topic (`spec/device-mqtt.md` §5).
+//! How a device-bound message looks as a topic (`docs/protocol/device-mqtt.md` §5).
 
 use hub::identity::Identity;
 use hub::inbox::Content;

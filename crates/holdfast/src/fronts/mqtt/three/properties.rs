@@ -1,4 +1,4 @@
-//! The property bag of a telemetry topic (`spec/device-mqtt.md` §4.1, §4.2).
+//! The property bag of a telemetry topic (`docs/protocol/device-mqtt.md` §4.1, §4.2).
 
 use std::borrow::Cow;
 

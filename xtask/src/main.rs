@@ -5,6 +5,7 @@
 //! longer than CI may: power loss and endurance, `bench` compares with other servers.
 
 mod bench;
+mod citations;
 mod conformance;
 mod fuzz;
 mod instructions;

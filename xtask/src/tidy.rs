@@ -7,6 +7,7 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::citations::Pages;
 use crate::workspace::Workspace;
 
 /// Which crate may name which, dev-dependencies included. A crate that is not listed here is free.
@@ -44,8 +45,11 @@ const LEFTOVERS_IN_CONFORMANCE: &[&str] = &[
 pub(crate) fn check(workspace: &Workspace) -> Result<()> {
     let mut broken = arrows(workspace.packages());
     broken.extend(undocumented(workspace)?);
-    for path in workspace.files()? {
-        broken.extend(source(workspace.root(), &path)?);
+    let (root, files) = (workspace.root(), workspace.files()?);
+    let pages = Pages::read(root, &files)?;
+    for path in &files {
+        broken.extend(source(root, path)?);
+        broken.extend(pages.check(root, path)?);
     }
     if !broken.is_empty() {
         bail!("{} broken rules:\n  {}", broken.len(), broken.join("\n  "));

@@ -138,7 +138,7 @@ async fn send(
                 }
             }
             under_way.push_back(Instant::now());
-            device.enqueue(&topic, payload, QoS::AtLeastOnce);
+            device.enqueue(&topic, payload, QoS::AtLeastOnce)?;
         }
         device.next_acknowledged().await?;
         let mut take = |sent: Option<Instant>| {

@@ -257,7 +257,8 @@ impl Connection {
     /// What happened next, in order.
     pub fn poll_event(&mut self) -> Option<Event> {
         let event = self.events.pop_front();
-        if self.events.is_empty() && self.events.capacity() > EVENTS_KEPT {
+        if self.events.is_empty() {
+            // A connection that waits holds no queue.
             self.events = VecDeque::new();
         }
         event
@@ -392,9 +393,6 @@ impl Connection {
         (sessions, Context { config, output, events, usage })
     }
 }
-
-/// A queue of events that grew beyond this is given back once it is empty.
-const EVENTS_KEPT: usize = 8;
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test may panic")]

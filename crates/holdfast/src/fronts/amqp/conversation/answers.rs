@@ -1,5 +1,7 @@
 //! Answers to requests, of `$cbs` and of `$management`. They wait for credit: some clients ask before they grant any.
 
+use std::collections::VecDeque;
+
 use bytes::BytesMut;
 use hub::decision::Act;
 use wire::amqp::connection::{LinkId, SendError, SendOptions, SessionId};
@@ -50,6 +52,8 @@ impl<S: Stream> Conversation<S> {
                 Ok(_) | Err(SendError::MessageTooLarge { .. } | SendError::Command(_)) => answers.pop_front(),
             };
         }
+        // A connection that waits holds no queue.
+        *answers = VecDeque::new();
     }
 
     /// When the hub was made: with its first policy.

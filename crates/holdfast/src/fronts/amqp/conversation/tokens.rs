@@ -187,6 +187,8 @@ impl<S: Stream> Conversation<S> {
             return Err(Refusal::TokensFull { limit: GRANTS_MAX });
         }
         self.renew_by_policy(&grant).await;
+        // Most connections put one.
+        self.grants.reserve_exact(1);
         self.grants.push(grant);
         self.token_deadline = None;
         Ok(())

@@ -1,7 +1,7 @@
 //! A well-behaved device that goes on publishing while something else happens to the hub.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use sim::{Device, Message, QoS};
@@ -17,22 +17,29 @@ const MESSAGES_MIN: usize = 6;
 /// The device, at work.
 pub(crate) struct Witness {
     over: Arc<AtomicBool>,
+    wanted: Arc<AtomicUsize>,
     task: JoinHandle<Vec<Duration>>,
 }
 
 impl Witness {
     /// Registers the device, connects it and lets it publish.
     pub(crate) async fn start(hub: &Hub) -> Self {
+        Self::named(hub, "witness").await
+    }
+
+    /// The same under another name than that of an earlier one.
+    pub(crate) async fn named(hub: &Hub, name: &'static str) -> Self {
         const KEY: &str = "d2l0bmVzcyB3aXRuZXNzIHdpdG5lc3M=";
         let rest = Rest::new(hub);
-        tokio::task::spawn_blocking(move || rest.register("witness", KEY)).await.unwrap();
-        let mut device = Device::connect(&hub.device("witness", KEY)).await.unwrap();
+        tokio::task::spawn_blocking(move || rest.register(name, KEY)).await.unwrap();
+        let mut device = Device::connect(&hub.device(name, KEY)).await.unwrap();
         let over = Arc::new(AtomicBool::new(false));
-        let watched = over.clone();
+        let wanted = Arc::new(AtomicUsize::new(MESSAGES_MIN));
+        let (watched, least) = (over.clone(), wanted.clone());
         let task = tokio::spawn(async move {
             let mut latencies = Vec::new();
             // A few in any case, however soon the attack is over.
-            while !watched.load(Ordering::SeqCst) || latencies.len() < MESSAGES_MIN {
+            while !watched.load(Ordering::SeqCst) || latencies.len() < least.load(Ordering::SeqCst) {
                 let begun = Instant::now();
                 let message = Message { body: b"all is well"[..].into(), properties: &[] };
                 device.publish(&message, QoS::AtLeastOnce).await.expect("the witness is not disturbed");
@@ -42,7 +49,16 @@ impl Witness {
             device.disconnect().await;
             latencies
         });
-        Self { over, task }
+        Self { over, wanted, task }
+    }
+
+    /// Ends it after so many messages; gives the time within which 99 % of them were acknowledged.
+    pub(crate) async fn p99_of(self, messages: usize) -> Duration {
+        self.wanted.store(messages, Ordering::SeqCst);
+        self.over.store(true, Ordering::SeqCst);
+        let mut latencies = self.task.await.unwrap();
+        latencies.sort();
+        latencies[(latencies.len() - 1) * 99 / 100]
     }
 
     /// Ends it; its connection must have held, and each acknowledgement must have come within the bound.

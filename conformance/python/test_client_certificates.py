@@ -230,6 +230,47 @@ def test_a_revoked_certificate_ends_its_session_and_is_refused_while_others_go_o
     assert cause_of_refusal(hub, name, lost) == "certificate-revoked"
 
 
+def test_only_a_list_of_the_authority_itself_that_is_new_and_understood_is_taken(hub, name, tmp_path):
+    authority, other = Authority(tmp_path, f"{name} root"), Authority(tmp_path, f"{name} other")
+    for label, one in ((name, authority), (f"{name}-other", other)):
+        hub.cli("certificate", "add", str(one.certificate_file), "--name", label, "--verified")
+    # Of the name of the authority, with another key.
+    (tmp_path / "second").mkdir()
+    impostor = Authority(tmp_path / "second", f"{name} root")
+    hub.cli("certificate", "add", str(impostor.certificate_file), "--name", f"{name}-second", "--verified")
+    hub.cli("certificate", "revoke", name, str(authority.revoke(number=7)))
+    for list_, words in [
+        (other.revoke(), "was issued by `CN=.* other`, and the authority is"),
+        (impostor.revoke(), f"another key signed it: that of the authority '{name}-second'"),
+        (authority.revoke(number=6), "cRLNumber 6.* is older than the one that stands .*cRLNumber 7"),
+        (authority.revoke(number=8, extensions="2.5.29.27=critical,DER:020101\n"), "is a delta"),
+        (authority.revoke(number=8, extensions="1.2.3.4=critical,DER:0500\n"), "critical extension 1.2.3.4"),
+        (authority.certificate_file, "no certificate revocation list in PEM"),
+    ]:
+        with pytest.raises(HubFailure, match=words):
+            hub.cli("certificate", "revoke", name, str(list_))
+    [stands] = hub.cli("certificate", "show", name)["revocationLists"]
+    assert (stands["number"], stands["scope"], stands["counts"]) == ("7", "all certificates", True)
+
+
+def test_an_authority_has_a_list_for_each_distribution_point(hub, registry, name, tmp_path):
+    authority = Authority(tmp_path, f"{name} root")
+    hub.cli("certificate", "add", str(authority.certificate_file), "--name", name, "--verified")
+    lost = {label: authority.issue(f"{name}-{label}") for label in ("a", "b")}
+    for label, credential in lost.items():
+        registry.create(f"{name}-{label}", {"type": "certificateAuthority"})
+        point = f"issuingDistributionPoint=critical,@point\n[point]\nfullname=URI:http://ca.example/{label}.crl\n"
+        hub.cli("certificate", "revoke", name, str(authority.revoke(credential, extensions=point)))
+    for label, credential in lost.items():
+        assert cause_of_refusal(hub, f"{name}-{label}", credential) == "certificate-revoked"
+    left = hub.cli("certificate", "revoke", name, "--remove", "http://ca.example/a.crl")
+    assert [(one["scope"], one["revoked"]) for one in left["revocationLists"]] == [("http://ca.example/b.crl", 1)]
+    with RawDevice(hub, f"{name}-a", credential=lost["a"]) as device:
+        assert device.connack == 0
+    with pytest.raises(HubFailure, match="has no revocation list of the scope"):
+        hub.cli("certificate", "revoke", name, "--remove", "http://ca.example/a.crl")
+
+
 def test_an_authority_that_is_deleted_ends_the_sessions_it_admitted(hub, registry, name, tmp_path):
     authority = Authority(tmp_path, f"{name} root")
     hub.cli("certificate", "add", str(authority.certificate_file), "--name", name, "--verified")

@@ -89,7 +89,7 @@ def test_a_fresh_hub_has_no_finding(tmp_path):
     try:
         report = fresh.posture()
         assert (report["score"], report["findings"]) == (100.0, [])
-        assert len(report["checks"]) == 18
+        assert len(report["checks"]) == 19
     finally:
         fresh.stop()
 
@@ -361,6 +361,34 @@ def test_an_authority_of_a_tutorial(hub, registry, name, tmp_path):
         fixed_and_undone(hub, finding, name)
         assert live.closed.wait(5)
     hub.cli("certificate", "delete", name)
+
+
+@pytest.fixture
+def moved(tmp_path):
+    """A hub of a test's own, whose clock can be moved, for what was made today."""
+    hub = Hub(data=tmp_path / "data", moves_clock=True).start()
+    yield hub
+    hub.stop()
+
+
+def test_a_revocation_list_that_is_out_of_date(moved, tmp_path):
+    registry = Registry(moved)
+    authority = Authority(tmp_path, "plant with lists")
+    moved.cli("certificate", "add", str(authority.certificate_file), "--name", "plant", "--verified")
+    lost, kept = authority.issue("lost"), authority.issue("kept")
+    for device in ("lost", "kept"):
+        registry.create(device, {"type": "certificateAuthority"})
+    moved.cli("certificate", "revoke", "plant", str(authority.revoke(lost, days=1)))
+    cleared(moved, "key-crl-stale", "plant")
+    moved.clock.advance(25 * HOUR)
+    finding = fired(moved, "key-crl-stale", "plant")
+    assert "was due at" in finding["summary"]
+    # It goes on counting, and who is not on it is admitted.
+    for name, credential, connack in (("lost", lost, 5), ("kept", kept, 0)):
+        with RawDevice(moved, name, credential=credential) as device:
+            assert device.connack == connack
+    moved.cli("certificate", "revoke", "plant", "--remove", "all certificates")
+    cleared(moved, "key-crl-stale", "plant")
 
 
 def test_a_secret_in_the_configuration(tmp_path):

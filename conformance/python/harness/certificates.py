@@ -67,16 +67,16 @@ class Authority:
         issuer = (parent.certificate_file, parent.key_file) if parent else None
         sign(name, self.key_file, self.certificate_file, AUTHORITY_EXTENSIONS, issuer=issuer)
 
-    def revoke(self, *credentials: Credential) -> Path:
+    def revoke(self, *credentials: Credential, number: int = 1, days: int = 30, extensions: str = "") -> Path:
         """The authority's certificate revocation list with the leaves of these credentials on it."""
         folder = Path(tempfile.mkdtemp(dir=self._folder))
         (folder / "index").touch()
-        (folder / "crlnumber").write_text("01\n")
+        (folder / "crlnumber").write_text(f"{number:02x}\n")
         config = folder / "openssl.cnf"
         config.write_text(
             "[ca]\ndefault_ca=here\n[here]\n"
             f"database={folder / 'index'}\ncrlnumber={folder / 'crlnumber'}\ndefault_md=sha256\n"
-            "default_crl_days=30\ncrl_extensions=extensions\n[extensions]\nauthorityKeyIdentifier=keyid\n"
+            f"default_crl_days={days}\ncrl_extensions=extensions\n[extensions]\nauthorityKeyIdentifier=keyid\n{extensions}"
         )
         signer = ("-config", config, "-keyfile", self.key_file, "-cert", self.certificate_file)
         for credential in credentials:

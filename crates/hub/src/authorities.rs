@@ -5,7 +5,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rustls_pki_types::CertificateDer;
 
-use crate::certificate::{authority_facts, proves_possession};
+use crate::certificate::{authority_facts, proves_possession, with_list, without_lists};
 use crate::deed::PlainChange;
 use crate::error::{HubError, HubErrorCode};
 use crate::hub::{AUTHORITIES_MAX, Hub};
@@ -48,7 +48,7 @@ impl Hub {
             not_after: facts.not_after,
             verified,
             verification_code: (!verified).then(|| self.verification_code()),
-            revocation_list: None,
+            revocation_lists: Vec::new(),
             created: now,
         };
         self.put_authority(name, PlainChange::AddAuthority, by, |stored| match stored {
@@ -87,13 +87,34 @@ impl Hub {
         .await
     }
 
-    /// Replaces the revocation list of an authority; certificates on it are refused from now on.
+    /// Sets a revocation list of an authority, in place of the one of the same scope; certificates on it are refused from
+    /// now on.
     pub async fn set_revocation_list(&self, name: &str, list: &[u8], by: &By) -> Result<Authority, HubError> {
-        webpki::OwnedCertRevocationList::from_der(list)
-            .map_err(|error| invalid(format!("It is no certificate revocation list in DER: {error:?}")))?;
+        let others = self.authorities().await?;
+        let now = self.now();
         self.put_authority(name, PlainChange::SetRevocationList, by, |stored| {
             let authority = stored.ok_or_else(|| unknown(name))?;
-            Ok(Authority { revocation_list: Some(STANDARD.encode(list)), ..authority.clone() })
+            let revocation_lists =
+                with_list(list, authority, &others, now).map_err(|fault| invalid(fault.to_string()))?;
+            Ok(Authority { revocation_lists, ..authority.clone() })
+        })
+        .await
+    }
+
+    /// Removes the revocation lists of a scope; certificates that only they name are admitted again.
+    pub async fn remove_revocation_list(
+        &self,
+        name: &str,
+        scope: &str,
+        by: &By,
+    ) -> Result<Authority, HubError> {
+        self.put_authority(name, PlainChange::RemoveRevocationList, by, |stored| {
+            let authority = stored.ok_or_else(|| unknown(name))?;
+            let revocation_lists = without_lists(authority, scope).ok_or_else(|| {
+                let text = format!("The authority '{name}' has no revocation list of the scope '{scope}'");
+                HubError::new(HubErrorCode::GenericNotFound, text)
+            })?;
+            Ok(Authority { revocation_lists, ..authority.clone() })
         })
         .await
     }

@@ -15,12 +15,16 @@ use crate::decision::{CertificateFacts, cut};
 use crate::record::{Authority, Thumbprint};
 use crate::refusal::{CertificateFault, Refusal};
 
+#[cfg(test)]
+pub(crate) mod made;
 mod path;
 mod revocation;
 mod signature;
 
 use self::path::NoPath;
 pub use self::path::Path;
+pub use self::revocation::{RevocationFacts, revocation_facts};
+pub(crate) use self::revocation::{with_list, without_lists};
 
 /// The chain that a client offered, leaf first; never empty.
 #[derive(Debug, Clone)]

@@ -154,6 +154,8 @@ worded! {
         TrustAuthority = "trust certificate authority",
         /// A revocation list.
         SetRevocationList = "set revocation list",
+        /// The end of a revocation list that is not issued any more.
+        RemoveRevocationList = "remove revocation list",
         /// A certificate authority.
         DeleteAuthority = "delete certificate authority",
         /// A consumer group.

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::access::{Policy, PolicyName};
 use crate::activity::{Activity, PolicyUse};
@@ -559,14 +559,33 @@ pub struct Authority {
     /// The code that a proof-of-possession certificate must carry as common name, while one is awaited.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verification_code: Option<String>,
-    /// The newest certificate revocation list of this issuer, DER in base64.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub revocation_list: Option<String>,
+    /// The newest certificate revocation lists of this issuer, one for each scope, DER in base64.
+    #[serde(
+        default,
+        alias = "revocationList",
+        deserialize_with = "one_or_several",
+        skip_serializing_if = "Vec::is_empty"
+    )]
+    pub revocation_lists: Vec<String>,
     /// When it was added.
     pub created: Timestamp,
 }
 
-/// What an MQTT session must remember while nobody is connected (`docs/protocol/device-mqtt.md` §2.7).
+/// Reads texts, or the one that earlier builds wrote.
+fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Texts {
+        One(String),
+        Several(Vec<String>),
+    }
+    Ok(match Texts::deserialize(deserializer)? {
+        Texts::One(text) => vec![text],
+        Texts::Several(texts) => texts,
+    })
+}
+
+/// What an MQTT session must remember while nobody is connected (`spec/device-mqtt.md` §2.7).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
     /// The generation of the identity whose session it is; a session of an older one counts for nothing.

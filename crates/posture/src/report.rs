@@ -222,7 +222,7 @@ const ROWS: [(&str, &str, &[&str], Basis); 38] = [
     (
         "S20",
         "Authenticate with an X.509 certificate per device",
-        &["id-shared-credential", "key-cert-expiring"],
+        &["id-shared-credential", "key-cert-expiring", "key-crl-stale"],
         Checks,
     ),
     (

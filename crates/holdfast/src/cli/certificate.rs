@@ -12,7 +12,7 @@ use rustls_pki_types::{CertificateDer, CertificateRevocationListDer};
 use serde_json::{Value, json};
 
 use super::Common;
-use super::output::{list, one};
+use super::output::{Format, list, one};
 use super::target::{Request, encoded};
 
 /// The commands about the certificate authorities of devices.
@@ -59,12 +59,19 @@ pub(crate) enum CertificateCommand {
         #[command(flatten)]
         common: Common,
     },
-    /// Set the revocation list of an authority; certificates on it are refused.
+    /// Set a revocation list of an authority; certificates on it are refused.
+    #[command(after_help = "Examples:
+  holdfast certificate revoke plant-ca crl.pem         in place of the list of the same distribution point
+  holdfast certificate revoke plant-ca --remove http://ca.example/1.crl     one that is not issued any more")]
     Revoke {
         /// The authority's name.
         name: String,
         /// The certificate revocation list, PEM or DER.
-        file: PathBuf,
+        #[arg(required_unless_present = "remove")]
+        file: Option<PathBuf>,
+        /// Remove the list of this scope instead, as `certificate show` has it.
+        #[arg(long, value_name = "SCOPE", conflicts_with = "file")]
+        remove: Option<String>,
         #[command(flatten)]
         common: Common,
     },
@@ -89,7 +96,14 @@ const LINES: &[(&str, &str)] = &[
     ("Valid until", "/notAfter"),
     ("Verified", "/verified"),
     ("Verification code", "/verificationCode"),
-    ("Revocation list", "/hasRevocationList"),
+];
+const LIST_LINES: &[(&str, &str)] = &[
+    ("REVOCATION LIST", "/scope"),
+    ("NUMBER", "/number"),
+    ("MADE", "/thisUpdate"),
+    ("NEXT DUE", "/nextUpdate"),
+    ("CERTIFICATES", "/revoked"),
+    ("COUNTS", "/counts"),
 ];
 
 /// Runs a command about certificate authorities.
@@ -100,7 +114,7 @@ pub(super) fn run(command: CertificateCommand) -> anyhow::Result<ExitCode> {
                 || file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
             let body = json!({ "certificate": certificate(&file)?, "verified": verified });
             let request = Request::new("PUT", path(&name.unwrap_or_else(stem))).with(body);
-            one(common.output, &common.target.open()?.management(request)?, LINES);
+            show(&common, &common.target.open()?.management(request)?);
         }
         CertificateCommand::List { common } => {
             let authorities =
@@ -122,11 +136,7 @@ pub(super) fn run(command: CertificateCommand) -> anyhow::Result<ExitCode> {
                 common.target.open()?.management(Request::new("GET", "/holdfast/v1/certificates"))?;
             let named =
                 authorities.as_array().and_then(|all| all.iter().find(|one| one["name"] == name.as_str()));
-            one(
-                common.output,
-                named.with_context(|| format!("there is no certificate authority `{name}`"))?,
-                LINES,
-            );
+            show(&common, named.with_context(|| format!("there is no certificate authority `{name}`"))?);
         }
         CertificateCommand::Verify { name, proof, trust: _, common } => {
             let target = common.target.open()?;
@@ -137,12 +147,20 @@ pub(super) fn run(command: CertificateCommand) -> anyhow::Result<ExitCode> {
                 }
                 None => Request::new("POST", format!("{}/trust", path(&name))),
             };
-            one(common.output, &target.management(request)?, LINES);
+            show(&common, &target.management(request)?);
         }
-        CertificateCommand::Revoke { name, file, common } => {
-            let body = json!({ "list": revocation_list(&file)? });
-            let request = Request::new("PUT", format!("{}/revocation-list", path(&name))).with(body);
-            one(common.output, &common.target.open()?.management(request)?, LINES);
+        CertificateCommand::Revoke { name, file, remove, common } => {
+            let place = format!("{}/revocation-list", path(&name));
+            let request = match (file, remove) {
+                (Some(file), _) => {
+                    Request::new("PUT", place).with(json!({ "list": revocation_list(&file)? }))
+                }
+                (None, scope) => {
+                    let scope = encoded(scope.as_deref().unwrap_or_default());
+                    Request::new("DELETE", format!("{place}?scope={scope}"))
+                }
+            };
+            show(&common, &common.target.open()?.management(request)?);
         }
         CertificateCommand::Delete { name, common } => {
             common.target.open()?.management(Request::new("DELETE", path(&name)))?;
@@ -159,6 +177,16 @@ pub(super) fn run(command: CertificateCommand) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Shows an authority, and its revocation lists below it.
+fn show(common: &Common, authority: &Value) {
+    one(common.output, authority, LINES);
+    if let (Format::Table, Some(lists)) = (common.output, authority["revocationLists"].as_array())
+        && !lists.is_empty()
+    {
+        list(common.output, lists, LIST_LINES);
+    }
 }
 
 fn path(name: &str) -> String {

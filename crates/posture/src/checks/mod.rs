@@ -12,6 +12,7 @@ mod id_conflicting_connection;
 mod id_never_connected;
 mod id_shared_credential;
 mod key_cert_expiring;
+mod key_crl_stale;
 mod key_file_perms;
 mod key_in_config;
 mod key_public_sample;
@@ -33,6 +34,7 @@ pub fn all() -> Vec<Box<dyn Check>> {
         Box::new(auth_sas_ttl::SasTtl),
         Box::new(auth_bruteforce::Bruteforce),
         Box::new(key_cert_expiring::CertExpiring),
+        Box::new(key_crl_stale::CrlStale),
         Box::new(key_server_cert_expiring::ServerCertExpiring),
         Box::new(key_sym_weak::SymWeak),
         Box::new(key_public_sample::PublicSample),

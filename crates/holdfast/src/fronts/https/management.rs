@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderValue, Method, StatusCode};
 use hub::access::{PolicyName, Rights};
+use hub::certificate::{RevocationFacts, revocation_facts};
 use hub::decision::{DecisionFilter, Numbered};
 use hub::error::{HubError, HubErrorCode};
 use hub::held_time::Ahead;
@@ -164,6 +165,10 @@ pub(super) async fn dispatch(
                 list.map_err(|_| HubError::new(HubErrorCode::ArgumentInvalid, "`list` is DER in base64"))?;
             Ok(ok(&authority_json(&hub.set_revocation_list(name, &list, &by).await?)))
         }
+        ("DELETE", ["v1", "certificates", name, "revocation-list"]) => {
+            let scope = asked.parameter("scope").unwrap_or_default();
+            Ok(ok(&authority_json(&hub.remove_revocation_list(name, scope, &by).await?)))
+        }
         _ => match asked.method {
             Method::GET | Method::PUT | Method::POST | Method::DELETE => {
                 Err(HubError::new(HubErrorCode::GenericNotFound, "There is no such resource"))
@@ -288,7 +293,19 @@ fn authority_json(authority: &Authority) -> Value {
         "notAfter": authority.not_after,
         "verified": authority.verified,
         "verificationCode": authority.verification_code,
-        "hasRevocationList": authority.revocation_list.is_some(),
+        "hasRevocationList": !authority.revocation_lists.is_empty(),
+        "revocationLists": revocation_facts(authority).iter().map(list_json).collect::<Vec<_>>(),
         "created": authority.created,
+    })
+}
+
+fn list_json(list: &RevocationFacts) -> Value {
+    json!({
+        "scope": list.scope,
+        "number": list.number,
+        "thisUpdate": list.this_update,
+        "nextUpdate": list.next_update,
+        "revoked": list.revoked,
+        "counts": list.counts,
     })
 }

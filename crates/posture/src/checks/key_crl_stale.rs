@@ -1,0 +1,61 @@
+//! `key-crl-stale`: a revocation list for which a newer one is due, or that is not its authority's.
+
+use hub::certificate::{RevocationFacts, revocation_facts};
+use hub::finding::{Resource, Severity};
+use hub::record::Authority;
+use jiff::Timestamp;
+use serde_json::json;
+
+use crate::check::{About, Check, Context, Found, Kind, Verdicts};
+use crate::facts::HubFacts;
+
+const ABOUT: About = About {
+    id: "key-crl-stale",
+    kind: Kind::Posture,
+    severity: Severity::Medium,
+    title: "Revocation list that is out of date",
+    threat: "Whoever was revoked since the list was made is still admitted with a certificate that its authority took back.",
+    remedy: "Take the authority's newest list to the hub whenever it issues one: `holdfast certificate revoke`. A list that is not \
+             issued any more can be removed.",
+    covers: &["own", "S20"],
+};
+
+pub(super) struct CrlStale;
+
+impl Check for CrlStale {
+    fn about(&self) -> &'static About {
+        &ABOUT
+    }
+
+    fn hub(&mut self, facts: &HubFacts<'_>, context: &Context, verdicts: &mut Verdicts) {
+        for authority in facts.authorities {
+            if !authority.verified || authority.revocation_lists.is_empty() {
+                verdicts.not_applicable += 1;
+                continue;
+            }
+            let lists = revocation_facts(authority);
+            let bad: Vec<&RevocationFacts> =
+                lists.iter().filter(|list| !list.counts || list.is_stale(context.now)).collect();
+            verdicts.judge(bad.first().map(|first| found(authority, first, &bad, context.now)));
+        }
+    }
+}
+
+fn found(authority: &Authority, first: &RevocationFacts, bad: &[&RevocationFacts], now: Timestamp) -> Found {
+    let (name, scope) = (&authority.name, &first.scope);
+    let others = match bad.len() - 1 {
+        0 => String::new(),
+        others => format!(" The same goes for {others} more of its lists."),
+    };
+    let summary = match (first.counts, first.next_update) {
+        (true, Some(next)) if first.is_stale(now) => format!(
+            "A newer revocation list of the authority {name} ({scope}) was due at {next}: whoever was revoked since is admitted.{others}"
+        ),
+        _ => format!(
+            "A revocation list of the authority {name} ({scope}) is not signed by it and counts for nothing.{others}"
+        ),
+    };
+    let list = |list: &&RevocationFacts| json!({ "scope": list.scope, "number": list.number, "nextUpdate": list.next_update, "counts": list.counts });
+    let evidence = json!({ "lists": bad.iter().map(list).collect::<Vec<_>>() });
+    Found::new(&ABOUT, Resource::new("authority", name), summary, evidence)
+}

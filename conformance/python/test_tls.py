@@ -118,6 +118,13 @@ def test_the_server_proves_every_name_that_a_connection_string_may_carry(port, h
 
 @pytest.mark.parametrize("port", PORTS)
 @pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
+def test_the_server_sends_its_chain_without_the_root(version, port, hub):
+    shown = handshake(hub.address, hub.ports[port], version, "-showcerts", "-CAfile", hub.ca_file)
+    assert verified(shown) and shown.count("BEGIN CERTIFICATE") == 1, shown
+
+
+@pytest.mark.parametrize("port", PORTS)
+@pytest.mark.parametrize("version", ["-tls1_2", "-tls1_3"])
 def test_a_client_certificate_is_asked_for_without_naming_authorities(version, port, hub):
     shown = handshake(hub.address, hub.ports[port], version, "-msg")
     assert "CertificateRequest" in shown

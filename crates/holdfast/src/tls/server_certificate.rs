@@ -166,7 +166,7 @@ impl ServerCertificate {
     /// Presents what the files hold from the next handshake on.
     pub(crate) fn load(&self) -> anyhow::Result<()> {
         let provider = rustls::crypto::aws_lc_rs::default_provider();
-        let key = CertifiedKey::from_der(self.chain()?, self.key()?, &provider)
+        let key = CertifiedKey::from_der(presented(self.chain()?), self.key()?, &provider)
             .context("the server certificate and its key do not fit")?;
         *self.presented.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(key));
         Ok(())
@@ -187,7 +187,7 @@ impl ServerCertificate {
         }
     }
 
-    /// The chain to present.
+    /// The certificates of the file, the server's first.
     fn chain(&self) -> anyhow::Result<Vec<CertificateDer<'static>>> {
         let failed = || format!("could not read {}", self.certificate.display());
         CertificateDer::pem_file_iter(&self.certificate)
@@ -233,8 +233,7 @@ impl ServerCertificate {
         set_validity(&mut params, now, SERVER_DAYS);
         let certificate = params.signed_by(&key, &issuer)?;
         create_private(&self.key, key.serialize_pem().as_bytes())?;
-        // Some clients (pyamqp among them) want the authority in the chain.
-        create_public(&self.certificate, format!("{}{authority}", certificate.pem()).as_bytes())
+        create_public(&self.certificate, certificate.pem().as_bytes())
     }
 
     /// What keeps the certificate from serving for a while yet: names, its end, or that it begins later.
@@ -269,6 +268,17 @@ impl ServerCertificate {
     }
 }
 
+/// What a handshake presents of a chain: all but roots above the server's certificate. Whoever trusts a root has it, and whoever
+/// does not is not convinced by it (RFC 8446 §4.4.2). What cannot be read is left to the client.
+fn presented(chain: Vec<CertificateDer<'static>>) -> Vec<CertificateDer<'static>> {
+    let is_root = |der: &CertificateDer<'_>| {
+        X509Certificate::from_der(der).is_ok_and(|(_, it)| it.subject().as_raw() == it.issuer().as_raw())
+    };
+    let mut chain = chain.into_iter();
+    let leaf = chain.next();
+    leaf.into_iter().chain(chain.filter(|der| !is_root(der))).collect()
+}
+
 fn address(bytes: &[u8]) -> Option<IpAddr> {
     match bytes.len() {
         4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
@@ -300,4 +310,58 @@ fn set_validity(params: &mut CertificateParams, now: Timestamp, days: i32) {
     };
     params.not_before = date(begin);
     params.not_after = date(end);
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    fn opened(directory: &Path) -> ServerCertificate {
+        ServerCertificate::open(directory, &["localhost".to_owned()], Timestamp::now()).expect("opens")
+    }
+
+    fn presented_by(certificate: &ServerCertificate) -> Vec<CertificateDer<'static>> {
+        let presented = certificate.presented.read().expect("no thread failed").clone();
+        presented.expect("a certificate").cert.clone()
+    }
+
+    #[test]
+    fn the_root_is_not_presented_even_where_the_file_has_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = |name: &str| directory.path().join(name);
+        let leaf = presented_by(&opened(directory.path()));
+        assert_eq!(leaf.len(), 1);
+        // As earlier builds wrote it.
+        let [chain, root] =
+            [file("server.pem"), file("ca.pem")].map(|file| fs::read_to_string(file).expect("reads"));
+        fs::write(file("server.pem"), format!("{chain}{root}")).expect("writes");
+        assert_eq!(presented_by(&opened(directory.path())), leaf);
+    }
+
+    #[test]
+    fn intermediates_are_presented_and_a_certificate_that_signs_itself_stays_first() {
+        let key = |usage| {
+            let mut params = CertificateParams::new(Vec::new()).expect("parameters");
+            params.distinguished_name = name(usage);
+            (params, KeyPair::generate().expect("a key"))
+        };
+        let ((root, root_key), (middle, middle_key)) = (key("root"), key("middle"));
+        let root_der = root.self_signed(&root_key).expect("signs").der().clone();
+        let middle_der = middle
+            .signed_by(&middle_key, &Issuer::from_params(&root, &root_key))
+            .expect("signs")
+            .der()
+            .clone();
+        let (leaf, leaf_key) = key("leaf");
+        let leaf_der = leaf
+            .signed_by(&leaf_key, &Issuer::from_params(&middle, &middle_key))
+            .expect("signs")
+            .der()
+            .clone();
+        let chain = vec![leaf_der.clone(), middle_der.clone(), root_der.clone()];
+        assert_eq!(presented(chain), [leaf_der, middle_der]);
+        assert_eq!(presented(vec![root_der.clone()]), [root_der]);
+    }
 }

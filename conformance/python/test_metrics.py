@@ -182,3 +182,23 @@ def test_the_text_is_what_the_reference_parser_takes(fresh):
     assert families["holdfast_d2c_messages"].type == "counter"
     assert families["holdfast_d2c_ack_seconds"].type == "histogram"
     assert families["holdfast_build_info"].samples
+
+
+@pytest.mark.parametrize("header", ["Forwarded", "X-Forwarded-For", "X-Forwarded-Proto", "Via", "X-Real-IP"])
+def test_a_proxy_on_this_machine_is_not_this_machine(header, hub):
+    url, sent = f"https://{hub.hostname}/metrics", {header: "203.0.113.7"}
+    refused = requests.get(url, headers=sent, verify=hub.ca_file, timeout=10)
+    assert refused.status_code == 401 and "holdfast_" not in refused.text
+    credential = open(hub.ready["management_credential_file"]).read().strip()
+    sent["Authorization"] = f"Bearer {credential}"
+    assert requests.get(url, headers=sent, verify=hub.ca_file, timeout=10).status_code == 200
+
+
+def test_the_operator_can_shut_the_metrics_to_this_machine(tmp_path):
+    config = tmp_path / "hub.toml"
+    config.write_text("local-metrics = false\n")
+    hub = Hub(config=config).start()
+    try:
+        assert requests.get(f"https://{hub.hostname}/metrics", verify=hub.ca_file, timeout=10).status_code == 401
+    finally:
+        hub.stop()

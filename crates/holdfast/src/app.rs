@@ -265,6 +265,7 @@ impl App {
                 recorder: self.recorder.clone(),
                 guard: self.guard.clone(),
                 metrics: self.metrics.clone(),
+                metrics_are_open: config.local_metrics,
                 notary: self.notary.clone(),
                 amqp: amqp.clone(),
                 drain: drain.clone(),

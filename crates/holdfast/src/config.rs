@@ -57,6 +57,9 @@ pub(crate) struct Config {
     /// Whether MQTT is served by one thread on each processor, which stays there. Without, it is served by threads that go where there
     /// is room, which is better where other programs keep single processors busy. Default: true.
     pub(crate) mqtt_lanes: bool,
+    /// Whether `/metrics` answers whoever asks from this machine without a credential; through a proxy that says so it never does.
+    /// Default: true.
+    pub(crate) local_metrics: bool,
     /// How long stopping may take, in seconds. Default: 5.
     pub(crate) drain_seconds: u64,
     /// Where the master key is: `env:NAME` or `file:PATH`. Default: the variable HOLDFAST_MASTER_KEY, else the file
@@ -94,6 +97,7 @@ impl Default for Config {
             refusals_per_minute: None,
             decisions_kept: 1_000_000,
             mqtt_lanes: true,
+            local_metrics: true,
             drain_seconds: 5,
             master_key: None,
             unwatched: false,

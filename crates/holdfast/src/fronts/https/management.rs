@@ -19,6 +19,7 @@ use rustls_pki_types::CertificateDer;
 use serde_json::{Value, json};
 
 use super::answer::{Answer, json_body, no_content};
+use super::proxied::is_proxied;
 use super::request::{self, Asked};
 use super::{HttpsFront, authorize, files, operator_inbox, posture, registry, route, shapes, specs, trace};
 use crate::listen::Visitor;
@@ -181,14 +182,15 @@ pub(super) async fn dispatch(
     }
 }
 
-/// `GET /metrics`: for whoever asks from this machine, and for others with the management credential.
+/// `GET /metrics`: for whoever asks from this machine and not through a proxy on it, unless the operator shut that, and for others
+/// with the management credential.
 pub(super) async fn metrics(
     front: &HttpsFront,
     asked: &Asked,
     visitor: &Visitor,
 ) -> Result<Answer, HubError> {
     let is_local = visitor.origin.address.is_some_and(|address| address.is_loopback());
-    if !is_local {
+    if !is_local || !front.metrics_are_open || is_proxied(&asked.headers) {
         authorize::operator(front, asked, visitor, "read the metrics").await?;
     }
     visitor.admission.admit().await;

@@ -18,6 +18,7 @@ mod management;
 mod methods;
 mod operator_inbox;
 mod posture;
+mod proxied;
 mod registry;
 mod request;
 mod route;
@@ -72,6 +73,8 @@ pub(crate) struct HttpsFront {
     pub(crate) guard: Arc<Guard>,
     /// The figures.
     pub(crate) metrics: Arc<Metrics>,
+    /// Whether whoever asks from this machine gets them without a credential.
+    pub(crate) metrics_are_open: bool,
     /// Signs checkpoints of the audit log.
     pub(crate) notary: Arc<Notary>,
     /// AMQP, for its WebSockets.

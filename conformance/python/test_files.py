@@ -192,6 +192,24 @@ def why(hub: Hub, identity) -> str:
     return hub.why(identity.device)[0]["cause"]
 
 
+def test_what_a_device_says_in_host_chooses_no_port(hub, device):
+    hand = ByHand(hub, device)
+    for said in [f"{hub.address}:8443", "localhost:1", f"{hub.address}:0443", "evil.example:443", f"{hub.address}:x"]:
+        info = hand.rest.call("POST", f"{hand.path}", {"blobName": "f"}, {"Host": said}).body
+        assert info["hostName"] == ("localhost" if said.startswith("localhost") else hub.address), said
+        assert hand.finish(info["correlationId"], success=False).status == 204
+
+
+def test_links_have_the_port_that_is_mapped_to_the_hub(tmp_path):
+    config = tmp_path / "hub.toml"
+    config.write_text("public-https-port = 9443\n")
+    hub = Hub(config=config).start()
+    try:
+        assert ByHand(hub, Registry(hub).create("behind")).start("f")["hostName"] == f"{hub.address}:9443"
+    finally:
+        hub.stop()
+
+
 def test_the_eleventh_open_upload_is_refused_until_one_is_done(hub, device):
     hand = ByHand(hub, device)
     opened = [hand.start(f"{number}") for number in range(10)]

@@ -265,6 +265,7 @@ impl App {
                 recorder: self.recorder.clone(),
                 guard: self.guard.clone(),
                 metrics: self.metrics.clone(),
+                public_port: config.public_https_port.unwrap_or(port),
                 metrics_are_open: config.local_metrics,
                 notary: self.notary.clone(),
                 amqp: amqp.clone(),

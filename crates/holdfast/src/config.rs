@@ -25,6 +25,9 @@ pub(crate) struct Config {
     pub(crate) data: PathBuf,
     /// HTTPS and WebSockets. Default: 443, which the SDKs have built in.
     pub(crate) https_port: u16,
+    /// The port by which clients reach HTTPS, where that is mapped to `https-port`; it stands in the links of uploads. Default:
+    /// `https-port`.
+    pub(crate) public_https_port: Option<u16>,
     /// MQTT. Default: 8883, which the SDKs have built in.
     pub(crate) mqtt_port: u16,
     /// AMQP. Default: 5671, which the SDKs have built in.
@@ -83,6 +86,7 @@ impl Default for Config {
             hostname: Vec::new(),
             data: PathBuf::from("/var/lib/holdfast"),
             https_port: 443,
+            public_https_port: None,
             mqtt_port: 8883,
             amqp_port: 5671,
             event_hub_name: None,
@@ -162,6 +166,9 @@ impl Config {
         }
         if self.retention_gigabytes == Some(0) {
             bail!("retention-gigabytes is 0, it must be 1 or more");
+        }
+        if self.public_https_port == Some(0) {
+            bail!("public-https-port is 0, it must be 1 to 65535");
         }
         if !(1..=1_048_576).contains(&self.upload_megabytes_max) {
             bail!("upload-megabytes-max is {}, it must be 1 to 1048576", self.upload_megabytes_max);

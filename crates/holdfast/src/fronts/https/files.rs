@@ -15,8 +15,9 @@ use serde_json::{Value, json};
 
 use super::answer::{self, Answer, no_content};
 use super::content::Content;
+use super::own_address::own_address;
 use super::request::{self, Asked};
-use super::{authorize, route, shapes, specs};
+use super::{HttpsFront, authorize, route, shapes, specs};
 use crate::listen::Visitor;
 
 const BODY_BYTES_MAX: usize = 16 * 1024;
@@ -27,12 +28,13 @@ const LIST_MAX: usize = 1_000;
 
 /// `POST /devices/{d}/files`.
 pub(super) async fn start(
-    hub: &Hub,
+    front: &HttpsFront,
     asked: &Asked,
     visitor: &Visitor,
     device: &str,
     incoming: &mut Incoming,
 ) -> Result<Answer, HubError> {
+    let hub = &*front.hub;
     let identity = route::identity(device, None)?;
     let grant = authorize::device(hub, asked, visitor, &identity, DeviceOperation::BeginUpload).await?;
     let body = request::json(incoming, BODY_BYTES_MAX, &shapes::UPLOAD).await?;
@@ -45,7 +47,7 @@ pub(super) async fn start(
     let elsewhere = started.elsewhere;
     let answer = json!({
         "correlationId": started.upload,
-        "hostName": elsewhere.as_ref().map_or_else(|| host(hub, asked), |place| place.host.clone()),
+        "hostName": elsewhere.as_ref().map_or_else(|| host(front, asked), |place| place.host.clone()),
         "containerName": elsewhere.as_ref().map_or(CONTAINER, |place| &place.container),
         "blobName": started.blob_name,
         "sasToken": started.query,
@@ -55,12 +57,13 @@ pub(super) async fn start(
 
 /// `POST /devices/{d}/files/notifications[/{correlationId}]`.
 pub(super) async fn finish(
-    hub: &Hub,
+    front: &HttpsFront,
     asked: &Asked,
     visitor: &Visitor,
     (device, in_path): (&str, Option<&str>),
     incoming: &mut Incoming,
 ) -> Result<Answer, HubError> {
+    let hub = &*front.hub;
     let identity = route::identity(device, None)?;
     let grant = authorize::device(hub, asked, visitor, &identity, DeviceOperation::EndUpload).await?;
     let body = request::json(incoming, BODY_BYTES_MAX, &shapes::UPLOADED).await?;
@@ -80,7 +83,7 @@ pub(super) async fn finish(
         .ok_or_else(|| HubError::new(HubErrorCode::ArgumentNull, "`isSuccess` is missing: true or false"))?;
     let finished = Finished { upload, success };
     let ended =
-        hub.finish_upload(&identity.device, &grant.sender.generation, &finished, &host(hub, asked)).await;
+        hub.finish_upload(&identity.device, &grant.sender.generation, &finished, &host(front, asked)).await;
     ended.map_err(|error| told(hub, asked, visitor, &identity.device, error))?;
     authorize::served(hub, asked, visitor, &identity, DeviceOperation::EndUpload);
     Ok(no_content())
@@ -158,16 +161,7 @@ fn told(hub: &Hub, asked: &Asked, visitor: &Visitor, device: &DeviceId, error: U
     error.into()
 }
 
-/// The name that the client knows the hub by, for the links it is given.
-fn host(hub: &Hub, asked: &Asked) -> String {
-    let hosts = &hub.settings.hosts;
-    let called = asked.header("host").unwrap_or_default();
-    let name = match called.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-        _ => called,
-    };
-    match hosts.iter().any(|host| host.eq_ignore_ascii_case(name)) {
-        true => called.to_owned(),
-        false => hosts.first().cloned().unwrap_or_default(),
-    }
+/// The hub's address for the links that a client is given.
+fn host(front: &HttpsFront, asked: &Asked) -> String {
+    own_address(&front.hub.settings.hosts, asked.header("host"), front.public_port)
 }

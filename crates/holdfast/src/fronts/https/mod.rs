@@ -17,6 +17,7 @@ mod inbox;
 mod management;
 mod methods;
 mod operator_inbox;
+mod own_address;
 mod posture;
 mod proxied;
 mod registry;
@@ -73,6 +74,8 @@ pub(crate) struct HttpsFront {
     pub(crate) guard: Arc<Guard>,
     /// The figures.
     pub(crate) metrics: Arc<Metrics>,
+    /// The port by which clients reach it.
+    pub(crate) public_port: u16,
     /// Whether whoever asks from this machine gets them without a credential.
     pub(crate) metrics_are_open: bool,
     /// Signs checkpoints of the audit log.

@@ -133,15 +133,15 @@ async fn dispatch(
         }
         [_, device, _] if word(0, "devices") && word(2, "files") => {
             only(method, &[Method::POST])?;
-            Box::pin(files::start(hub, asked, visitor, device, body)).await
+            Box::pin(files::start(front, asked, visitor, device, body)).await
         }
         [_, device, _, _] if word(0, "devices") && word(2, "files") && word(3, "notifications") => {
             only(method, &[Method::POST])?;
-            Box::pin(files::finish(hub, asked, visitor, (device, None), body)).await
+            Box::pin(files::finish(front, asked, visitor, (device, None), body)).await
         }
         [_, device, _, _, id] if word(0, "devices") && word(2, "files") && word(3, "notifications") => {
             only(method, &[Method::POST])?;
-            Box::pin(files::finish(hub, asked, visitor, (device, Some(id)), body)).await
+            Box::pin(files::finish(front, asked, visitor, (device, Some(id)), body)).await
         }
         [_, device, _] if word(0, "devices") && word(2, "applyConfigurationContent") => {
             only(method, &[Method::POST])?;

@@ -13,7 +13,7 @@ import pytest
 import requests
 import uamqp
 from azure.core.credentials import AccessToken
-from azure.core.exceptions import ClientAuthenticationError, ResourceExistsError
+from azure.core.exceptions import HttpResponseError, ResourceExistsError
 from azure.storage.blob import BlobClient
 
 from harness import devices, sas
@@ -192,6 +192,24 @@ def why(hub: Hub, identity) -> str:
     return hub.why(identity.device)[0]["cause"]
 
 
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_link_reads_nothing_and_says_so_as_storage_does(hub, device, method):
+    hand = ByHand(hub, device)
+    info = hand.start("secret")
+    assert hand.whole(info, b"x").status_code == 201
+    answer = requests.request(method, url(info), verify=hub.ca_file, timeout=10)
+    assert (answer.status_code, answer.headers["x-ms-error-code"]) == (403, "AuthorizationPermissionMismatch")
+    assert (b"<Code>AuthorizationPermissionMismatch</Code>" in answer.content) == (method == "GET")
+    entry = hub.why(device.device)[0]
+    assert entry["cause"] == "upload-link-read" and "key" not in entry["change"]
+    forged = requests.request(method, url(info)[:-1] + "!", verify=hub.ca_file, timeout=10)
+    assert (forged.status_code, forged.headers["x-ms-error-code"]) == (403, "AuthenticationFailed")
+    assert hub.cli("why", "--recent")[0]["cause"] == "upload-link"
+    token = {"Authorization": sas.token(hub.hostname, hub.policy_key("service"), "service")}
+    whole = requests.get(url(info).split("?")[0], headers=token, verify=hub.ca_file, timeout=10)
+    assert whole.content == b"x"
+
+
 def test_what_a_device_says_in_host_chooses_no_port(hub, device):
     hand = ByHand(hub, device)
     for said in [f"{hub.address}:8443", "localhost:1", f"{hub.address}:0443", "evil.example:443", f"{hub.address}:x"]:
@@ -278,11 +296,9 @@ def test_a_link_writes_its_own_file_and_no_other_and_reads_nothing(hub, device):
     }
     assert len(bodies) == 1, "the answers tell nothing"
     assert hub.cli("why", "--recent")[0]["cause"] == "upload-link"
-    answer = requests.get(good, verify=hub.ca_file, timeout=10)
-    assert answer.status_code == 401
-    client = blob_client(hub, info)
-    with pytest.raises(ClientAuthenticationError):
-        client.download_blob()
+    with pytest.raises(HttpResponseError) as refused:
+        blob_client(hub, info).download_blob()
+    assert (refused.value.status_code, refused.value.error_code) == (403, "AuthorizationPermissionMismatch")
     assert hand.put(info, b"x", headers={"x-ms-blob-type": "PageBlob"}).status_code == 400
     assert hand.put(info, b"x").status_code == 400, "the kind of blob is missing"
     assert hand.put(info, b"x", "&comp=metadata").status_code == 400

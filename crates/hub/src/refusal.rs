@@ -583,6 +583,11 @@ pub enum Refusal {
         /// When its time ends.
         ended: Timestamp,
     },
+    /// Somebody reads with a link, which is for writing alone.
+    UploadLinkWritesOnly {
+        /// How the request asked for the file.
+        method: String,
+    },
     /// The file is larger than the settings allow.
     UploadTooLarge {
         /// How many bytes it may have.
@@ -646,7 +651,9 @@ impl Refusal {
             Self::UploadUnknown { ended: None, .. } => HubErrorCode::InvalidFileUploadCorrelationId,
             Self::UploadUnknown { ended: Some(_), .. } => HubErrorCode::ExpiredFileUploadCorrelationId,
             Self::UploadNotWritten { .. } => HubErrorCode::InvalidStorageEndpointOrBlob,
-            Self::UploadLink { .. } | Self::UploadLinkEnded { .. } => HubErrorCode::IotHubUnauthorizedAccess,
+            Self::UploadLink { .. } | Self::UploadLinkEnded { .. } | Self::UploadLinkWritesOnly { .. } => {
+                HubErrorCode::IotHubUnauthorizedAccess
+            }
             Self::Topic { .. }
             | Self::Protocol { .. }
             | Self::LinkAddress { .. }
@@ -826,6 +833,7 @@ impl Refusal {
             Self::UploadNotWritten { .. } => "upload-not-written",
             Self::UploadLink { .. } => "upload-link",
             Self::UploadLinkEnded { .. } => "upload-link-ended",
+            Self::UploadLinkWritesOnly { .. } => "upload-link-read",
             Self::UploadTooLarge { .. } => "upload-too-large",
             Self::DiskFull => "disk-full",
         }

@@ -140,6 +140,7 @@ fn one_of_each() -> Vec<Refusal> {
         Refusal::UploadNotWritten { problem: text() },
         Refusal::UploadLink { problem: text() },
         Refusal::UploadLinkEnded { ended: now },
+        Refusal::UploadLinkWritesOnly { method: text() },
         Refusal::UploadTooLarge { limit: 1 << 30 },
         Refusal::DiskFull,
     ]

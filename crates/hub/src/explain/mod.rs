@@ -176,6 +176,7 @@ fn words(refusal: &Refusal, about: &About<'_>) -> Words {
         Refusal::UploadNotWritten { problem } => upload::not_written(about, problem),
         Refusal::UploadLink { problem } => upload::link(problem),
         Refusal::UploadLinkEnded { ended } => upload::link_ended(*ended),
+        Refusal::UploadLinkWritesOnly { method } => upload::link_writes_only(about, method),
         Refusal::UploadTooLarge { limit } => upload::too_large(*limit),
         Refusal::DiskFull => disk_full(),
     }

@@ -90,6 +90,16 @@ pub(super) fn link_ended(ended: Timestamp) -> Words {
     )
 }
 
+pub(super) fn link_writes_only(about: &About<'_>, method: &str) -> Words {
+    Words::new(
+        "A file was to be read with the link of its upload, which is for writing alone.",
+        format!("{method} with the link of an upload"),
+        "PUT with the link; to read, the token of a service (ServiceConnect)",
+        "Let the device keep what it needs to read. Who reads files of devices is a service or the operator.",
+        list(about),
+    )
+}
+
 pub(super) fn too_large(limit: u64) -> Words {
     Words::new(
         format!("The file is larger than the {limit} bytes that a file may have."),

@@ -36,6 +36,12 @@ pub enum UploadError {
         /// When.
         ended: Timestamp,
     },
+    /// Somebody reads with a link.
+    #[error("the link is for writing alone, and this is {method}")]
+    WritesOnly {
+        /// How the request asked for the file.
+        method: String,
+    },
     /// A file or what is staged for it is larger than the settings allow.
     #[error("a file may have {limit} bytes")]
     TooLarge {
@@ -75,6 +81,7 @@ impl UploadError {
             Self::Blocks(problem) => Refusal::UploadNotWritten { problem: problem.clone() },
             Self::Link(problem) => Refusal::UploadLink { problem: problem.clone() },
             Self::LinkEnded { ended } => Refusal::UploadLinkEnded { ended: *ended },
+            Self::WritesOnly { method } => Refusal::UploadLinkWritesOnly { method: method.clone() },
             Self::TooLarge { limit } => Refusal::UploadTooLarge { limit: *limit },
             Self::Exists | Self::Busy | Self::Blobs(_) | Self::Hub(_) => return None,
         })
@@ -101,7 +108,9 @@ impl From<UploadError> for HubError {
             UploadError::Unknown(_) => HubErrorCode::InvalidFileUploadCorrelationId,
             UploadError::Ended { .. } => HubErrorCode::ExpiredFileUploadCorrelationId,
             UploadError::Blocks(_) => HubErrorCode::InvalidStorageEndpointOrBlob,
-            UploadError::Link(_) | UploadError::LinkEnded { .. } => HubErrorCode::IotHubUnauthorizedAccess,
+            UploadError::Link(_) | UploadError::LinkEnded { .. } | UploadError::WritesOnly { .. } => {
+                HubErrorCode::IotHubUnauthorizedAccess
+            }
             UploadError::TooLarge { .. } => HubErrorCode::MessageTooLarge,
             UploadError::Exists => HubErrorCode::GenericConflict,
             UploadError::Busy => HubErrorCode::ServerBusy,

@@ -70,6 +70,17 @@ async fn serve(
         return Err(request_failure("InvalidUri", "The path is /uploads/{device}/{name}".to_owned()));
     };
     let device = DeviceId::parse(device).map_err(|error| request_failure("InvalidUri", error.to_string()))?;
+    let text = LinkText {
+        upload: asked.parameter("si"),
+        ends: asked.parameter("se"),
+        permissions: asked.parameter("sp"),
+        signature: asked.parameter("sig"),
+    };
+    let reads = matches!(asked.method, Method::GET | Method::HEAD);
+    if reads && text.signature.is_some() && asked.header("authorization").is_none() {
+        admit(hub, (&device, name), text, known).await?;
+        return Err(UploadError::WritesOnly { method: asked.method.to_string() }.into());
+    }
     if asked.method == Method::GET {
         let answer = files::read(hub, asked, visitor, (&device, name)).await;
         return Ok(answer.unwrap_or_else(|error| answer::error(&error, hub.now())));
@@ -78,18 +89,7 @@ async fn serve(
         let text = format!("{} is not served here, only PUT with a link and GET by a service", asked.method);
         return Err(Failure::Request(StatusCode::METHOD_NOT_ALLOWED, "UnsupportedHttpVerb", text));
     }
-    let text = LinkText {
-        upload: asked.parameter("si"),
-        ends: asked.parameter("se"),
-        permissions: asked.parameter("sp"),
-        signature: asked.parameter("sig"),
-    };
-    let admitted = hub.admit_upload(&device, name, text).await;
-    if !matches!(admitted, Err(UploadError::Link(_))) {
-        // Only a link that was the hub's says whose it is.
-        *known = Some(device.to_string());
-    }
-    let writable = admitted?;
+    let writable = admit(hub, (&device, name), text, known).await?;
     visitor.admission.admit().await;
     let only_new = asked.header("if-none-match").is_some_and(|value| value.trim() == "*");
     match asked.parameter("comp").map(str::to_ascii_lowercase).as_deref() {
@@ -108,6 +108,21 @@ async fn serve(
             Err(request_failure("InvalidQueryParameterValue", text))
         }
     }
+}
+
+/// What a link opens; `known` gets the device that it is of.
+async fn admit(
+    hub: &Hub,
+    (device, name): (&DeviceId, &str),
+    text: LinkText<'_>,
+    known: &mut Option<String>,
+) -> Result<Writable, UploadError> {
+    let admitted = hub.admit_upload(device, name, text).await;
+    if !matches!(admitted, Err(UploadError::Link(_))) {
+        // Only a link that was the hub's says whose it is.
+        *known = Some(device.to_string());
+    }
+    admitted
 }
 
 async fn put_blob(
@@ -246,6 +261,7 @@ fn code_of(error: &UploadError) -> (StatusCode, &'static str) {
         UploadError::Link(_) | UploadError::LinkEnded { .. } => {
             (StatusCode::FORBIDDEN, "AuthenticationFailed")
         }
+        UploadError::WritesOnly { .. } => (StatusCode::FORBIDDEN, "AuthorizationPermissionMismatch"),
         UploadError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "RequestBodyTooLarge"),
         UploadError::Blocks(_) => (StatusCode::BAD_REQUEST, "InvalidBlockList"),
         UploadError::Exists => (StatusCode::CONFLICT, "BlobAlreadyExists"),

@@ -37,6 +37,7 @@ use crate::guard::{Guard, Place};
 use crate::lanes::{Entry, Lanes};
 use crate::listen::{self, Seen};
 use crate::management::Management;
+use crate::master_key::GivenKey;
 use crate::metrics::Metrics;
 use crate::notary::Notary;
 use crate::outgoing::Outgoing;
@@ -104,6 +105,7 @@ impl App {
     /// Opens everything and starts to listen; MQTT is served on these lanes.
     pub(crate) async fn start(
         config: &Config,
+        master_key: Option<&GivenKey>,
         temporary: Option<tempfile::TempDir>,
         lanes: Lanes,
     ) -> anyhow::Result<Self> {
@@ -115,7 +117,7 @@ impl App {
         let management = Arc::new(Management::open(&config.data)?);
         let hosts = config.hosts();
         let certificate = Arc::new(ServerCertificate::open(&config.data, &hosts, Timestamp::now())?);
-        let secrets: Arc<dyn Secrets> = Arc::new(KeyRing::open(&config.data, config.master_key.as_ref())?);
+        let secrets: Arc<dyn Secrets> = Arc::new(KeyRing::open(&config.data, master_key)?);
         let registry: Arc<SqliteRegistry> = Arc::new(SqliteRegistry::open(
             &config.data.join("registry.db"),
             &SqliteConfig { decisions_max: config.decisions_kept, ..SqliteConfig::default() },

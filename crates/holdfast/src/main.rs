@@ -18,6 +18,7 @@ mod lanes;
 mod limits_tests;
 mod listen;
 mod management;
+mod master_key;
 mod methods;
 mod metrics;
 mod notary;

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use aws_lc_rs::{hmac, rand};
 use base64::Engine as _;
@@ -13,11 +13,8 @@ use hub::ports::secrets::{Fingerprint, SecretError, Secrets};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::config::SecretReference;
-use crate::files::{create_private, read_private};
-
-/// The environment variable that may carry the master key, 32 bytes in base64.
-pub(crate) const MASTER_KEY_VARIABLE: &str = "HOLDFAST_MASTER_KEY";
+use crate::files::create_private;
+use crate::master_key::{GivenKey, master_key};
 
 const KEY_BYTES: usize = 32;
 
@@ -48,8 +45,8 @@ struct Wrapped {
 
 impl KeyRing {
     /// Opens the key ring of a data directory, or makes it on first start.
-    pub(crate) fn open(directory: &Path, configured: Option<&SecretReference>) -> anyhow::Result<Self> {
-        let master = master_key(directory, configured)?;
+    pub(crate) fn open(directory: &Path, given: Option<&GivenKey>) -> anyhow::Result<Self> {
+        let master = master_key(directory, given)?;
         let master = RandomizedNonceKey::new(&AES_256_GCM, &master).context("the master key has 32 bytes")?;
         let path = directory.join("keys.json");
         let (data, fingerprint) = match path.exists() {
@@ -103,47 +100,6 @@ fn open(key: &RandomizedNonceKey, place: &str, sealed: &[u8]) -> Option<Zeroizin
     let length = key.open_in_place(nonce, Aad::from(place.as_bytes()), &mut buffer).ok()?.len();
     buffer.truncate(length);
     Some(buffer)
-}
-
-fn master_key(directory: &Path, configured: Option<&SecretReference>) -> anyhow::Result<Zeroizing<Vec<u8>>> {
-    let by_default = SecretReference::Environment(MASTER_KEY_VARIABLE.to_owned());
-    let reference = match configured {
-        Some(reference) => Some(reference),
-        None => std::env::var_os(MASTER_KEY_VARIABLE).is_some().then_some(&by_default),
-    };
-    let (text, source) = match reference {
-        Some(SecretReference::Environment(name)) => {
-            let text = std::env::var(name).with_context(|| format!("the variable {name} is not set"))?;
-            (Zeroizing::new(text), format!("${name}"))
-        }
-        Some(SecretReference::File(path)) => (read_private(path)?, path.display().to_string()),
-        Some(SecretReference::Literal(text)) => (text.clone(), "master-key of the configuration".to_owned()),
-        None => {
-            let path = directory.join("master.key");
-            if !path.exists() {
-                if directory.join("keys.json").exists() {
-                    bail!(
-                        "{} is missing, and {MASTER_KEY_VARIABLE} is not set: without the master key the sealed keys \
-                         in this data directory cannot be opened",
-                        path.display()
-                    );
-                }
-                create_private(&path, new_key().as_bytes())?;
-            }
-            (read_private(&path)?, path.display().to_string())
-        }
-    };
-    let key = Zeroizing::new(STANDARD.decode(text.trim()).unwrap_or_default());
-    if key.len() != KEY_BYTES {
-        bail!("{source} is no master key: it must be {KEY_BYTES} bytes in base64");
-    }
-    Ok(key)
-}
-
-fn new_key() -> Zeroizing<String> {
-    let mut key = Zeroizing::new([0_u8; KEY_BYTES]);
-    SystemRandom.fill(&mut *key);
-    Zeroizing::new(STANDARD.encode(*key))
 }
 
 type KeyPair = (Zeroizing<Vec<u8>>, Zeroizing<Vec<u8>>);
@@ -204,7 +160,8 @@ mod tests {
         let again = KeyRing::open(directory.path(), None).expect("opens again");
         assert_eq!(again.open("p", &sealed).expect("opens").as_slice(), b"key");
         assert_eq!(again.fingerprint(b"key"), print);
-        fs::write(directory.path().join("master.key"), new_key().as_bytes()).expect("writes");
+        fs::write(directory.path().join("master.key"), crate::master_key::new_key().as_bytes())
+            .expect("writes");
         let error = KeyRing::open(directory.path(), None).err().expect("another master key does not open it");
         assert!(error.to_string().contains("another one"), "{error}");
     }

@@ -20,6 +20,7 @@ use crate::app::App;
 use crate::config::Config;
 use crate::files::create_private;
 use crate::lanes::LaneThreads;
+use crate::master_key::GivenKey;
 
 /// `holdfast dev`.
 #[derive(clap::Args)]
@@ -205,13 +206,14 @@ pub(super) fn run_hub(
 ) -> anyhow::Result<ExitCode> {
     start_logs(logs);
     no_core_dumps();
+    let master_key = GivenKey::take(config.master_key.as_ref())?;
     as_many_files_as_allowed();
     let lanes = if config.mqtt_lanes { LaneThreads::start()? } else { LaneThreads::none() };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
         let stop =
             Stop { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
-        let app = App::start(config, temporary, lanes.lanes()).await?;
+        let app = App::start(config, master_key.as_ref(), temporary, lanes.lanes()).await?;
         for (door, address, error) in &app.not_served {
             warn_not_served(door.as_str(), *address, error);
         }

@@ -90,6 +90,36 @@ fn a_crash_leaves_no_core_file() {
     assert_eq!(cores(&directory), before, "a core file was left");
 }
 
+#[test]
+fn a_master_key_in_a_variable_is_taken_out_of_the_environment() {
+    let place = tempfile::tempdir().unwrap();
+    let (data, log) = (place.path().join("data"), place.path().join("hub.log"));
+    let key = STANDARD.encode([7; 32]);
+    let options =
+        HubOptions { environment: vec![("HOLDFAST_MASTER_KEY", key.clone().into())], ..HubOptions::default() };
+    let hub = Hub::start(&data, &log, &options);
+    assert!(!data.join("master.key").exists(), "the key was given");
+    match fs::read(format!("/proc/{}/environ", hub.pid())) {
+        Ok(environment) => {
+            let environment = String::from_utf8_lossy(&environment);
+            assert!(environment.contains("HOLDFAST_LOG=info"), "it is the environment of the hub");
+            assert!(!environment.contains(&key), "the key stands there");
+        }
+        // Who is not root may not look: the process is not dumpable.
+        Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::PermissionDenied),
+    }
+    let log_text = hub.log();
+    assert!(!log_text.contains("stays in the environment"), "{log_text}");
+    stop(hub);
+    // Another key opens nothing.
+    let wrong = STANDARD.encode([8; 32]);
+    let mut command = Command::new(std::env::var_os("HOLDFAST_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_holdfast").into()));
+    command.args(["serve", "--listen", "127.0.0.1", "--https-port", "0", "--mqtt-port", "0", "--amqp-port", "0", "--data"]);
+    let done = command.arg(&data).env("HOLDFAST_MASTER_KEY", wrong).output().unwrap();
+    assert!(!done.status.success());
+    assert!(String::from_utf8_lossy(&done.stderr).contains("another one"), "{done:?}");
+}
+
 /// Core files where the kernel's pattern would put them.
 fn cores(directory: &Path) -> Vec<PathBuf> {
     let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default();

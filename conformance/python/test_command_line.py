@@ -34,6 +34,24 @@ def test_the_ready_file_says_all_that_a_script_needs(hub):
     assert stat.S_IMODE(os.stat(ready["management_credential_file"]).st_mode) == 0o600
 
 
+def test_a_ready_file_that_outlived_its_hub_is_refused_and_replaced(tmp_path):
+    hub = Hub(data=tmp_path).start()
+    left = hub.ready_file.read_text()
+    second = [binary(), "dev", "--listen", fresh_address(), "--ready-file", str(hub.ready_file)]
+    refused = subprocess.run(second, capture_output=True, text=True, timeout=20)
+    assert refused.returncode == 1 and "ready file of a hub that runs" in refused.stderr
+    hub.kill()
+    assert hub.ready_file.read_text() == left
+    with pytest.raises(HubFailure, match="is left over: the hub that wrote it .* ended"):
+        hub.cli("device", "list")
+    hub.start()
+    try:
+        assert hub.cli("device", "list") == []
+    finally:
+        hub.stop()
+    assert not hub.ready_file.exists()
+
+
 def test_the_keys_of_the_policies_differ(hub):
     assert len({hub.policy_key(policy) for policy in hub.ready["policies"]}) == 5
 

@@ -14,11 +14,11 @@ use serde_json::{Map, Value, json};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
+use super::ready_file::ReadyFile;
 use super::target::in_url;
 use super::terminal::{LogWriter, errln, outln};
 use crate::app::App;
 use crate::config::Config;
-use crate::files::create_private;
 use crate::lanes::LaneThreads;
 use crate::master_key::GivenKey;
 
@@ -208,6 +208,7 @@ pub(super) fn run_hub(
     no_core_dumps();
     let master_key = GivenKey::take(config.master_key.as_ref())?;
     as_many_files_as_allowed();
+    let ready_file = ready_file.map(ReadyFile::claim).transpose()?;
     let lanes = if config.mqtt_lanes { LaneThreads::start()? } else { LaneThreads::none() };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
@@ -218,15 +219,13 @@ pub(super) fn run_hub(
             warn_not_served(door.as_str(), *address, error);
         }
         let ready = describe(&app).await?;
-        if let Some(file) = ready_file {
-            create_private(file, serde_json::to_string_pretty(&ready)?.as_bytes())?;
+        if let Some(file) = &ready_file {
+            file.write(&ready)?;
         }
         notify_service_manager();
         let outcome = while_up(&ready, stop).await;
         app.stop().await;
-        if let Some(file) = ready_file {
-            let _ = std::fs::remove_file(file);
-        }
+        drop(ready_file);
         outcome
     })
 }

@@ -18,6 +18,7 @@ mod output;
 mod policy;
 mod posture;
 mod posture_report;
+mod ready_file;
 mod scrub;
 mod send;
 mod settings;

@@ -17,6 +17,7 @@ use serde_json::Value;
 use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 
 use super::connection_string::ConnectionString;
+use super::ready_file;
 
 /// The api-version that the commands speak.
 const API_VERSION: &str = "2021-04-12";
@@ -88,7 +89,7 @@ impl TargetArgs {
     }
 
     fn find(&self, host: Option<&str>) -> anyhow::Result<Target> {
-        let ready = self.ready_file.as_deref().map(read_ready_file).transpose()?;
+        let ready = self.ready_file.as_deref().map(ready_file::read).transpose()?;
         let ready_text =
             |name: &str| ready.as_ref().and_then(|ready| ready[name].as_str()).map(str::to_owned);
         let given = self.connection_string.clone().or_else(|| ready_text("service_connection_string"));
@@ -148,12 +149,6 @@ pub(super) fn in_url(host: &str) -> Cow<'_, str> {
 /// The port of a door by a ready file.
 fn served_at(ready: &Value, door: &str, usual: u16) -> anyhow::Result<u16> {
     Ok(u16::try_from(ready["ports"][door].as_u64().unwrap_or(usual.into()))?)
-}
-
-fn read_ready_file(path: &Path) -> anyhow::Result<Value> {
-    let text = std::fs::read_to_string(path)
-        .with_context(|| format!("could not read the ready file {} (is the hub running?)", path.display()))?;
-    serde_json::from_str(&text).with_context(|| format!("{} is no ready file", path.display()))
 }
 
 fn agent(path: &Path) -> anyhow::Result<ureq::Agent> {

@@ -19,6 +19,7 @@ use super::target::in_url;
 use super::terminal::{LogWriter, errln, outln};
 use crate::app::App;
 use crate::config::Config;
+use crate::files::keep_to_owner;
 use crate::lanes::LaneThreads;
 use crate::master_key::GivenKey;
 
@@ -206,6 +207,7 @@ pub(super) fn run_hub(
 ) -> anyhow::Result<ExitCode> {
     start_logs(logs);
     no_core_dumps();
+    keep_to_owner();
     let master_key = GivenKey::take(config.master_key.as_ref())?;
     as_many_files_as_allowed();
     let ready_file = ready_file.map(ReadyFile::claim).transpose()?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -95,8 +96,10 @@ fn a_master_key_in_a_variable_is_taken_out_of_the_environment() {
     let place = tempfile::tempdir().unwrap();
     let (data, log) = (place.path().join("data"), place.path().join("hub.log"));
     let key = STANDARD.encode([7; 32]);
-    let options =
-        HubOptions { environment: vec![("HOLDFAST_MASTER_KEY", key.clone().into())], ..HubOptions::default() };
+    let options = HubOptions {
+        environment: vec![("HOLDFAST_MASTER_KEY", key.clone().into())],
+        ..HubOptions::default()
+    };
     let hub = Hub::start(&data, &log, &options);
     assert!(!data.join("master.key").exists(), "the key was given");
     match fs::read(format!("/proc/{}/environ", hub.pid())) {
@@ -113,11 +116,70 @@ fn a_master_key_in_a_variable_is_taken_out_of_the_environment() {
     stop(hub);
     // Another key opens nothing.
     let wrong = STANDARD.encode([8; 32]);
-    let mut command = Command::new(std::env::var_os("HOLDFAST_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_holdfast").into()));
-    command.args(["serve", "--listen", "127.0.0.1", "--https-port", "0", "--mqtt-port", "0", "--amqp-port", "0", "--data"]);
+    let mut command = Command::new(
+        std::env::var_os("HOLDFAST_BIN").unwrap_or_else(|| env!("CARGO_BIN_EXE_holdfast").into()),
+    );
+    command.args([
+        "serve",
+        "--listen",
+        "127.0.0.1",
+        "--https-port",
+        "0",
+        "--mqtt-port",
+        "0",
+        "--amqp-port",
+        "0",
+        "--data",
+    ]);
     let done = command.arg(&data).env("HOLDFAST_MASTER_KEY", wrong).output().unwrap();
     assert!(!done.status.success());
     assert!(String::from_utf8_lossy(&done.stderr).contains("another one"), "{done:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_are_their_owners_alone_whatever_the_umask() {
+    for (umask, shell) in [("000", "umask 000; exec \"$@\""), ("277", "umask 277; exec \"$@\"")] {
+        let place = tempfile::tempdir().unwrap();
+        let (data, log) = (place.path().join("data"), place.path().join("hub.log"));
+        // A directory that is there keeps its mode, and what is made in it does not follow.
+        fs::create_dir(&data).unwrap();
+        fs::set_permissions(&data, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::write(&log, "").unwrap();
+        let hub = Hub::start(&data, &log, &HubOptions { shell: Some(shell), ..HubOptions::default() });
+        traffic(&hub, &mut Vec::new()).await;
+        let (mut seen, mut folders) = (BTreeSet::new(), vec![data.clone()]);
+        while let Some(folder) = folders.pop() {
+            for entry in fs::read_dir(folder).unwrap() {
+                let entry = entry.unwrap();
+                let (name, metadata) = (entry.file_name().into_string().unwrap(), entry.metadata().unwrap());
+                let mode = metadata.permissions().mode() & 0o777;
+                let expected = match (metadata.is_dir(), name.as_str()) {
+                    (true, _) => 0o700,
+                    (false, "ca.pem" | "server.pem") => 0o644,
+                    (false, _) => 0o600,
+                };
+                assert_eq!(mode, expected, "{name} with the umask {umask}");
+                if metadata.is_dir() {
+                    folders.push(entry.path());
+                }
+                seen.insert(name);
+            }
+        }
+        for name in [
+            "registry.db",
+            "registry.db-wal",
+            "registry.db-shm",
+            "server.key",
+            "keys.json",
+            "journal",
+            "uploads",
+        ] {
+            assert!(seen.contains(name), "{name} is not there: {seen:?}");
+        }
+        let ready = fs::metadata(hub.ready_file()).unwrap().permissions().mode() & 0o777;
+        assert_eq!(ready, 0o600);
+        stop(hub);
+    }
 }
 
 /// Core files where the kernel's pattern would put them.

@@ -16,6 +16,8 @@ use crate::record::{Authority, Thumbprint};
 use crate::refusal::{CertificateFault, Refusal};
 
 #[cfg(test)]
+mod anchor_tests;
+#[cfg(test)]
 pub(crate) mod made;
 mod path;
 mod revocation;

@@ -7,6 +7,7 @@
 mod audit;
 mod belongings;
 mod cache;
+mod index_room;
 mod ledger;
 mod readers;
 mod rows;

@@ -11,6 +11,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::SqliteConfig;
+use super::index_room;
 use super::ledger::Ledger;
 
 /// Why the database does not open.
@@ -83,6 +84,7 @@ const APPLICATION_ID: i64 = 0x484f_4c44;
 
 /// Opens the connection that writes, making the file and the schema when needed.
 pub(super) fn open_writer(path: &Path, config: &SqliteConfig) -> Result<Connection, OpenError> {
+    index_room::check(path)?;
     make_file(path)?;
     // SQLite removes its write-ahead log when it is closed in order.
     let unclean = wal_path(path).metadata().is_ok_and(|wal| wal.len() > 0);
@@ -91,6 +93,9 @@ pub(super) fn open_writer(path: &Path, config: &SqliteConfig) -> Result<Connecti
     set_up(&connection)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
+    // Reading opens the index.
+    schema_of(&connection)?;
+    index_room::reserve(path)?;
     if unclean {
         quick_check(&connection)?;
     }

@@ -1,6 +1,6 @@
 //! What only a registry in a file can get wrong.
 
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use holdfast_store::sqlite::{OpenError, SqliteConfig, SqliteRegistry};
@@ -38,6 +38,19 @@ fn everything_is_there_after_a_restart() {
     assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o600);
     let wal = directory.path().join("registry.db-wal");
     assert_eq!(wal.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+}
+
+/// Of the index, which SQLite maps, every block is there: a process that writes to one that is not, on a full disk, is killed.
+#[test]
+fn the_index_of_the_log_has_its_blocks_whatever_their_size() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("registry.db");
+    for _ in 0..2 {
+        let registry = open(&path).unwrap();
+        let index = directory.path().join("registry.db-shm").metadata().unwrap();
+        assert!(index.blocks() * 512 >= 1024 * 1024, "{} blocks", index.blocks());
+        drop(registry);
+    }
 }
 
 #[test]

@@ -23,6 +23,7 @@ mod methods;
 mod metrics;
 mod notary;
 mod outgoing;
+mod pem;
 mod positions;
 mod recorder;
 mod remote;

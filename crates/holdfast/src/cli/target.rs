@@ -11,13 +11,12 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hub::sas::host_without_port;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject as _;
 use serde_json::Value;
 use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 
 use super::connection_string::ConnectionString;
 use super::ready_file;
+use crate::pem;
 
 /// The api-version that the commands speak.
 const API_VERSION: &str = "2021-04-12";
@@ -152,11 +151,8 @@ fn served_at(ready: &Value, door: &str, usual: u16) -> anyhow::Result<u16> {
 }
 
 fn agent(path: &Path) -> anyhow::Result<ureq::Agent> {
-    let failed = || format!("could not read the CA file {}", path.display());
-    let certificates: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(path)
-        .with_context(failed)?
-        .collect::<Result<_, _>>()
-        .with_context(failed)?;
+    let certificates =
+        pem::certificates(path).context("the CA file cannot be used; it is the ca.pem of the hub")?;
     let certificates: Vec<_> =
         certificates.iter().map(|certificate| Certificate::from_der(certificate).to_owned()).collect();
     let tls = TlsConfig::builder()

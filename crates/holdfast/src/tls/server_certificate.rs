@@ -14,12 +14,12 @@ use rcgen::{
 };
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls_pki_types::pem::PemObject as _;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 use super::validity::Validity;
 use crate::files::{create_private, create_public, read_private};
+use crate::pem;
 
 /// How long the authority is valid.
 const AUTHORITY_DAYS: i32 = 3_650;
@@ -30,6 +30,13 @@ const RENEWAL_DAYS: i64 = 30;
 
 /// How the name of an authority begins that a hub made.
 const AUTHORITY_NAME: &str = "Holdfast CA ";
+
+/// What helps when the server's certificate or its key cannot be used.
+const SERVER_CURE: &str = "the server certificate cannot be used; put server.pem and server.key back from a backup, or delete both, and \
+                           the hub issues another one";
+/// What helps when the authority cannot be used.
+const AUTHORITY_CURE: &str = "the hub's own authority cannot be used; put ca.pem and ca.key back from a backup, or delete ca.pem, \
+                              ca.key, server.pem and server.key, and give every client the new ca.pem that the hub makes";
 
 /// Who issued a server certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,6 +90,7 @@ impl ServerCertificate {
         if !this.authority.exists() {
             this.make_authority(now)?;
         }
+        pem::certificates(&this.authority).context(AUTHORITY_CURE)?;
         if !this.certificate.exists() {
             this.issue(now)?;
         } else if let Some(why) = this.why_not(names, now)? {
@@ -167,7 +175,8 @@ impl ServerCertificate {
     pub(crate) fn load(&self) -> anyhow::Result<()> {
         let provider = rustls::crypto::aws_lc_rs::default_provider();
         let key = CertifiedKey::from_der(presented(self.chain()?), self.key()?, &provider)
-            .context("the server certificate and its key do not fit")?;
+            .context("server.key is not the key of server.pem")
+            .context(SERVER_CURE)?;
         *self.presented.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(key));
         Ok(())
     }
@@ -189,17 +198,12 @@ impl ServerCertificate {
 
     /// The certificates of the file, the server's first.
     fn chain(&self) -> anyhow::Result<Vec<CertificateDer<'static>>> {
-        let failed = || format!("could not read {}", self.certificate.display());
-        CertificateDer::pem_file_iter(&self.certificate)
-            .with_context(failed)?
-            .collect::<Result<_, _>>()
-            .with_context(failed)
+        pem::certificates(&self.certificate).context(SERVER_CURE)
     }
 
     /// The key of the first certificate of the chain.
     fn key(&self) -> anyhow::Result<PrivateKeyDer<'static>> {
-        PrivateKeyDer::from_pem_file(&self.key)
-            .with_context(|| format!("could not read {}", self.key.display()))
+        pem::private_key(&self.key).context(SERVER_CURE)
     }
 
     fn make_authority(&self, now: Timestamp) -> anyhow::Result<()> {
@@ -219,8 +223,10 @@ impl ServerCertificate {
         let names = &self.names;
         let authority = std::fs::read_to_string(&self.authority)
             .with_context(|| format!("could not read {}", self.authority.display()))?;
+        pem::private_key(&self.authority_key).context(AUTHORITY_CURE)?;
         let authority_key = KeyPair::from_pem(&read_private(&self.authority_key)?)
-            .with_context(|| format!("{} is no private key", self.authority_key.display()))?;
+            .with_context(|| format!("{} is no private key that can sign", self.authority_key.display()))
+            .context(AUTHORITY_CURE)?;
         let issuer = Issuer::from_ca_cert_pem(&authority, authority_key)?;
         let key = KeyPair::generate()?;
         let mut params = CertificateParams::new(Vec::new())?;
@@ -239,8 +245,7 @@ impl ServerCertificate {
     /// What keeps the certificate from serving for a while yet: names, its end, or that it begins later.
     fn why_not(&self, names: &[String], now: Timestamp) -> anyhow::Result<Option<&'static str>> {
         let chain = self.chain()?;
-        let leaf =
-            chain.first().with_context(|| format!("{} holds no certificate", self.certificate.display()))?;
+        let leaf = chain.first().context(SERVER_CURE)?;
         let (_, leaf) = X509Certificate::from_der(leaf)
             .with_context(|| format!("{} is damaged", self.certificate.display()))?;
         let left = leaf.validity().not_after.timestamp() - now.as_second();
@@ -363,5 +368,36 @@ mod tests {
         let chain = vec![leaf_der.clone(), middle_der.clone(), root_der.clone()];
         assert_eq!(presented(chain), [leaf_der, middle_der]);
         assert_eq!(presented(vec![root_der.clone()]), [root_der]);
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_used_is_named_with_what_helps() {
+        let directory = tempfile::tempdir().expect("a directory");
+        opened(directory.path());
+        let names = ["localhost".to_owned()];
+        for (name, cure) in [
+            ("ca.pem", "give every client"),
+            ("server.pem", "issues another"),
+            ("server.key", "issues another"),
+        ] {
+            let file = directory.path().join(name);
+            let good = fs::read(&file).expect("reads");
+            fs::write(&file, "").expect("writes");
+            let error =
+                ServerCertificate::open(directory.path(), &names, Timestamp::now()).expect_err("it is empty");
+            let text = format!("{error:#}");
+            assert!(text.contains(cure) && text.contains(&format!("{name} is empty")), "{text}");
+            fs::write(&file, good).expect("writes");
+        }
+        // A key of another certificate.
+        let key = KeyPair::generate().expect("a key").serialize_pem();
+        fs::write(directory.path().join("server.key"), key).expect("writes");
+        let error =
+            ServerCertificate::open(directory.path(), &names, Timestamp::now()).expect_err("another key");
+        assert!(format!("{error:#}").contains("server.key is not the key of server.pem"), "{error:#}");
+        for name in ["server.key", "server.pem"] {
+            fs::remove_file(directory.path().join(name)).expect("removes");
+        }
+        opened(directory.path());
     }
 }

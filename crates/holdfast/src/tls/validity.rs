@@ -5,9 +5,9 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject as _;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+use crate::pem;
 
 /// The time in which a certificate is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,10 +21,10 @@ pub(super) struct Validity {
 impl Validity {
     /// That of the first certificate of a PEM file.
     pub(super) fn of_first(path: &Path) -> anyhow::Result<Self> {
-        let certificate = CertificateDer::from_pem_file(path)
-            .with_context(|| format!("{} holds no certificate", path.display()))?;
-        let (_, certificate) = X509Certificate::from_der(&certificate)
-            .with_context(|| format!("{} is damaged", path.display()))?;
+        let certificates = pem::certificates(path)?;
+        let first = certificates.first().map_or(&[][..], |first| first);
+        let (_, certificate) =
+            X509Certificate::from_der(first).with_context(|| format!("{} is damaged", path.display()))?;
         let validity = certificate.validity();
         let time = |seconds: i64| Timestamp::from_second(seconds);
         Ok(Self {

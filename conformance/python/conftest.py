@@ -3,7 +3,6 @@
 import os
 import uuid
 
-import certifi
 import pytest
 from azure.iot.hub import IoTHubRegistryManager
 
@@ -16,7 +15,7 @@ from harness.rest import Registry
 def hub(request, tmp_path_factory):
     hub = Hub(data=tmp_path_factory.mktemp("data"), hub_events=getattr(request.module, "HUB_EVENTS", None))
     hub.start()
-    # The one way to hand a CA to azure-iot-hub, which speaks through `requests`.
+    # The one way to hand a CA to azure-iot-hub over HTTPS, which speaks through `requests`.
     before = os.environ.get("REQUESTS_CA_BUNDLE")
     os.environ["REQUESTS_CA_BUNDLE"] = hub.ca_file
     yield hub
@@ -43,7 +42,7 @@ def reader(hub):
 def service(hub, monkeypatch):
     """The unmodified azure-iot-hub with all rights."""
     # The one way to hand a CA to uamqp through azure-iot-hub, which offers none.
-    monkeypatch.setattr(certifi, "where", lambda: hub.ca_file)
+    monkeypatch.setenv("SSL_CERT_FILE", hub.ca_file)
     manager = IoTHubRegistryManager.from_connection_string(hub.service_connection_string)
     yield manager
     manager.amqp_svc_client.amqp_client.close()

@@ -8,7 +8,6 @@ import threading
 import time
 from urllib.parse import quote
 
-import certifi
 import pytest
 import requests
 import uamqp
@@ -398,7 +397,7 @@ def test_a_file_over_the_limit_is_refused_however_it_is_cut(tmp_path):
 def notices(hub: Hub, monkeypatch, count: int, settle: bool = True) -> list[tuple]:
     """So many notices, or those that come in three seconds when none is wanted, through uamqp as azure-iot-hub uses it, which
     has no receiver of its own."""
-    monkeypatch.setattr(certifi, "where", lambda: hub.ca_file)
+    monkeypatch.setenv("SSL_CERT_FILE", hub.ca_file)
     token = sas.token(hub.hostname, hub.policy_key("service"), "service")
     auth = uamqp.authentication.JWTTokenAuth(
         audience=f"https://{hub.hostname}",

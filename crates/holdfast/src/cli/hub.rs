@@ -278,8 +278,8 @@ fn print_ready(ready: &Value, begun: Instant) {
     outln!("Ports      {}", ready["ports"]);
     outln!();
     outln!("So that the SDKs trust this hub:");
-    outln!("  export SSL_CERT_FILE={ca}          # Python device SDK, OpenSSL");
-    outln!("  export REQUESTS_CA_BUNDLE={ca}     # Python service SDK");
+    outln!("  export SSL_CERT_FILE={ca}          # Python device SDK, azure-iot-hub over AMQP, OpenSSL");
+    outln!("  export REQUESTS_CA_BUNDLE={ca}     # azure-iot-hub over HTTPS");
     outln!("  export NODE_EXTRA_CA_CERTS={ca}    # Node");
     outln!("  connection_verify=\"{ca}\"           # Python azure-eventhub, an argument of its client");
     outln!();

@@ -94,8 +94,8 @@ pub(super) fn expired(
         ),
         format!("a certificate valid from {} to {}", when(not_before), when(not_after)),
         format!("a certificate that is valid at {}", when(about.decision.time)),
-        "Issue a new certificate to the client.",
-        about.show(),
+        issue_again(about, subject, "Issue a new certificate to the client."),
+        about.show_certificate(subject),
     )
 }
 
@@ -108,18 +108,18 @@ pub(super) fn not_yet_valid(about: &About<'_>, subject: &str, not_before: Timest
         ),
         format!("a certificate valid from {}", when(not_before)),
         format!("a certificate that is valid at {}", when(about.decision.time)),
-        "Issue a certificate that is valid now, or wait.",
-        about.show(),
+        issue_again(about, subject, "Issue a certificate that is valid now, or wait."),
+        about.show_certificate(subject),
     )
 }
 
 pub(super) fn weak(about: &About<'_>, problem: &str) -> Words {
     Words::new(
-        format!("The certificate is too weak: {problem}."),
+        format!("The certificate is too weak, or cannot be read: {problem}."),
         problem,
         "a key of RSA 2048 bits or more, P-256, P-384, P-521 or Ed25519, signed with SHA-256 or better",
-        "Issue a certificate with a stronger key.",
-        about.show(),
+        "Issue a certificate with such a key and signature.",
+        about.show_certificate(about.own_subject()),
     )
 }
 
@@ -140,7 +140,7 @@ pub(super) fn name(about: &About<'_>, presented: &str) -> Words {
         format!("CN={}", about.id),
         "Connect as the device or module that the certificate names, or issue a certificate with this common name.",
         match presented.split_once('/') {
-            _ if presented.is_empty() => about.show(),
+            _ if presented.is_empty() => about.show_certificate(about.own_subject()),
             Some((device, module)) => command("module create", &[device, module], "--auth x509_ca"),
             None => command("device create", &[presented], "--auth x509_ca"),
         },
@@ -155,9 +155,20 @@ pub(super) fn purpose(about: &About<'_>, subject: &str) -> Words {
         ),
         "a certificate without the purpose clientAuth",
         "extendedKeyUsage = clientAuth, or no such extension",
-        "Issue a certificate for clients.",
-        about.show(),
+        issue_again(about, subject, "Issue a certificate for clients."),
+        about.show_certificate(subject),
     )
+}
+
+/// What to do about a certificate: the client's own is issued anew, one above it for the same key, so that those below it stay good.
+fn issue_again(about: &About<'_>, subject: &str, own: &str) -> String {
+    match about.is_own_certificate(subject) {
+        true => own.to_owned(),
+        false => format!(
+            "Have {subject} issued again for the same key, for clients and valid now. Where clients send it, they send the new one; where \
+             it is an authority of this hub, add the new one."
+        ),
+    }
 }
 
 fn chain_to(authorities: &[String]) -> String {

@@ -78,5 +78,9 @@ pub(super) fn fault(about: &About<'_>, subject: &str, fault: &CertificateFault) 
             "Issue the certificate with another tool, or other extensions.".to_owned(),
         ),
     };
-    Words::new(explanation, presented, expected, change, about.show())
+    let fix = match fault {
+        CertificateFault::SeveralNames { .. } => about.show_certificate(about.own_subject()),
+        _ => about.show_certificate(subject),
+    };
+    Words::new(explanation, presented, expected, change, fix)
 }

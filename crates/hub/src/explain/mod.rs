@@ -5,6 +5,8 @@ mod admission;
 mod amqp;
 mod certificate;
 mod certificate_fault;
+#[cfg(test)]
+mod certificate_tests;
 mod ends;
 mod gateway;
 mod https;
@@ -250,7 +252,27 @@ impl<'a> About<'a> {
         }
     }
 
-    /// The same for whoever holds a key: `device d1`, `module d1/m1` or `policy service`.
+    /// The command that shows what a certificate must be for: the registration of the identity, which has no keys; for a certificate
+    /// above the client's own, the authorities of the hub.
+    fn show_certificate(&self, subject: &str) -> String {
+        match (self.is_own_certificate(subject), self.module) {
+            (true, None) if self.named => command("device show", &[self.device], ""),
+            (true, Some(module)) if self.named => command("module show", &[self.device, module], ""),
+            _ => "holdfast certificate list".to_owned(),
+        }
+    }
+
+    /// Whether a subject is that of the client's own certificate, and not of one above it.
+    fn is_own_certificate(&self, subject: &str) -> bool {
+        self.decision.facts.chain.first().is_none_or(|own| own.subject == subject)
+    }
+
+    /// The subject of the client's own certificate.
+    fn own_subject(&self) -> &str {
+        self.decision.facts.chain.first().map_or("", |own| own.subject.as_str())
+    }
+
+    /// The command that shows the keys of whoever holds a key: `device d1`, `module d1/m1` or `policy service`.
     fn show_holder(&self, holder: &str) -> String {
         match holder.split_once(' ') {
             Some(("policy", policy)) => command("policy show", &[policy], "--keys"),

@@ -349,6 +349,30 @@ def test_services_read_files_and_devices_do_not(hub, device):
     assert Rest(hub, policy="service").call("GET", f"{path}x").status == 404
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(120)
+def test_a_body_that_trickles_is_given_up_after_a_minute(hub, device):
+    hand, begun = ByHand(hub, device), time.monotonic()
+    info = hand.start("slow")
+    given_up = threading.Event()
+
+    def drops():
+        for _ in range(110):
+            yield b"x" * 100
+            if given_up.wait(1):
+                return
+
+    try:
+        answer = hand.put(info, drops(), headers={"x-ms-blob-type": "BlockBlob"})
+        assert (answer.status_code, answer.headers["x-ms-error-code"]) == (400, "IncompleteBody")
+    except requests.exceptions.ConnectionError:
+        pass  # The answer came while it wrote.
+    finally:
+        given_up.set()
+    assert 55 < time.monotonic() - begun < 80
+    assert files(hub, device.device) == {}
+
+
 def test_a_link_ends_with_its_time_and_with_it_what_it_left(tmp_path):
     hub = Hub(data=tmp_path / "data", moves_clock=True)
     hub.start()

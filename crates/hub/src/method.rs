@@ -443,6 +443,19 @@ mod tests {
     }
 
     #[test]
+    fn as_many_calls_of_all_devices_are_under_way_as_may_be() {
+        let calls = Arc::<Calls>::default();
+        let device = |number: usize| Identity::device(DeviceId::parse(&format!("d{number}")).expect("an id"));
+        let begin = |number: usize| calls.begin(&device(number / CALLS_PER_IDENTITY_MAX));
+        let mut places: Vec<_> = (0..CALLS_MAX).map(|number| begin(number).expect("a place")).collect();
+        let error = begin(CALLS_MAX).err().expect("one more");
+        assert_eq!((&error, error.code()), (&MethodError::TooMany, HubErrorCode::ServerBusy));
+        assert_eq!(HubErrorCode::ServerBusy.number(), 503_005);
+        places.pop();
+        assert!(begin(CALLS_MAX).is_ok());
+    }
+
+    #[test]
     fn an_id_is_a_random_guid_of_version_4() {
         struct Ones;
         impl Random for Ones {

@@ -212,3 +212,46 @@ impl Writer {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use hub::decision::{DecisionFilter, Origin};
+    use hub::ports::secrets::Secrets;
+    use jiff::Timestamp;
+    use store::memory::MemoryRegistry;
+
+    use super::*;
+    use crate::secrets::KeyRing;
+
+    struct StillClock;
+
+    impl Clock for StillClock {
+        fn now(&self) -> Timestamp {
+            Timestamp::UNIX_EPOCH
+        }
+    }
+
+    /// On one thread the writer runs only while somebody waits, so that all of these are in the queue at once.
+    #[tokio::test]
+    async fn what_the_queue_has_no_room_for_is_counted_in_a_gap() {
+        const BEYOND: usize = 100;
+        let place = tempfile::tempdir().expect("a directory");
+        let registry: Arc<dyn Registry> = Arc::new(MemoryRegistry::new(1_000_000));
+        let secrets: Arc<dyn Secrets> = Arc::new(KeyRing::open(place.path(), None).expect("opens"));
+        let recorder = QueueRecorder::start(registry.clone(), secrets, Arc::new(StillClock), 1_000_000);
+        for number in 0..QUEUE_MAX + BEYOND {
+            let mut decision = Decision::new(Timestamp::UNIX_EPOCH, Act::Connect);
+            // Each of its own, so that none folds.
+            decision.identity = Some(format!("d{number}"));
+            decision.origin = Origin::default();
+            recorder.record(decision);
+        }
+        recorder.finish().await;
+        let filter = DecisionFilter { limit: QUEUE_MAX + BEYOND, ..DecisionFilter::default() };
+        let written = registry.decisions(filter).await.expect("reads");
+        let (gaps, records): (Vec<_>, Vec<_>) =
+            written.iter().map(|numbered| &numbered.record).partition(|record| record.act == Act::Gap);
+        assert_eq!(gaps.iter().map(|gap| gap.count).sum::<u64>(), BEYOND as u64);
+        assert_eq!(records.iter().map(|record| record.count).sum::<u64>(), QUEUE_MAX as u64);
+    }
+}

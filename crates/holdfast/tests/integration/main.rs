@@ -3,6 +3,7 @@
 
 mod demo;
 mod hostile;
+mod limits;
 mod power_loss;
 mod secrets;
 mod support;

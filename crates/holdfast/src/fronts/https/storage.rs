@@ -168,8 +168,7 @@ async fn take(body: &mut Incoming, writing: &mut Writing) -> Result<(), Failure>
     let broken = |text: &str| request_failure("IncompleteBody", text.to_owned());
     let (begun, mut taken) = (Instant::now(), 0);
     loop {
-        let due = begun + SILENCE_MAX + Duration::from_secs(taken / BYTES_PER_SECOND_MIN);
-        let patience = due.saturating_duration_since(Instant::now()).min(SILENCE_MAX);
+        let patience = patience(begun.elapsed(), taken);
         let frame = match tokio::time::timeout(patience, body.frame()).await {
             Ok(None) => return Ok(()),
             Ok(Some(Ok(frame))) => frame,
@@ -185,6 +184,12 @@ async fn take(body: &mut Incoming, writing: &mut Writing) -> Result<(), Failure>
             writing.write(data).await?;
         }
     }
+}
+
+/// How long the next bytes of a body may take that has taken so long and brought so much.
+fn patience(elapsed: Duration, taken: u64) -> Duration {
+    let due = SILENCE_MAX + Duration::from_secs(taken / BYTES_PER_SECOND_MIN);
+    due.saturating_sub(elapsed).min(SILENCE_MAX)
 }
 
 /// Records why a step was refused.
@@ -273,5 +278,21 @@ fn code_of(error: &UploadError) -> (StatusCode, &'static str) {
         UploadError::Blobs(BlobError::Gone | BlobError::Failed(_)) | UploadError::Hub(_) => {
             (StatusCode::INTERNAL_SERVER_ERROR, "InternalError")
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_has_a_minute_and_then_a_second_for_each_kibibyte() {
+        let seconds = |elapsed, taken| patience(Duration::from_secs(elapsed), taken).as_secs();
+        assert_eq!(seconds(0, 0), 60);
+        assert_eq!(seconds(59, 0), 1);
+        assert_eq!((seconds(60, 1_023), seconds(60, 1_024)), (0, 1));
+        assert_eq!((seconds(119, 60 * 1_024), seconds(120, 60 * 1_024)), (1, 0));
+        // Who was quick before has no more than a minute of silence.
+        assert_eq!(seconds(10, 100 * 1_024 * 1_024), 60);
     }
 }

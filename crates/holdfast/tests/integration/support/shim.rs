@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use super::{HubOptions, Random};
 
@@ -63,13 +64,18 @@ impl Shim {
 
     /// What a hub needs to run under the fault layer.
     pub(crate) fn hub_options(&self) -> HubOptions {
+        self.hub_options_with_syncs_of(Duration::from_millis(2))
+    }
+
+    /// The same with a disk that takes so long for each sync.
+    pub(crate) fn hub_options_with_syncs_of(&self, length: Duration) -> HubOptions {
         HubOptions {
             environment: vec![
                 ("LD_PRELOAD", library().into()),
                 ("POWERLOSS_DATA", self.data.clone().into()),
                 ("POWERLOSS_IMAGE", self.image.clone().into()),
                 ("POWERLOSS_CONTROL", self.control.clone().into()),
-                ("POWERLOSS_DELAY_MICROSECONDS", "2000".into()),
+                ("POWERLOSS_DELAY_MICROSECONDS", length.as_micros().to_string().into()),
             ],
             ..HubOptions::default()
         }

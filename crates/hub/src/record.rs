@@ -585,7 +585,7 @@ fn one_or_several<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Stri
     })
 }
 
-/// What an MQTT session must remember while nobody is connected (`spec/device-mqtt.md` §2.7).
+/// What an MQTT session must remember while nobody is connected (`docs/protocol/device-mqtt.md` §2.7).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {
     /// The generation of the identity whose session it is; a session of an older one counts for nothing.

@@ -59,3 +59,71 @@ fn found(authority: &Authority, first: &RevocationFacts, bad: &[&RevocationFacts
     let evidence = json!({ "lists": bad.iter().map(list).collect::<Vec<_>>() });
     Found::new(&ABOUT, Resource::new("authority", name), summary, evidence)
 }
+
+#[cfg(test)]
+mod tests {
+    use hub::settings::HubSettings;
+
+    use super::*;
+    use crate::events::Events;
+    use crate::facts::ServerCertificateFacts;
+
+    fn authority(verified: bool, lists: &[&str]) -> Authority {
+        let record = json!({
+            "name": "plant",
+            "certificate": "",
+            "subject": "CN=plant",
+            "thumbprint": "0".repeat(64),
+            "notAfter": "2030-01-01T00:00:00Z",
+            "verified": verified,
+            "revocationLists": lists,
+            "created": "2026-01-01T00:00:00Z",
+        });
+        serde_json::from_value(record).expect("an authority")
+    }
+
+    fn verdicts(authorities: &[Authority]) -> Verdicts {
+        let certificate = ServerCertificateFacts {
+            not_after: Timestamp::MAX,
+            thumbprint: String::new(),
+            renewal_error: None,
+            problem: None,
+        };
+        let (settings, events) = (HubSettings::default(), Events::default());
+        let facts = HubFacts {
+            policies: &[],
+            authorities,
+            settings: &settings,
+            server_certificate: &certificate,
+            files: &[],
+            configured_secrets: &[],
+            damaged: &[],
+            disk: None,
+            clock_ahead: None,
+            events: &events,
+        };
+        let mut verdicts = Verdicts::default();
+        CrlStale.hub(&facts, &Context::new(Timestamp::UNIX_EPOCH, []), &mut verdicts);
+        verdicts
+    }
+
+    #[test]
+    fn a_list_that_an_earlier_build_took_unseen_is_named() {
+        let seen = verdicts(&[authority(true, &["MAA="])]);
+        let [found] = seen.found.as_slice() else { panic!("one finding") };
+        assert!(
+            found.summary.contains("plant") && found.summary.contains("counts for nothing"),
+            "{}",
+            found.summary
+        );
+        assert_eq!(found.resources, [Resource::new("authority", "plant")]);
+        let seen = verdicts(&[authority(true, &["MAA=", "MAA="])]);
+        assert!(seen.found[0].summary.ends_with("The same goes for 1 more of its lists."));
+    }
+
+    #[test]
+    fn an_authority_without_lists_or_that_admits_nobody_is_no_concern() {
+        let seen = verdicts(&[authority(true, &[]), authority(false, &["MAA="])]);
+        assert_eq!((seen.not_applicable, seen.found.len()), (2, 0));
+    }
+}

@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::unadmitted::Unadmitted;
+use hub::limits::DESCRIPTORS_KEPT as KEPT;
 
-/// Descriptors that connections leave: for segments, the registry, uploads and what the hub asks of others.
-const KEPT: u64 = 256;
 /// The most connections, where descriptors are not limited.
 const CONNECTIONS_MAX: u64 = 1 << 20;
 /// How often the log says that there is none left.

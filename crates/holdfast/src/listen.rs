@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use hub::certificate::Chain;
 use hub::decision::{Act, Door, Facts, Origin, cut};
 use hub::hub::Hub;
+use hub::limits::HANDSHAKE_TIMEOUT;
 use hub::refusal::Refusal;
 use rustls::server::{Accepted, Acceptor};
 use rustls::{AlertDescription, CipherSuite, Error, PeerIncompatible, ServerConfig};
@@ -28,8 +29,6 @@ use crate::lanes::Entry;
 use crate::metrics::Metrics;
 use crate::unadmitted::{Admission, Unadmitted};
 
-/// How long a client may take over its handshake.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(15);
 /// How long to wait after accepting failed (most often for want of file descriptors).
 const ACCEPT_RETRY: Duration = Duration::from_millis(50);
 

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use hub::backoff::network;
 use hub::decision::{Act, Facts, Origin};
 use hub::hub::Hub;
+use hub::limits;
 use hub::refusal::{AdmissionBound, Refusal};
 use tokio::task::AbortHandle;
 
@@ -39,13 +40,12 @@ const CLOSE_LATE_EVERY: Duration = Duration::from_secs(1);
 const CONNECTION_BYTES: usize = 12 * 1024;
 
 impl Default for Limits {
-    /// Room for 13,000 devices that connect at the same moment, and 160 MiB whatever strangers do.
     fn default() -> Self {
         Self {
-            bytes_each: 48 * 1024,
-            bytes_all: 160 * 1024 * 1024,
-            bytes_per_network: 112 * 1024 * 1024,
-            lifetime: Duration::from_secs(30),
+            bytes_each: limits::UNADMITTED_BYTES_MAX,
+            bytes_all: limits::UNADMITTED_BYTES_OF_ALL_MAX,
+            bytes_per_network: limits::UNADMITTED_BYTES_PER_NETWORK_MAX,
+            lifetime: limits::UNADMITTED_LIFETIME,
         }
     }
 }

@@ -15,12 +15,10 @@ use tokio_tungstenite::tungstenite::{Error, Message};
 
 use crate::io::Stream;
 use crate::unadmitted::Admission;
+use hub::limits::UNADMITTED_WEBSOCKET_MESSAGE_BYTES_MAX as UNADMITTED_MESSAGE_BYTES_MAX;
 
 /// A message may be as large as the largest packet and its headers.
 const MESSAGE_BYTES_MAX: usize = 2 * 1024 * 1024;
-/// The same until the client is admitted. Less than it may send in all: a message is gathered in a buffer that is reserved when the
-/// message is announced, beside the buffers of HTTP and TLS below it.
-const UNADMITTED_MESSAGE_BYTES_MAX: usize = 32 * 1024;
 
 /// The bytes of a WebSocket.
 pub(crate) struct WebSocketBytes {

@@ -6,6 +6,7 @@
 //! Every refusal is answered, for an SDK takes silence for a fault of the network and tries for ever. It is answered in
 //! time, for somebody with an honest mistake may stand behind the same address.
 
+use crate::limits::GUESS_WAIT_MAX as WAIT_MAX;
 use std::collections::HashMap;
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher as _, Hash};
@@ -14,16 +15,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+pub use crate::limits::GUESSES_AT_ONCE as AT_ONCE;
+
 use serde::{Deserialize, Serialize};
 
-/// Refusals in a minute that are answered at once, unless the operator says otherwise.
-pub const AT_ONCE: u32 = 10;
 /// The minute: without more refusals than are answered at once for so long, they are forgotten.
 const WINDOW: Duration = Duration::from_secs(60);
 /// The wait of the first refusal that waits; each one after it waits twice as long.
 const FIRST_WAIT: Duration = Duration::from_millis(250);
-/// The longest wait. It is well below the time that any SDK waits for an answer (10 s for a token of uamqp).
-const WAIT_MAX: Duration = Duration::from_secs(8);
 /// Answers that wait at once, of one source and in all. Whatever is beyond is answered at once: it costs no memory then, and
 /// tells no more.
 const PLACES_PER_SOURCE: usize = 16;

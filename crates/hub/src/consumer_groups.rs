@@ -3,14 +3,13 @@
 use crate::deed::PlainChange;
 use crate::error::{HubError, HubErrorCode};
 use crate::hub::Hub;
+pub use crate::limits::CONSUMER_GROUPS_MAX;
 use crate::ports::registry::Write;
 use crate::record::{ConsumerGroup, Key, Kind, Record};
 use crate::registry::{By, change};
 
 /// The group that always exists.
 pub const DEFAULT_CONSUMER_GROUP: &str = "$Default";
-/// The most groups of a hub, the default one included (`docs/protocol/limits.md` §2).
-pub const CONSUMER_GROUPS_MAX: usize = 20;
 /// The longest name, in characters.
 const NAME_CHARS_MAX: usize = 50;
 

@@ -16,6 +16,7 @@ use crate::error::HubError;
 use crate::hub_events::{EventStream, HubEvents};
 use crate::identity::{DeviceId, Identity, ModuleId};
 use crate::key_search::Clue;
+pub use crate::limits::AUTHORITIES_MAX;
 use crate::method::Calls;
 use crate::ports::blobs::Blobs;
 use crate::ports::bus::{Bus, Ending, Holder};
@@ -558,9 +559,6 @@ impl Hub {
         self.clock.now()
     }
 }
-
-/// The most certificate authorities of a hub (`docs/protocol/limits.md` §2).
-pub const AUTHORITIES_MAX: usize = 25;
 
 /// Whether a device is one of those by which somebody is connected.
 fn goes_through(basis: &Basis, device: &DeviceId) -> bool {

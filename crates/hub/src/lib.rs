@@ -34,6 +34,7 @@ pub mod inbox;
 pub mod json;
 pub mod key_quality;
 pub mod key_search;
+pub mod limits;
 pub mod method;
 pub mod placement;
 pub mod policies;

@@ -15,18 +15,15 @@ use crate::error::{HubError, HubErrorCode};
 use crate::hub::Hub;
 use crate::identity::Identity;
 use crate::json::{self, WrongJson};
+pub use crate::limits::CALLS_MAX;
+pub use crate::limits::CALLS_PER_IDENTITY_MAX;
+pub use crate::limits::METHOD_PAYLOAD_BYTES_MAX as PAYLOAD_BYTES_MAX;
 use crate::ports::clock::Random;
 use crate::record::{Key, Record, Status};
 use crate::registry::{unknown_device, unknown_module};
 
-/// The longest payload of a request or answer, in bytes of JSON.
-pub const PAYLOAD_BYTES_MAX: usize = 128 * 1024;
 /// The longest name, in characters.
 pub const NAME_CHARS_MAX: usize = 100;
-/// Calls that may be under way to one device or module.
-pub const CALLS_PER_IDENTITY_MAX: usize = 10;
-/// Calls that may be under way in all.
-pub const CALLS_MAX: usize = 10_000;
 /// How long a device may take to answer: the default, and the range, in seconds.
 const RESPONSE_SECONDS: (u64, u64, u64) = (30, 5, 300);
 /// How long a call waits for its device to connect: the default, and the range, in seconds.

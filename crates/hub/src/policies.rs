@@ -8,12 +8,10 @@ use crate::authenticate::{open_key, policy_place, seal_key};
 use crate::deed::PlainChange;
 use crate::error::{HubError, HubErrorCode};
 use crate::hub::Hub;
+pub use crate::limits::POLICIES_MAX;
 use crate::ports::registry::{StoreError, Versioned, Write};
 use crate::record::{Key, Kind, Record, SealedKey, Slot};
 use crate::registry::{By, change};
-
-/// The most policies of a hub (`docs/protocol/limits.md` §2).
-pub const POLICIES_MAX: usize = 16;
 
 /// A policy with its keys opened.
 #[derive(Clone)]

@@ -4,8 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-/// Readers without an owner level that one partition takes in one consumer group.
-pub const READERS_MAX: usize = 5;
+pub use crate::limits::READERS_MAX;
 
 /// All readers of a hub.
 #[derive(Default)]

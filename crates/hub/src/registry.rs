@@ -14,6 +14,8 @@ use crate::error::{HubError, HubErrorCode};
 use crate::hub::Hub;
 use crate::identity::{DeviceId, Identity, ModuleId};
 use crate::inbox::waiting;
+pub use crate::limits::BULK_MAX;
+pub use crate::limits::LIST_MAX;
 use crate::ports::registry::{Change, StoreError, Versioned, Write};
 use crate::ports::secrets::{SecretError, Secrets};
 use crate::record::{Authentication, Device, Key, Kind, Module, Record, Slot, Status, Thumbprint};
@@ -23,10 +25,6 @@ use crate::twin::Twin;
 pub const STATUS_REASON_CHARS_MAX: usize = 128;
 /// The shortest and the longest symmetric key, in decoded bytes.
 pub const KEY_BYTES: std::ops::RangeInclusive<usize> = 16..=64;
-/// The most entries of one list, and of one page.
-pub const LIST_MAX: usize = 1_000;
-/// The most entries of one bulk request.
-pub const BULK_MAX: usize = 100;
 
 /// Who makes a change, for its record.
 #[derive(Debug, Clone)]

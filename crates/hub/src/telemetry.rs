@@ -12,11 +12,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::identity::Identity;
+pub use crate::limits::TELEMETRY_MESSAGE_BYTES_MAX as MESSAGE_BYTES_MAX;
 use crate::twin::time_text;
-
-/// The largest message, in bytes, counted as `docs/protocol/limits.md` §1.1 counts: body, system property values,
-/// application property names and values.
-pub const MESSAGE_BYTES_MAX: usize = 256 * 1024;
 
 /// The interface id of a security agent's messages.
 const SECURITY_INTERFACE: &str = "urn:azureiot:Security:SecurityAgent:1";

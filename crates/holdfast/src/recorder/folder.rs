@@ -8,10 +8,9 @@ use std::time::{Duration, Instant};
 
 use hub::backoff::network;
 use hub::decision::{Act, Decision};
+use hub::limits::RECORDS_OF_A_SOURCE_PER_MINUTE as RECORDS_PER_WINDOW;
 use hub::strangers::is_stranger;
 
-/// Records of one source and cause in a window; the rest become one record with their count.
-const RECORDS_PER_WINDOW: u64 = 20;
 /// The window of folding.
 const WINDOW: Duration = Duration::from_secs(60);
 /// Sources and causes that are told apart in one window; beyond it all fold into one.

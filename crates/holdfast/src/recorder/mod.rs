@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use hub::decision::{Act, Decision};
 use hub::key_search::{Clue, KeySearch};
+use hub::limits::DECISIONS_WAITING_MAX as QUEUE_MAX;
 use hub::ports::clock::{Clock, Recorder};
 use hub::ports::registry::Registry;
 use hub::ports::secrets::Secrets;
@@ -19,8 +20,6 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use self::folder::Folder;
 use self::searches::Searches;
 
-/// Decisions that may wait for the writer.
-const QUEUE_MAX: usize = 8_192;
 /// Decisions written in one transaction.
 const BATCH_MAX: usize = 1_024;
 /// How long the writer lets decisions gather, so that one transaction holds many: each takes a sync, writes the edges of the

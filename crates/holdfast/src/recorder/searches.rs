@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use hub::backoff::network;
 use hub::decision::Decision;
 use hub::key_search::{Clue, KeySearch};
+use hub::limits::SEARCHES_PER_MINUTE as NEARBY;
 use hub::refusal::Refusal;
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::timeout;
@@ -19,9 +20,6 @@ use super::Item;
 
 /// Refusals that may wait to be looked into; beyond it they are recorded as they are.
 const WAITING_MAX: usize = 64;
-/// Searches in a minute through what is nearest to the client, of one address and in all. Of one cause, twenty become records:
-/// what is not looked into is mostly what would only have been counted.
-const NEARBY: (u32, u32) = (60, 600);
 /// Searches in a minute through the keys of the whole fleet.
 const FLEET: (u32, u32) = (20, 120);
 /// The minute.

@@ -4,7 +4,10 @@
 //! Each identity has a queue: a record that says what waits in which state, beside a record for the content of each
 //! message. Every step replaces the queue's record, so that two steps at a time cannot both be true.
 
+pub use crate::limits::C2D_MESSAGE_BYTES_MAX as MESSAGE_BYTES_MAX;
 use std::time::Duration;
+
+pub use crate::limits::C2D_QUEUE_MAX as QUEUE_MAX;
 
 mod expiry;
 mod message;
@@ -21,10 +24,6 @@ pub use self::queue::{
 pub(crate) use self::service::waiting;
 pub use self::service::{Delivery, InboxCounts, InboxView, Settlement, Waiting, lock_token};
 
-/// The largest message, counted as telemetry is (`docs/protocol/limits.md` §1).
-pub const MESSAGE_BYTES_MAX: usize = 64 * 1024;
-/// Messages that may wait for one device or module.
-pub const QUEUE_MAX: usize = 50;
 /// How many messages that are gone a queue remembers.
 pub const PASSED_MAX: usize = 20;
 /// How long a message waits when its sender does not say.

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::Members;
 use crate::decision::cut;
 use crate::error::{HubError, HubErrorCode};
+use crate::limits::{TWIN_PROPERTIES_BYTES_MAX, TWIN_TAGS_BYTES_MAX};
 
 /// The longest key, in bytes of UTF-8.
 pub const KEY_BYTES_MAX: usize = 1024;
@@ -43,8 +44,8 @@ impl Part {
     /// How large it may be, in bytes as the limits count them (`docs/protocol/limits.md` §1.2).
     pub fn bytes_max(self) -> usize {
         match self {
-            Self::Tags => 8 * 1024,
-            Self::Desired | Self::Reported => 32 * 1024,
+            Self::Tags => TWIN_TAGS_BYTES_MAX,
+            Self::Desired | Self::Reported => TWIN_PROPERTIES_BYTES_MAX,
         }
     }
 }

@@ -15,14 +15,12 @@ use crate::hub::Hub;
 use crate::hub_events::TwinParts;
 use crate::identity::Identity;
 use crate::inbox::waiting;
+use crate::limits::MODEL_ID_BYTES_MAX;
 use crate::ports::registry::{Change, Versioned, Write};
 use crate::record::{Authentication, Device, Key, Record};
 use crate::registry::{
     By, IfMatch, activity_since, as_device, as_module, change, unknown_device, unknown_module,
 };
-
-/// The longest model id: a DTMI has up to 2048 characters.
-const MODEL_ID_BYTES_MAX: usize = 2048;
 
 /// Whether a model id is one that is taken. Each message of the device carries it, so that a longer one would make the stream
 /// many times what its devices sent.

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::identity::DeviceId;
+pub use crate::limits::UPLOADS_OPEN_MAX as OPEN_MAX;
 use crate::ports::blobs::{Part, PartName, Stage};
 
 mod account;
@@ -32,8 +33,6 @@ pub use self::reading::{FileView, PartReader};
 pub use self::service::{Finished, Started, Writable, Written};
 pub use self::staging::{Staging, WRITERS_MAX, Writing};
 
-/// Uploads of a device that may be open.
-pub const OPEN_MAX: usize = 10;
 /// How long a link lives unless the operator set another time.
 pub const LINK_LIFETIME: Duration = Duration::from_secs(3_600);
 /// Blocks that a file may have.

@@ -6,14 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{BLOCKS_MAX, UploadError};
 use crate::identity::DeviceId;
+pub use crate::limits::UPLOAD_WRITERS_MAX as WRITERS_MAX;
+use crate::limits::UPLOAD_WRITERS_OF_DEVICE_MAX as WRITERS_OF_DEVICE_MAX;
+use crate::limits::UPLOAD_WRITERS_OF_UPLOAD_MAX as WRITERS_OF_UPLOAD_MAX;
 use crate::ports::blobs::{Blobs, PartName, PartWriter, Stage};
 
-/// Parts that may be written at the same time, by all devices together.
-pub const WRITERS_MAX: usize = 256;
-/// By one upload: the SDKs write up to 20 blocks at a time.
-const WRITERS_OF_UPLOAD_MAX: usize = 32;
-/// By all uploads of one device, so that it leaves places to the others.
-const WRITERS_OF_DEVICE_MAX: usize = 64;
 /// Stages that are remembered while nobody writes to them, so that their parts are not listed for each block.
 const REMEMBERED_MAX: usize = 1_024;
 

@@ -39,6 +39,7 @@ use std::time::Duration;
 use http::Method;
 use hub::decision::Act;
 use hub::hub::Hub;
+use hub::limits::REQUEST_HEAD_BYTES_MAX as HEAD_BYTES_MAX;
 use hub::refusal::Refusal;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -57,8 +58,6 @@ use crate::metrics::Metrics;
 use crate::notary::Notary;
 use crate::recorder::QueueRecorder;
 
-/// The longest head of a request. hyper holds twice of it at the worst, which is what a stranger may make the hub hold.
-const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// How long a client may take to send the head of a request. It is the idle time-out of kept connections too.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(125);
 

@@ -9,6 +9,7 @@ use hub::authenticate::{Basis, Grant, resource_path};
 use hub::decision::{Act, Facts, TokenFacts, cut};
 use hub::hub::{Credential, NotAdmitted};
 use hub::identity::{Identity, ModuleId};
+use hub::limits::AMQP_IDENTITIES_MAX as IDENTITIES_MAX;
 use hub::ports::bus::{Ending, Epoch, Holder as _};
 use hub::refusal::{Refusal, missing_device_right};
 use hub::service_grant::ServiceGrant;
@@ -24,9 +25,6 @@ use crate::fronts::amqp::live::{Ended, Live};
 use crate::fronts::mailbox::Mailbox;
 use crate::io::Stream;
 use crate::metrics::Connected;
-
-/// Devices and modules with a credential on one connection (`docs/protocol/limits.md` §2).
-const IDENTITIES_MAX: usize = 1_000;
 
 const CLIENT_VERSION: &str = "com.microsoft:client-version";
 const API_VERSION: &str = "com.microsoft:api-version";

@@ -27,6 +27,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use hub::decision::{Act, Facts};
 use hub::identity::Identity;
+use hub::limits::TOKEN_TIMEOUT;
 use hub::ports::bus::Ending;
 use hub::refusal::Refusal;
 use hub::service_grant::{ServiceGrant, ServicePlace};
@@ -49,9 +50,6 @@ use crate::io::Stream;
 use crate::listen::Visitor;
 use crate::metrics::DoorMetrics;
 
-/// A connection that has put no token by then, or none again since its last one ended, is closed
-/// (`docs/protocol/amqp.md` §3).
-const TOKEN_TIMEOUT: Duration = Duration::from_secs(20);
 /// How long the last bytes to a client may take.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(2);
 

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use hub::hub::Hub;
 use hub::inbox::Settlement;
+use hub::limits::MQTT_UNACKNOWLEDGED_MAX as UNACKNOWLEDGED_MAX;
 use hub::ports::bus::{Ending, Epoch, Holder as _};
 use hub::ports::event_log::Ticket;
 use hub::properties::stamp;
@@ -55,8 +56,6 @@ static LIMITS: Limits = Limits {
         keep_alive_max: 19 * 60,
     },
 };
-/// Messages that may wait for the disk before the socket is read again.
-const UNACKNOWLEDGED_MAX: usize = 256;
 
 /// Serves one connection to its end.
 pub(crate) async fn serve<S: Stream>(

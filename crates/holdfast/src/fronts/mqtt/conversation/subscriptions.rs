@@ -4,6 +4,7 @@ use bytestring::ByteString;
 use hub::decision::cut;
 use hub::deed::DeviceOperation;
 use hub::identity::Identity;
+use hub::limits::SUBSCRIPTIONS_MAX;
 use hub::record::{Session, Subscription};
 use hub::refusal::Refusal;
 use wire::mqtt::five::SubscribeAckReason;
@@ -14,9 +15,6 @@ use crate::fronts::mqtt::five::filters;
 use crate::fronts::mqtt::three::address::may_subscribe;
 use crate::fronts::mqtt::three::{answers, device_bound};
 use crate::io::Stream;
-
-/// More filters than any SDK uses, fewer than would weigh.
-const SUBSCRIPTIONS_MAX: usize = 50;
 
 impl<S: Stream> Conversation<S> {
     pub(super) async fn on_subscribe(

@@ -1,5 +1,5 @@
 """Everything that azure-iot-device for Python can say, on each of its transports, with each kind of credential, as device and as
-module. README.md has the table of it. What is particular stands in the tests of each feature; here nothing may be missing.
+module. docs/sdk.md has the table of it. What is particular stands in the tests of each feature; here nothing may be missing.
 """
 
 import queue

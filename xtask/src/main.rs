@@ -10,6 +10,8 @@ mod citations;
 mod conformance;
 mod fuzz;
 mod instructions;
+mod links;
+mod places;
 mod prove;
 mod steps;
 mod tally;

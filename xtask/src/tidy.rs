@@ -8,6 +8,8 @@ use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use crate::citations::Pages;
+use crate::links::Links;
+use crate::places;
 use crate::workspace::Workspace;
 
 /// Which crate may name which, dev-dependencies included. A crate that is not listed here is free.
@@ -46,10 +48,12 @@ pub(crate) fn check(workspace: &Workspace) -> Result<()> {
     let mut broken = arrows(workspace.packages());
     broken.extend(undocumented(workspace)?);
     let (root, files) = (workspace.root(), workspace.files()?);
-    let pages = Pages::read(root, &files)?;
+    let (pages, links) = (Pages::read(root, &files)?, Links::read(root, &files)?);
+    broken.extend(places::check(root, &files)?);
     for path in &files {
         broken.extend(source(root, path)?);
         broken.extend(pages.check(root, path)?);
+        broken.extend(links.check(root, path)?);
     }
     if !broken.is_empty() {
         bail!("{} broken rules:\n  {}", broken.len(), broken.join("\n  "));

@@ -15,6 +15,8 @@ mod lines;
 mod method;
 mod module;
 mod output;
+#[cfg(test)]
+mod pages_tests;
 mod policy;
 mod posture;
 mod posture_report;
@@ -22,6 +24,8 @@ mod ready_file;
 mod scrub;
 mod send;
 mod settings;
+#[cfg(test)]
+mod shell_words;
 mod simulate;
 mod target;
 pub(crate) mod terminal;

@@ -7,6 +7,7 @@ use hub::refusal::{AdmissionBound, CertificateFault, ChangeFacts, Newcomer, Refu
 use jiff::Timestamp;
 
 use crate::cli::Args;
+use crate::cli::shell_words::words_of;
 
 /// Refusals of each cause.
 fn one_of_each() -> Vec<Refusal> {
@@ -213,29 +214,4 @@ fn every_fix_is_a_command_that_exists() {
             }
         }
     }
-}
-
-/// The words of a command as a shell takes them apart.
-fn words_of(command: &str) -> Vec<String> {
-    let (mut words, mut word, mut quote, mut begun) = (Vec::new(), String::new(), None, false);
-    let mut characters = command.chars();
-    while let Some(character) = characters.next() {
-        match (quote, character) {
-            (Some(open), c) if c == open => quote = None,
-            (Some(_), c) => word.push(c),
-            (None, '\'' | '"') => (quote, begun) = (Some(character), true),
-            (None, '\\') => word.extend(characters.next()),
-            (None, ' ') => {
-                if begun || !word.is_empty() {
-                    words.push(std::mem::take(&mut word));
-                }
-                begun = false;
-            }
-            (None, c) => word.push(c),
-        }
-    }
-    if begun || !word.is_empty() {
-        words.push(word);
-    }
-    words
 }

@@ -1,15 +1,17 @@
 //! Room on the disk for the index of the write-ahead log (`registry.db-shm`), which SQLite maps into memory.
 //!
-//! Whoever writes to a mapped place that has no block yet, on a disk that is full, is killed (SIGBUS). SQLite writes one byte of each
+//! A process that stores to a mapped page without a block, on a disk that is full, is killed (SIGBUS). SQLite writes one byte of each
 //! 4 KiB of the index before it maps them, which gives them blocks where blocks are as large. Where they are smaller, three quarters of
-//! the index have none. So all blocks that it may ever need are asked for when the registry is opened.
+//! the index have none. So the registry is opened only where there is room for all of them, and later telemetry leaves some
+//! (`reserve-megabytes`).
+//!
+//! The hub must not open the index itself to ask for its blocks: a process that closes a file loses all its POSIX locks of it, those of
+//! SQLite included, and the next process that opens the database then empties the index of the hub.
 
-use std::fs::OpenOptions;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use rustix::fs::{FallocateFlags, fallocate, statvfs};
-use rustix::io::Errno;
+use rustix::fs::statvfs;
 
 /// The room: an index for half a GiB of write-ahead log, which is folded into the database every 4 MiB.
 const ROOM_BYTES: u64 = 1024 * 1024;
@@ -29,22 +31,6 @@ fn is_enough(free: u64) -> io::Result<()> {
         "the disk is full: {free} bytes are free, and the registry takes {ROOM_BYTES} to open. Make room on it"
     );
     Err(io::Error::new(io::ErrorKind::StorageFull, text))
-}
-
-/// Asks for the blocks. Call it when a connection holds the index open, for the first one to do so empties it.
-pub(super) fn reserve(database: &Path) -> io::Result<()> {
-    let index = OpenOptions::new().read(true).write(true).open(index_of(database))?;
-    match fallocate(&index, FallocateFlags::KEEP_SIZE, 0, ROOM_BYTES) {
-        // Nor has such a file system blocks that a file could lack.
-        Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
-        done => Ok(done?),
-    }
-}
-
-fn index_of(database: &Path) -> PathBuf {
-    let mut name = database.as_os_str().to_owned();
-    name.push("-shm");
-    name.into()
 }
 
 #[cfg(test)]

@@ -93,9 +93,6 @@ pub(super) fn open_writer(path: &Path, config: &SqliteConfig) -> Result<Connecti
     set_up(&connection)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
-    // Reading opens the index.
-    schema_of(&connection)?;
-    index_room::reserve(path)?;
     if unclean {
         quick_check(&connection)?;
     }

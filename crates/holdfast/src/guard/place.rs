@@ -9,12 +9,13 @@ use hub::finding::ChangedFile;
 use posture::facts::FileFacts;
 
 /// Names within the data directory that hold keys or what keys protect; `.` is the directory itself.
-const FILES: [&str; 11] = [
+const FILES: [&str; 12] = [
     ".",
     "master.key",
     "keys.json",
     "ca.key",
     "server.key",
+    "server-rsa.key",
     "management.credential",
     "registry.db",
     "registry.db-wal",

@@ -62,4 +62,66 @@ mod tests {
         let last_short = names.iter().rposition(|name| name.ends_with("SHA256"));
         assert!(first_long > last_short, "{names:?}");
     }
+
+    /// What the server presents to a client with these suites.
+    fn presented_to(server: &Arc<ServerConfig>, authority: &std::path::Path, suites: &[&str]) -> Vec<u8> {
+        let mut provider = aws_lc_rs::default_provider();
+        provider.cipher_suites.retain(|suite| suites.contains(&suite.suite().as_str().unwrap_or_default()));
+        let mut roots = rustls::RootCertStore::empty();
+        for root in crate::pem::certificates(authority).expect("the authority") {
+            roots.add(root).expect("a root");
+        }
+        let config = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let name = "localhost".try_into().expect("a name");
+        let mut client = rustls::ClientConnection::new(Arc::new(config), name).expect("a client");
+        let mut server = rustls::ServerConnection::new(server.clone()).expect("a server");
+        while client.is_handshaking() {
+            let mut bytes = Vec::new();
+            while client.wants_write() {
+                client.write_tls(&mut bytes).expect("writes");
+            }
+            server.read_tls(&mut &bytes[..]).expect("reads");
+            server.process_new_packets().expect("the server goes on");
+            bytes.clear();
+            while server.wants_write() {
+                server.write_tls(&mut bytes).expect("writes");
+            }
+            client.read_tls(&mut &bytes[..]).expect("reads");
+            client.process_new_packets().expect("the client goes on");
+        }
+        client.peer_certificates().expect("certificates")[0].to_vec()
+    }
+
+    #[test]
+    fn a_client_that_knows_rsa_only_gets_an_rsa_certificate_and_every_other_the_usual_one() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let open = || {
+            ServerCertificate::open(directory.path(), &["localhost".to_owned()], jiff::Timestamp::now())
+                .expect("opens")
+        };
+        let file = |name: &str| directory.path().join(name);
+        let leaf = |name: &str| crate::pem::certificates(&file(name)).expect("a certificate")[0].to_vec();
+        let config = server_config(&Arc::new(open()), &[]).expect("a configuration");
+        let (usual, rsa) = (leaf("server.pem"), leaf("server-rsa.pem"));
+        let cases: [(&[&str], &Vec<u8>); 5] = [
+            (&["TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256"], &rsa),
+            (&["TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384"], &rsa),
+            (&["TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"], &usual),
+            (&["TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256", "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256"], &usual),
+            (&["TLS13_AES_128_GCM_SHA256"], &usual),
+        ];
+        for (suites, expected) in cases {
+            assert!(presented_to(&config, &file("ca.pem"), suites) == *expected, "{suites:?}");
+        }
+        // It stays over restarts, and comes back when it is gone.
+        open();
+        assert_eq!(leaf("server-rsa.pem"), rsa);
+        std::fs::remove_file(file("server-rsa.pem")).expect("removes");
+        open();
+        assert_ne!(leaf("server-rsa.pem"), rsa);
+    }
 }

@@ -1,4 +1,5 @@
-//! The hub's own certificate authority and the server certificate that it issues.
+//! The hub's own certificate authority and the server certificates that it issues: an ECDSA one, and an RSA one for clients that know
+//! nothing else, as much firmware made for Azure does.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -10,11 +11,11 @@ use jiff::{Timestamp, ToSpan as _};
 use posture::facts::ServerCertificateFacts;
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer,
-    KeyPair, KeyUsagePurpose, SanType,
+    KeyPair, KeyUsagePurpose, PKCS_RSA_SHA256, RsaKeySize, SanType,
 };
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
 use super::validity::Validity;
@@ -32,7 +33,7 @@ const RENEWAL_DAYS: i64 = 30;
 const AUTHORITY_NAME: &str = "Holdfast CA ";
 
 /// What helps when the server's certificate or its key cannot be used.
-const SERVER_CURE: &str = "the server certificate cannot be used; put server.pem and server.key back from a backup, or delete both, and \
+const SERVER_CURE: &str = "the server certificate cannot be used; put its .pem and .key files back from a backup, or delete both, and \
                            the hub issues another one";
 /// What helps when the authority cannot be used.
 const AUTHORITY_CURE: &str = "the hub's own authority cannot be used; put ca.pem and ca.key back from a backup, or delete ca.pem, \
@@ -47,15 +48,73 @@ enum Origin {
     Foreign,
 }
 
-/// The server's certificate: its files in a data directory, and what handshakes present of them.
-pub(crate) struct ServerCertificate {
+/// A certificate with its key, in two files.
+struct Pair {
     certificate: PathBuf,
     key: PathBuf,
+}
+
+impl Pair {
+    fn of(directory: &Path, name: &str) -> Self {
+        Self {
+            certificate: directory.join(format!("{name}.pem")),
+            key: directory.join(format!("{name}.key")),
+        }
+    }
+
+    /// The certificates of the file, the server's first.
+    fn chain(&self) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+        pem::certificates(&self.certificate).context(SERVER_CURE)
+    }
+
+    /// What handshakes present.
+    fn load(&self) -> anyhow::Result<Arc<CertifiedKey>> {
+        let provider = rustls::crypto::aws_lc_rs::default_provider();
+        let key = pem::private_key(&self.key).context(SERVER_CURE)?;
+        let certified = CertifiedKey::from_der(presented(self.chain()?), key, &provider)
+            .with_context(|| {
+                format!("{} is not the key of {}", file_name(&self.key), file_name(&self.certificate))
+            })
+            .context(SERVER_CURE)?;
+        Ok(Arc::new(certified))
+    }
+
+    /// Who issued the certificate.
+    fn origin(&self) -> anyhow::Result<Origin> {
+        let chain = self.chain()?;
+        let Some(leaf) = chain.first() else { return Ok(Origin::Hub) };
+        let (_, leaf) = X509Certificate::from_der(leaf)
+            .with_context(|| format!("{} is damaged", self.certificate.display()))?;
+        let is_of_the_hub = leaf
+            .issuer()
+            .iter_common_name()
+            .any(|name| name.as_str().is_ok_and(|name| name.starts_with(AUTHORITY_NAME)));
+        Ok(if is_of_the_hub { Origin::Hub } else { Origin::Foreign })
+    }
+}
+
+fn file_name(path: &Path) -> std::borrow::Cow<'_, str> {
+    path.file_name().unwrap_or_default().to_string_lossy()
+}
+
+/// What handshakes present.
+#[derive(Default)]
+struct Presented {
+    /// To every client that can work with it.
+    usual: Option<Arc<CertifiedKey>>,
+    /// To the others.
+    rsa: Option<Arc<CertifiedKey>>,
+}
+
+/// The server's certificate: its files in a data directory, and what handshakes present of them.
+pub(crate) struct ServerCertificate {
+    usual: Pair,
+    rsa: Pair,
     authority_key: PathBuf,
     /// The authority that clients must trust.
     pub(crate) authority: PathBuf,
     names: Vec<String>,
-    presented: RwLock<Option<Arc<CertifiedKey>>>,
+    presented: RwLock<Presented>,
     renewal_error: Mutex<Option<String>>,
     /// Why no client can trust the hub, if that is so.
     problem: Mutex<Option<String>>,
@@ -68,8 +127,14 @@ impl std::fmt::Debug for ServerCertificate {
 }
 
 impl ResolvesServerCert for ServerCertificate {
-    fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
-        self.presented.read().unwrap_or_else(PoisonError::into_inner).clone()
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let presented = self.presented.read().unwrap_or_else(PoisonError::into_inner);
+        // Of the schemes that the client names, rustls leaves those that one of its cipher suites can use.
+        let serves = |key: &CertifiedKey| key.key.choose_scheme(hello.signature_schemes()).is_some();
+        match (&presented.usual, &presented.rsa) {
+            (Some(usual), Some(rsa)) if !serves(usual) => Some(rsa.clone()),
+            (usual, _) => usual.clone(),
+        }
     }
 }
 
@@ -78,8 +143,8 @@ impl ServerCertificate {
     /// when the names change, before it ends, and when it begins later than now. One that the hub did not issue is left alone.
     pub(crate) fn open(directory: &Path, names: &[String], now: Timestamp) -> anyhow::Result<Self> {
         let this = Self {
-            certificate: directory.join("server.pem"),
-            key: directory.join("server.key"),
+            usual: Pair::of(directory, "server"),
+            rsa: Pair::of(directory, "server-rsa"),
             authority: directory.join("ca.pem"),
             authority_key: directory.join("ca.key"),
             names: names.to_vec(),
@@ -91,19 +156,28 @@ impl ServerCertificate {
             this.make_authority(now)?;
         }
         pem::certificates(&this.authority).context(AUTHORITY_CURE)?;
-        if !this.certificate.exists() {
-            this.issue(now)?;
-        } else if let Some(why) = this.why_not(names, now)? {
-            match this.origin()? {
-                Origin::Foreign => tracing::warn!(
-                    file = %this.certificate.display(),
-                    "the server certificate {why}; it was not issued by the hub, which leaves it as it is"
-                ),
-                Origin::Hub => this.issue(now)?,
-            }
+        this.issue_where_needed(&this.usual, KeyPair::generate, now)?;
+        // Who puts a certificate of his own there decides about this one, too.
+        if this.usual.origin()? == Origin::Hub || this.rsa.certificate.exists() {
+            this.issue_where_needed(&this.rsa, rsa_key, now)?;
         }
         this.load()?;
         Ok(this)
+    }
+
+    fn issue_where_needed(&self, pair: &Pair, key: MakeKey, now: Timestamp) -> anyhow::Result<()> {
+        if !pair.certificate.exists() {
+            return self.issue(pair, key, now);
+        }
+        let Some(why) = self.why_not(pair, now)? else { return Ok(()) };
+        match pair.origin()? {
+            Origin::Foreign => tracing::warn!(
+                file = %pair.certificate.display(),
+                "the server certificate {why}; it was not issued by the hub, which leaves it as it is"
+            ),
+            Origin::Hub => self.issue(pair, key, now)?,
+        }
+        Ok(())
     }
 
     /// Makes anew what is not valid at this time, as far as no client is cut off by it: the authority where nobody can
@@ -111,8 +185,8 @@ impl ServerCertificate {
     /// `doubted`: whether the time may be wrong by being ahead.
     pub(crate) fn keep_valid(&self, now: Timestamp, unused: bool, doubted: bool) -> anyhow::Result<()> {
         let authority = Validity::of_first(&self.authority)?;
-        let leaf = Validity::of_first(&self.certificate)?;
-        let own = self.origin()? == Origin::Hub;
+        let leaf = Validity::of_first(&self.usual.certificate)?;
+        let own = self.usual.origin()? == Origin::Hub;
         let mut problem = None;
         if own && !authority.holds(now) && unused {
             tracing::warn!(
@@ -150,22 +224,10 @@ impl ServerCertificate {
         Ok(!Validity::of_first(&self.authority)?.holds(now))
     }
 
-    /// Who issued the server certificate.
-    fn origin(&self) -> anyhow::Result<Origin> {
-        let chain = self.chain()?;
-        let Some(leaf) = chain.first() else { return Ok(Origin::Hub) };
-        let (_, leaf) = X509Certificate::from_der(leaf)
-            .with_context(|| format!("{} is damaged", self.certificate.display()))?;
-        let is_of_the_hub = leaf
-            .issuer()
-            .iter_common_name()
-            .any(|name| name.as_str().is_ok_and(|name| name.starts_with(AUTHORITY_NAME)));
-        Ok(if is_of_the_hub { Origin::Hub } else { Origin::Foreign })
-    }
-
     /// Issues a new certificate, which the next handshake presents.
     pub(crate) fn renew(&self, now: Timestamp) -> anyhow::Result<()> {
-        let renewed = self.issue(now).and_then(|()| self.load());
+        let issued = self.issue(&self.usual, KeyPair::generate, now);
+        let renewed = issued.and_then(|()| self.issue(&self.rsa, rsa_key, now)).and_then(|()| self.load());
         let mut renewal_error = self.renewal_error.lock().unwrap_or_else(PoisonError::into_inner);
         *renewal_error = renewed.as_ref().err().map(|error| format!("{error:#}"));
         renewed
@@ -173,17 +235,18 @@ impl ServerCertificate {
 
     /// Presents what the files hold from the next handshake on.
     pub(crate) fn load(&self) -> anyhow::Result<()> {
-        let provider = rustls::crypto::aws_lc_rs::default_provider();
-        let key = CertifiedKey::from_der(presented(self.chain()?), self.key()?, &provider)
-            .context("server.key is not the key of server.pem")
-            .context(SERVER_CURE)?;
-        *self.presented.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(key));
+        let usual = self.usual.load()?;
+        // One of the hub's does not stand in for one of somebody else's: clients trust another authority there.
+        let has_rsa = self.rsa.certificate.exists() && self.rsa.origin()? == self.usual.origin()?;
+        let rsa = if has_rsa { Some(self.rsa.load()?) } else { None };
+        *self.presented.write().unwrap_or_else(PoisonError::into_inner) =
+            Presented { usual: Some(usual), rsa };
         Ok(())
     }
 
     /// What the guard asks of it.
     pub(crate) fn facts(&self) -> ServerCertificateFacts {
-        let presented = self.presented.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let presented = self.presented.read().unwrap_or_else(PoisonError::into_inner).usual.clone();
         let leaf = presented.as_ref().and_then(|key| key.cert.first());
         let ends = leaf
             .and_then(|leaf| X509Certificate::from_der(leaf).ok())
@@ -194,16 +257,6 @@ impl ServerCertificate {
             renewal_error: self.renewal_error.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             problem: self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone(),
         }
-    }
-
-    /// The certificates of the file, the server's first.
-    fn chain(&self) -> anyhow::Result<Vec<CertificateDer<'static>>> {
-        pem::certificates(&self.certificate).context(SERVER_CURE)
-    }
-
-    /// The key of the first certificate of the chain.
-    fn key(&self) -> anyhow::Result<PrivateKeyDer<'static>> {
-        pem::private_key(&self.key).context(SERVER_CURE)
     }
 
     fn make_authority(&self, now: Timestamp) -> anyhow::Result<()> {
@@ -219,7 +272,7 @@ impl ServerCertificate {
         create_public(&self.authority, certificate.pem().as_bytes())
     }
 
-    fn issue(&self, now: Timestamp) -> anyhow::Result<()> {
+    fn issue(&self, pair: &Pair, key: MakeKey, now: Timestamp) -> anyhow::Result<()> {
         let names = &self.names;
         let authority = std::fs::read_to_string(&self.authority)
             .with_context(|| format!("could not read {}", self.authority.display()))?;
@@ -228,7 +281,7 @@ impl ServerCertificate {
             .with_context(|| format!("{} is no private key that can sign", self.authority_key.display()))
             .context(AUTHORITY_CURE)?;
         let issuer = Issuer::from_ca_cert_pem(&authority, authority_key)?;
-        let key = KeyPair::generate()?;
+        let key = key()?;
         let mut params = CertificateParams::new(Vec::new())?;
         params.subject_alt_names =
             names.iter().map(|name| alternative_name(name)).collect::<Result<_, _>>()?;
@@ -238,16 +291,17 @@ impl ServerCertificate {
         params.use_authority_key_identifier_extension = true;
         set_validity(&mut params, now, SERVER_DAYS);
         let certificate = params.signed_by(&key, &issuer)?;
-        create_private(&self.key, key.serialize_pem().as_bytes())?;
-        create_public(&self.certificate, certificate.pem().as_bytes())
+        create_private(&pair.key, key.serialize_pem().as_bytes())?;
+        create_public(&pair.certificate, certificate.pem().as_bytes())
     }
 
     /// What keeps the certificate from serving for a while yet: names, its end, or that it begins later.
-    fn why_not(&self, names: &[String], now: Timestamp) -> anyhow::Result<Option<&'static str>> {
-        let chain = self.chain()?;
+    fn why_not(&self, pair: &Pair, now: Timestamp) -> anyhow::Result<Option<&'static str>> {
+        let names = &self.names;
+        let chain = pair.chain()?;
         let leaf = chain.first().context(SERVER_CURE)?;
         let (_, leaf) = X509Certificate::from_der(leaf)
-            .with_context(|| format!("{} is damaged", self.certificate.display()))?;
+            .with_context(|| format!("{} is damaged", pair.certificate.display()))?;
         let left = leaf.validity().not_after.timestamp() - now.as_second();
         let covered: BTreeSet<String> = leaf
             .subject_alternative_name()?
@@ -271,6 +325,13 @@ impl ServerCertificate {
             None
         })
     }
+}
+
+/// Makes the key of a certificate.
+type MakeKey = fn() -> Result<KeyPair, rcgen::Error>;
+
+fn rsa_key() -> Result<KeyPair, rcgen::Error> {
+    KeyPair::generate_rsa_for(&PKCS_RSA_SHA256, RsaKeySize::_2048)
 }
 
 /// What a handshake presents of a chain: all but roots above the server's certificate. Whoever trusts a root has it, and whoever
@@ -328,7 +389,7 @@ mod tests {
     }
 
     fn presented_by(certificate: &ServerCertificate) -> Vec<CertificateDer<'static>> {
-        let presented = certificate.presented.read().expect("no thread failed").clone();
+        let presented = certificate.presented.read().expect("no thread failed").usual.clone();
         presented.expect("a certificate").cert.clone()
     }
 
@@ -379,6 +440,8 @@ mod tests {
             ("ca.pem", "give every client"),
             ("server.pem", "issues another"),
             ("server.key", "issues another"),
+            ("server-rsa.pem", "issues another"),
+            ("server-rsa.key", "issues another"),
         ] {
             let file = directory.path().join(name);
             let good = fs::read(&file).expect("reads");

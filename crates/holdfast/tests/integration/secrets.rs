@@ -155,7 +155,7 @@ async fn files_are_their_owners_alone_whatever_the_umask() {
                 let mode = metadata.permissions().mode() & 0o777;
                 let expected = match (metadata.is_dir(), name.as_str()) {
                     (true, _) => 0o700,
-                    (false, "ca.pem" | "server.pem") => 0o644,
+                    (false, "ca.pem" | "server.pem" | "server-rsa.pem") => 0o644,
                     (false, _) => 0o600,
                 };
                 assert_eq!(mode, expected, "{name} with the umask {umask}");

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
+use hub::limits::EXTERNAL_STORAGE_AT_ONCE as AT_ONCE;
+use hub::limits::EXTERNAL_STORAGE_TIMEOUT as TIMEOUT;
 use hub::ports::BoxFuture;
 use hub::ports::remote::{RemoteFacts, RemoteFiles};
 use jiff::fmt::rfc2822;
@@ -12,14 +13,9 @@ use rustls_pki_types::pem::PemObject as _;
 use tokio::sync::Semaphore;
 use ureq::tls::{Certificate, RootCerts, TlsConfig, TlsProvider};
 
-/// How long a question may take: a device waits for the answer.
-const TIMEOUT: Duration = Duration::from_secs(20);
 /// Where systems keep the authorities that they trust.
 const BUNDLES: [&str; 3] =
     ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/cert.pem"];
-
-/// Questions under way at a time. Each keeps a thread, of which the operator's commands want some too.
-const AT_ONCE: usize = 4;
 
 /// Storages that speak HTTPS as Azure's does.
 pub(crate) struct HttpsFiles {

@@ -69,6 +69,14 @@ pub const UPLOAD_WRITERS_OF_UPLOAD_MAX: usize = 32;
 pub const UPLOAD_WRITERS_OF_DEVICE_MAX: usize = 64;
 /// Parts of uploads that may be written at the same time, by all devices together.
 pub const UPLOAD_WRITERS_MAX: usize = 256;
+/// Bytes of an upload's body that come in each second after the first minute, at least: it takes a place of those who write.
+pub const UPLOAD_BYTES_PER_SECOND_MIN: u64 = 1024;
+/// How long a client may be silent while it sends a file.
+pub const UPLOAD_SILENCE_MAX: Duration = Duration::from_secs(60);
+/// How long a question to an external storage may take: a device waits for the answer.
+pub const EXTERNAL_STORAGE_TIMEOUT: Duration = Duration::from_secs(20);
+/// Questions to an external storage under way at a time. Each keeps a thread, of which the operator's commands want some too.
+pub const EXTERNAL_STORAGE_AT_ONCE: usize = 4;
 
 // A back end.
 
@@ -93,3 +101,7 @@ pub const METHOD_PAYLOAD_BYTES_MAX: usize = 128 * 1024;
 pub const POLICIES_MAX: usize = 16;
 /// The most certificate authorities of a hub (`docs/protocol/limits.md` §2).
 pub const AUTHORITIES_MAX: usize = 25;
+/// Revocation lists that one authority may have, each of another scope.
+pub const REVOCATION_LISTS_MAX: usize = 32;
+/// Bytes that the revocation lists of one authority may take together.
+pub const REVOCATION_LIST_BYTES_MAX: usize = 768 * 1024;

@@ -226,18 +226,27 @@ impl ServerCertificate {
 
     /// Issues a new certificate, which the next handshake presents.
     pub(crate) fn renew(&self, now: Timestamp) -> anyhow::Result<()> {
-        let issued = self.issue(&self.usual, KeyPair::generate, now);
-        let renewed = issued.and_then(|()| self.issue(&self.rsa, rsa_key, now)).and_then(|()| self.load());
+        let renewed = self.issue_both(now).and_then(|()| self.load());
         let mut renewal_error = self.renewal_error.lock().unwrap_or_else(PoisonError::into_inner);
         *renewal_error = renewed.as_ref().err().map(|error| format!("{error:#}"));
         renewed
     }
 
+    /// Issues both, but an RSA one that is somebody else's.
+    fn issue_both(&self, now: Timestamp) -> anyhow::Result<()> {
+        self.issue(&self.usual, KeyPair::generate, now)?;
+        match self.rsa.certificate.exists() && self.rsa.origin()? == Origin::Foreign {
+            true => Ok(()),
+            false => self.issue(&self.rsa, rsa_key, now),
+        }
+    }
+
     /// Presents what the files hold from the next handshake on.
     pub(crate) fn load(&self) -> anyhow::Result<()> {
         let usual = self.usual.load()?;
-        // One of the hub's does not stand in for one of somebody else's: clients trust another authority there.
-        let has_rsa = self.rsa.certificate.exists() && self.rsa.origin()? == self.usual.origin()?;
+        // One of the hub's does not stand beside one of somebody else's: clients trust another authority there.
+        let has_rsa = self.rsa.certificate.exists()
+            && (self.usual.origin()? == Origin::Hub || self.rsa.origin()? == Origin::Foreign);
         let rsa = if has_rsa { Some(self.rsa.load()?) } else { None };
         *self.presented.write().unwrap_or_else(PoisonError::into_inner) =
             Presented { usual: Some(usual), rsa };
@@ -404,6 +413,23 @@ mod tests {
             [file("server.pem"), file("ca.pem")].map(|file| fs::read_to_string(file).expect("reads"));
         fs::write(file("server.pem"), format!("{chain}{root}")).expect("writes");
         assert_eq!(presented_by(&opened(directory.path())), leaf);
+    }
+
+    #[test]
+    fn an_rsa_certificate_of_somebody_else_is_presented_and_never_replaced() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let file = |name: &str| directory.path().join(name);
+        let key = rsa_key().expect("a key");
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).expect("parameters");
+        params.distinguished_name = name("Plant");
+        let own = params.self_signed(&key).expect("signs");
+        fs::write(file("server-rsa.pem"), own.pem()).expect("writes");
+        create_private(&file("server-rsa.key"), key.serialize_pem().as_bytes()).expect("writes");
+        let hub = opened(directory.path());
+        hub.renew(Timestamp::now()).expect("renews");
+        let presented = hub.presented.read().expect("no thread failed").rsa.clone();
+        assert_eq!(presented.expect("an RSA certificate").cert, [own.der().clone()]);
+        assert_eq!(fs::read_to_string(file("server-rsa.key")).expect("reads"), key.serialize_pem());
     }
 
     #[test]

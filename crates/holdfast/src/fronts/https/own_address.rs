@@ -2,10 +2,12 @@
 
 use std::net::Ipv6Addr;
 
+use hub::sas::host_without_port;
+
 /// A name of the hub, with the port unless it is the usual one. Of the hub's names it is the one that the client called, for it
 /// may reach no other; what else stands in `Host` is the client's word, and nothing follows from it.
 pub(super) fn own_address(names: &[String], called: Option<&str>, port: u16) -> String {
-    let called = called.map(without_port).unwrap_or_default();
+    let called = called.map(host_without_port).unwrap_or_default();
     let known = names.iter().find(|name| name.eq_ignore_ascii_case(called));
     let name = known.or(names.first()).map_or("", String::as_str);
     let name = match name.parse::<Ipv6Addr>() {
@@ -16,14 +18,6 @@ pub(super) fn own_address(names: &[String], called: Option<&str>, port: u16) -> 
         443 => name,
         port => format!("{name}:{port}"),
     }
-}
-
-/// The name in a `Host` header; an IPv6 address without its brackets.
-fn without_port(host: &str) -> &str {
-    if let Some((address, _)) = host.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        return address;
-    }
-    host.split_once(':').map_or(host, |(name, _)| name)
 }
 
 #[cfg(test)]
@@ -41,7 +35,7 @@ mod tests {
             (Some("hub.example@evil.example"), 443, "hub.example"),
             (Some("[::1]:99"), 443, "[::1]"),
             (Some("[::1]"), 8443, "[::1]:8443"),
-            (Some("::1"), 443, "hub.example"),
+            (Some("::1"), 443, "[::1]"),
             (Some(""), 443, "hub.example"),
             (Some("hub.example:/../x"), 443, "hub.example"),
             (None, 8443, "hub.example:8443"),

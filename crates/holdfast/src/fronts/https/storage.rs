@@ -9,6 +9,8 @@ use http::{HeaderValue, Method, StatusCode};
 use http_body_util::BodyExt as _;
 use hub::hub::Hub;
 use hub::identity::DeviceId;
+use hub::limits::UPLOAD_BYTES_PER_SECOND_MIN as BYTES_PER_SECOND_MIN;
+use hub::limits::UPLOAD_SILENCE_MAX as SILENCE_MAX;
 use hub::ports::blobs::{BlobError, Part};
 use hub::upload::{BLOCKS_MAX, LinkText, UploadError, Writable, Writing, Written};
 use hyper::body::Incoming;
@@ -22,10 +24,6 @@ use crate::listen::Visitor;
 
 /// A list of the largest number of blocks, each with the longest id and its tags.
 const LIST_BYTES_MAX: usize = BLOCKS_MAX * 160;
-/// How long a client may be silent while it sends a file.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
-/// What comes of a body in each second after the first minute, at least: each takes a place of those who write.
-const BYTES_PER_SECOND_MIN: u64 = 1024;
 /// How much of a body that is refused is taken, so that the client reads the answer.
 const UNWANTED_BYTES_MAX: usize = 5 * 1024 * 1024;
 

@@ -14,13 +14,10 @@ use super::super::{authority_der, parse, timestamp};
 use super::fault::RevocationFault;
 use super::scope;
 use crate::decision::cut;
+pub(super) use crate::limits::REVOCATION_LIST_BYTES_MAX as LIST_BYTES_MAX;
+pub(super) use crate::limits::REVOCATION_LISTS_MAX as LISTS_MAX;
 use crate::record::Authority;
 use crate::sas::SKEW_SECONDS;
-
-/// The lists that one authority may have, each of another scope.
-pub(super) const LISTS_MAX: usize = 32;
-/// The bytes that they may take together.
-pub(super) const LIST_BYTES_MAX: usize = 768 * 1024;
 
 /// The lists of an authority after a new one is set, which takes the place of the one of its scope. `others` are all
 /// authorities of the hub, for the words of a refusal.
